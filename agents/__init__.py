@@ -1,0 +1,1 @@
+"""Who does it: the only room that knows Faust."""

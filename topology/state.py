@@ -1,0 +1,209 @@
+"""State of one leg in one partition: stores laid over a base, changed in memory, taken away by a checkpoint.
+
+    base (RocksDB, or a dict in the driver)  <-  taken (a checkpoint in flight)  <-  dirty (this moment)
+
+A read looks at dirty, then taken, then base.  Every value of a changelogged store begins with `upto`, eight bytes,
+big-endian: the source offset whose effect the value holds (design §7.6), so a restore can tell an older value from a
+newer one.  A stage changes state only through `put` and `delete`, and both say the offset.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+UPTO = 8
+"""Bytes of `upto` at the head of each value."""
+
+
+class Base(Protocol):
+    """What lies under an overlay: ordered bytes to bytes."""
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]: ...
+
+    def scan(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Pairs with start <= key < stop, in key order."""
+        ...
+
+
+class DictBase:
+    """A base in memory, for the driver and for tests.  `scan` sorts: small data only."""
+
+    def __init__(self) -> None:
+        self.rows: dict[bytes, bytes] = {}
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return [self.rows.get(key) for key in keys]
+
+    def scan(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
+        for key in sorted(k for k in self.rows if start <= k < stop):
+            yield key, self.rows[key]
+
+
+class Store:
+    """One store of one partition: an overlay of changes over a base.
+
+    Values are raw bytes that begin with `upto` (see the module).  `None` in `dirty` is a deletion.
+    """
+
+    __slots__ = ("base", "dirty", "name", "size", "taken")
+
+    def __init__(self, name: str, base: Base) -> None:
+        self.name = name
+        self.base = base
+        self.dirty: dict[bytes, bytes | None] = {}
+        self.taken: dict[bytes, bytes | None] = {}
+        self.size = 0  # bytes put since the last take: what bounds a checkpoint
+
+    def get(self, key: bytes) -> bytes | None:
+        return self.get_many((key,))[0]
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Values in the order of `keys`; absent and deleted are None."""
+        dirty, taken = self.dirty, self.taken
+        if not dirty and not taken:
+            return self.base.get_many(keys)
+        out: list[bytes | None] = [None] * len(keys)
+        missing: list[int] = []
+        for i, key in enumerate(keys):
+            if key in dirty:
+                out[i] = dirty[key]
+            elif key in taken:
+                out[i] = taken[key]
+            else:
+                missing.append(i)
+        if missing:
+            for i, value in zip(missing, self.base.get_many([keys[i] for i in missing]), strict=True):
+                out[i] = value
+        return out
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self.dirty[key] = value
+        self.size += len(key) + len(value) + 16
+
+    def delete(self, key: bytes) -> None:
+        self.dirty[key] = None
+        self.size += len(key) + 24
+
+    def scan(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Pairs with start <= key < stop in key order, changes in memory included."""
+        over = {k: v for k, v in self.taken.items() if start <= k < stop}
+        over.update((k, v) for k, v in self.dirty.items() if start <= k < stop)
+        if not over:
+            yield from self.base.scan(start, stop)
+            return
+        fresh = iter(sorted(over.items()))
+        pending = next(fresh, None)
+        for key, value in self.base.scan(start, stop):
+            while pending is not None and pending[0] < key:
+                if pending[1] is not None:
+                    yield pending[0], pending[1]
+                pending = next(fresh, None)
+            if pending is not None and pending[0] == key:
+                if pending[1] is not None:
+                    yield key, pending[1]
+                pending = next(fresh, None)
+            else:
+                yield key, value
+        while pending is not None:
+            if pending[1] is not None:
+                yield pending[0], pending[1]
+            pending = next(fresh, None)
+
+    def take(self) -> dict[bytes, bytes | None]:
+        """Hand the changes to a checkpoint; they stay readable until `landed`.  One checkpoint at a time."""
+        assert not self.taken, f"{self.name}: a checkpoint is already in flight"
+        self.taken, self.dirty, self.size = self.dirty, {}, 0
+        return self.taken
+
+    def landed(self) -> None:
+        """The base now holds what was taken."""
+        self.taken = {}
+
+
+class Record(Protocol):
+    """A message of the log as a leg reads it: the attributes of aiokafka's ConsumerRecord that we use."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """A message a leg wants written.  The partition is always explicit."""
+
+    topic: str
+    partition: int
+    key: bytes
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(slots=True)
+class Fold:
+    """What folding a slice of records asks for beside the changes in the stores.
+
+    before:  outputs acknowledged before the changelog batch (design §7.4a)
+    fates:   (fate, count) for telemetry and conservation, keyed by closed names
+    """
+
+    before: list[Output] = field(default_factory=list)
+    fates: dict[str, int] = field(default_factory=dict)
+
+    def count(self, fate: str, n: int = 1) -> None:
+        self.fates[fate] = self.fates.get(fate, 0) + n
+
+
+@dataclass(slots=True)
+class Partition:
+    """One leg's state in one partition.
+
+    next_offset: the offset to read next, X + 1.
+    mark:        the leg's own mutable mark (`Leg.new_mark`, `Leg.load_mark`, `Leg.dump_mark`).
+    """
+
+    number: int
+    stores: dict[str, Store]
+    mark: object
+    next_offset: int = 0
+
+    @property
+    def size(self) -> int:
+        return sum(store.size for store in self.stores.values())
+
+
+class Leg(Protocol):
+    """A leg of the line: stages in one chain over one grouping.  Pure and deterministic: same records, same result.
+
+    The engine (agents/) and the driver (topology/driver.py) both run it through this protocol.
+    """
+
+    name: str
+
+    def new_mark(self) -> object: ...
+
+    def load_mark(self, data: bytes) -> object: ...
+
+    def dump_mark(self, mark: object) -> bytes: ...
+
+    def waits_for(self, records: Sequence[Record], first: int) -> bytes | None:
+        """The bundle id that `records[first]` needs and the decisions do not hold yet, or None."""
+        ...
+
+    def fold(self, at: Partition, records: Sequence[Record]) -> Fold:
+        """Fold `records` (ascending offsets, all >= at.next_offset) into `at`; sets at.next_offset."""
+        ...
+
+    def after_commit(self, at: Partition, changed: Iterable[bytes]) -> list[bytes]:
+        """Of the `owed` keys among `changed`, or of all if asked at restore: raw keys whose first record is to be
+        appended again.  Empty for legs that owe nothing."""
+        ...

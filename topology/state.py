@@ -148,15 +148,33 @@ class Output:
     headers: tuple[tuple[str, bytes], ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owed:
+    """A first record to be appended to the raw log again, once the checkpoint that took its repeat is committed.
+
+    key:   the raw key
+    at:    offset in this partition where a good copy of the first record lies
+    stamp: what `milepost-first` will say (without its MAC, which also covers the bytes)
+    value: the bytes, when the repeat was equal to the byte; else they are read at `at`
+    """
+
+    key: bytes
+    at: int
+    stamp: bytes
+    value: bytes | None
+
+
 @dataclass(slots=True)
 class Fold:
     """What folding a slice of records asks for beside the changes in the stores.
 
-    before:  outputs acknowledged before the changelog batch (design §7.4a)
-    fates:   (fate, count) for telemetry and conservation, keyed by closed names
+    before: outputs acknowledged before the changelog batch (design §7.4a)
+    after:  first records owed to the log, appended after the commit
+    fates:  fate -> count, for telemetry and conservation; closed names
     """
 
     before: list[Output] = field(default_factory=list)
+    after: list[Owed] = field(default_factory=list)
     fates: dict[str, int] = field(default_factory=dict)
 
     def count(self, fate: str, n: int = 1) -> None:
@@ -187,7 +205,8 @@ class Leg(Protocol):
     The engine (agents/) and the driver (topology/driver.py) both run it through this protocol.
     """
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def new_mark(self) -> object: ...
 
@@ -195,15 +214,27 @@ class Leg(Protocol):
 
     def dump_mark(self, mark: object) -> bytes: ...
 
-    def waits_for(self, records: Sequence[Record], first: int) -> bytes | None:
-        """The bundle id that `records[first]` needs and the decisions do not hold yet, or None."""
+    def ready(self, records: Sequence[Record]) -> int:
+        """How many of `records` may be folded now.  Less than all: the next one needs a bundle that the follower of
+        `definitions` has not read yet; fold the prefix, wait for the follower, ask again."""
         ...
 
     def fold(self, at: Partition, records: Sequence[Record]) -> Fold:
         """Fold `records` (ascending offsets, all >= at.next_offset) into `at`; sets at.next_offset."""
         ...
 
-    def after_commit(self, at: Partition, changed: Iterable[bytes]) -> list[bytes]:
-        """Of the `owed` keys among `changed`, or of all if asked at restore: raw keys whose first record is to be
-        appended again.  Empty for legs that owe nothing."""
+    def owed(self, at: Partition) -> Iterator[Owed]:
+        """At restore: everything the stores say is still owed to the raw log."""
+        ...
+
+    def again(self, at: Partition, owed: Owed, value: bytes) -> Output:
+        """The record to append for `owed`, stamped and sealed."""
+        ...
+
+    def derive(self, at: Partition, changed: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes, bytes]]:
+        """At restore: rows of derived stores (not changelogged) that follow from the `changed` (store, key) rows."""
+        ...
+
+    def from_source(self, records: Sequence[Record]) -> Iterator[tuple[str, bytes, bytes]]:
+        """At restore: rows of stores whose changelog is the leg's own source topic (`facts`)."""
         ...

@@ -1,0 +1,93 @@
+"""Records: the typed values that travel between stages, and the fates a record can have.
+
+A stage answers `Forward`, `Drop` or `Reject`; a fate is a value, never an exception that leaves the stage.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from milepost.schemas.errors import DropReason, Reason
+
+T = TypeVar("T")
+
+
+class Forward(msgspec.Struct, Generic[T], frozen=True):
+    """The record goes on, as `value`."""
+
+    value: T
+
+
+class Drop(msgspec.Struct, frozen=True):
+    """The record ends here, as intended."""
+
+    reason: DropReason
+
+
+class Reject(msgspec.Struct, frozen=True):
+    """The record breaks its contract and becomes a dead letter.  `detail` holds no values of `data`."""
+
+    reason: Reason
+    detail: str
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """A raw event as its source sent it, before the contract is looked at.  `time` is RFC 3339 with a zone."""
+
+    org: str
+    source: str
+    id: str
+    type: str
+    time: str
+    data: dict[str, Any]
+    revision: int = 0
+    void: bool = False
+    repair: int = 0
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """An event under its contract.  body: BLAKE2b-64 of the canonical decoded form (semantics S1)."""
+
+    org: str
+    source: str
+    id: str
+    type: str
+    time: str
+    t_ms: int
+    data: dict[str, Any]
+    body: bytes
+
+
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """An alternate key of an entity and its leaf."""
+
+    leaf: bytes
+    entity: str
+    kind: str
+    value: str
+    label: bool
+
+
+class Identified(msgspec.Struct, frozen=True, kw_only=True):
+    """Who an event is about.
+
+    leaf:    where its signals are kept: the company key of the highest priority, else the first key there is
+    keys:    every alternate key it names, in the order of the contract
+    members: (entity, leaf) of the keys that are not companies
+    edges:   pairs of keys that it proposes to be the same thing
+    """
+
+    leaf: bytes
+    keys: tuple[Key, ...]
+    members: tuple[tuple[str, bytes], ...]
+    edges: tuple[tuple[Key, Key], ...]
+
+
+class Signal(msgspec.Struct, frozen=True, kw_only=True):
+    """An event with business value: the rule that saw it, and the rule's fields."""
+
+    rule: str
+    version: bytes
+    fields: dict[str, Any]

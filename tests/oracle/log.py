@@ -1,0 +1,458 @@
+"""Reading a raw log in order: what became of each record.
+
+    record ─▶ marker · tick                                   (not events)
+           ├▶ foreign_tombstone · misrouted · duplicate       (drops)
+           ├▶ not_decodable … missing_key                     (dead letters)
+           └▶ event ─▶ one signal, one `rule_error`, or nothing for each rule on its type
+
+Partitions are read one after the other: nothing that is decided here looks across them, but for records that lie in the
+wrong place.  Those are read where they belong: as the forwarded copy, if the log holds it, else behind everything else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tests.oracle import avro, clock, definitions, expressions, keys
+from tests.oracle.definitions import Definitions, Rejected
+
+VALUE_BYTES_MAX = 1024 * 1024
+NAME_BYTES_MAX = 256
+DEPTH_MAX = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signal:
+    """One rule's signal.  `measures` are the signatures of the measures that fold it."""
+
+    rule: str
+    fields: Mapping[str, Any]
+    measures: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """An accepted event.  `leaf` is what it is stored under; `members` all (entity, leaf) that it names."""
+
+    org: str
+    source: str
+    id: str
+    type: str
+    key: bytes
+    t_ms: int
+    k_ms: int
+    first: tuple[int, int]
+    leaf: bytes
+    members: tuple[tuple[str, bytes], ...]
+    signals: tuple[Signal, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadLetter:
+    """`rule` is set where the pair (event, rule) died and not the event."""
+
+    partition: int
+    offset: int
+    reason: str
+    rule: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyFact:
+    """An alternate key as it was first seen."""
+
+    org: str
+    entity: str
+    key: str
+    value: str
+    source: str
+    k_ms: int
+    label: bool
+    rank: int
+
+
+@dataclass(kw_only=True)
+class Reading:
+    """What a log says.
+
+    counts:  of records: read = accepted + duplicate + copy + misrouted + every `dead:REASON`; beside them
+             foreign_tombstone, marker, tick, bad_stamp (its MAC is not right, so it is ignored);
+             of accepted events no_rule (no signal and no dead pair);
+             of pairs (event, rule): signal, rule_declined (`when` is false), every `dead_pair:REASON`
+    edges:   (org, leaf, leaf) with the smaller leaf first -> least known time of a proposal
+    applied: organisation -> (known time, bundle) in the order of the markers
+    """
+
+    events: list[Event] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    edges: dict[tuple[str, bytes, bytes], int] = field(default_factory=dict)
+    keys: dict[bytes, KeyFact] = field(default_factory=dict)
+    applied: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Envelope:
+    org: str
+    source: str
+    id: str
+    type: str
+    time: str
+    revision: int
+    void: bool
+    repair: int
+    data: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Arrival:
+    """A record with what its place or its stamp says of it."""
+
+    record: Any
+    place: tuple[int, int]
+    envelope: _Envelope
+    kind: bytes | None
+    k_ms: int
+    first: tuple[int, int]
+    bundle: bytes
+
+
+class LogReader:
+    """Reads one log.  `bundles` maps a bundle's id to its definitions."""
+
+    def __init__(self, secret: bytes, partitions: int, bundles: Mapping[bytes, Definitions]) -> None:
+        self.secret = secret
+        self.partitions = partitions
+        self.bundles = {keys.NO_BUNDLE: definitions.NOTHING, **bundles}
+        self.out = Reading()
+        # raw key -> canonical body and first position; a key lies in one partition only
+        self.seen: dict[bytes, tuple[str, tuple[int, int]]] = {}
+        self.astray: list[_Arrival] = []
+        self.copies: dict[bytes, _Arrival] = {}  # raw key -> the engine's copy of the first record
+        self.early: set[tuple[int, int]] = set()  # copies that were taken before they were reached
+        self.forwarded: set[tuple[int, int]] = set()
+        self.markers: dict[str, list[list[tuple[int, bytes]]]] = {}  # organisation -> a list a partition
+
+    def read(self, log: Sequence[Sequence[Any]]) -> Reading:
+        for number, records in enumerate(log):
+            self._find_copies(number, records)
+        for number, records in enumerate(log):
+            self._partition(number, records)
+        for arrival in self.astray:
+            if arrival.first not in self.forwarded:
+                self.out.counts["read"] += 1
+                self._event(replace(arrival, kind=keys.FORWARDED))
+        self._order_markers()
+        return self.out
+
+    def _find_copies(self, number: int, records: Iterable[Any]) -> None:
+        for record in records:
+            arrival = self._stamped(number, record)
+            if arrival is None or not self._in_place(number, arrival):
+                continue
+            if arrival.kind == keys.FORWARDED:
+                self.forwarded.add(arrival.first)
+            elif arrival.kind == keys.AGAIN:
+                self.copies.setdefault(record.key, arrival)
+
+    def _stamped(self, number: int, record: Any) -> _Arrival | None:
+        try:
+            envelope = _envelope(record.value)
+        except Rejected:
+            return None
+        stamp = keys.opened(self.secret, envelope.org, record)
+        if stamp is None or stamp.kind not in (keys.AGAIN, keys.FORWARDED):
+            return None
+        return _Arrival(
+            record=record,
+            place=(number, record.offset),
+            envelope=envelope,
+            kind=stamp.kind,
+            k_ms=stamp.k_ms,
+            first=(stamp.partition, stamp.offset),
+            bundle=stamp.bundle,
+        )
+
+    def _partition(self, number: int, records: Iterable[Any]) -> None:
+        latest = 0  # the greatest known time so far: a clock that steps back does not move the past
+        bundles: dict[str, bytes] = {}
+        markers: dict[str, list[tuple[int, bytes]]] = {}
+        for record in records:
+            arrival = self._stamped(number, record)
+            if arrival is None:
+                envelope, rejected = _tried(record.value)
+                org = envelope.org if envelope is not None else ""
+                stamp = keys.opened(self.secret, org, record)
+                backdated = stamp is not None and stamp.kind == keys.BACKDATED
+                if not backdated:
+                    latest = max(latest, record.timestamp)
+                control = keys.opened(self.secret, "", record)
+                if control is not None and control.kind == keys.MARKER:
+                    self.out.counts["marker"] += 1
+                    bundle, whose = record.value[:8], record.value[8:].decode()
+                    bundles[whose] = bundle
+                    markers.setdefault(whose, []).append((latest, bundle))
+                    continue
+                if control is not None and control.kind == keys.TICK:
+                    self.out.counts["tick"] += 1
+                    continue
+                if record.value is None:
+                    self.out.counts["foreign_tombstone"] += 1
+                    continue
+                if stamp is None and keys.claims(record):
+                    self.out.counts["bad_stamp"] += 1
+                if envelope is None:
+                    self.out.counts["read"] += 1
+                    self._dead(number, record.offset, rejected)
+                    continue
+                arrival = _Arrival(
+                    record=record,
+                    place=(number, record.offset),
+                    envelope=envelope,
+                    kind=keys.BACKDATED if backdated else None,
+                    k_ms=stamp.k_ms if stamp is not None and backdated else latest,
+                    first=(number, record.offset),
+                    bundle=bundles.get(org, keys.NO_BUNDLE),
+                )
+            self.out.counts["read"] += 1
+            if self._in_place(number, arrival):
+                self._event(arrival)
+            else:
+                self.out.counts["misrouted"] += 1
+                self.astray.append(arrival)
+        for whose, found in markers.items():
+            self.markers.setdefault(whose, []).append(found)
+
+    def _in_place(self, number: int, arrival: _Arrival) -> bool:
+        one = arrival.envelope
+        here = keys.raw_partition(one.org, one.source, one.id, self.partitions) == number
+        return here and arrival.record.key == keys.raw_key(one.org, one.source, one.id, one.revision, one.repair)
+
+    def _event(self, arrival: _Arrival) -> None:
+        one = arrival.envelope
+        known = self.bundles[arrival.bundle]
+        key = keys.raw_key(one.org, one.source, one.id, one.revision, one.repair)
+        if arrival.place in self.early:
+            return
+        if key in self.seen and (arrival.kind == keys.AGAIN or self._sent_twice(arrival, key)):
+            self.out.counts["copy"] += 1
+            return
+        try:
+            source, t_ms, data = _decoded(one, arrival.k_ms, known)
+            body = _canonical(one, t_ms, definitions.without(data, source.volatile))
+            copy = self.copies.get(key)
+            if key not in self.seen and copy is not None and copy.first != arrival.first:
+                # Compaction took the first record and left this repeat; the engine's copy says what came first.
+                self._event(copy)
+                self.early.add(copy.place)
+            if key in self.seen:
+                if self.seen[key][0] != body:
+                    raise Rejected("id_conflict")
+                self.out.counts["duplicate"] += 1
+                return
+            self._accept(arrival, known, source, key, t_ms, data, body)
+        except Rejected as rejected:
+            self._dead(*arrival.place, rejected.reason)
+
+    def _sent_twice(self, arrival: _Arrival, key: bytes) -> bool:
+        """Whether this is one more forwarded copy of the record that was taken as first."""
+        return arrival.kind == keys.FORWARDED and self.seen[key][1] == arrival.first
+
+    def _accept(
+        self,
+        arrival: _Arrival,
+        known: Definitions,
+        source: definitions.Source,
+        key: bytes,
+        t_ms: int,
+        data: Any,
+        body: str,
+    ) -> None:
+        one = arrival.envelope
+        present = []
+        for identity in source.identities:
+            value = definitions.at(data, identity.path)
+            if value is None or value == "":
+                if identity.required:
+                    raise Rejected("missing_key")
+                continue
+            if isinstance(value, bool) or not isinstance(value, str | int) or len(str(value).encode()) > NAME_BYTES_MAX:
+                raise Rejected("contract_violation", "a key is text or a whole number")
+            text = str(value)
+            present.append((identity, text, keys.leaf(self.secret, one.org, identity.entity, identity.key, text)))
+        if not present:
+            raise Rejected("missing_key")
+        self.seen[key] = (body, arrival.first)
+        self.out.counts["accepted"] += 1
+        for identity, text, leaf in present:
+            rank = known.rank[identity.entity, identity.key]
+            fact = KeyFact(
+                org=one.org,
+                entity=identity.entity,
+                key=identity.key,
+                value=text,
+                source=one.source,
+                k_ms=arrival.k_ms,
+                label=identity.label,
+                rank=rank,
+            )
+            before = self.out.keys.get(leaf)
+            if before is None or (fact.k_ms, fact.source) < (before.k_ms, before.source):
+                self.out.keys[leaf] = fact
+        companies = [leaf for identity, _, leaf in present if identity.entity == "company"]
+        for other in companies[1:]:
+            if other != companies[0]:
+                edge = (one.org, min(companies[0], other), max(companies[0], other))
+                self.out.edges[edge] = min(arrival.k_ms, self.out.edges.get(edge, arrival.k_ms))
+        self.out.events.append(
+            Event(
+                org=one.org,
+                source=one.source,
+                id=one.id,
+                type=one.type,
+                key=key,
+                t_ms=t_ms,
+                k_ms=arrival.k_ms,
+                first=arrival.first,
+                leaf=companies[0] if companies else present[0][2],
+                members=tuple((identity.entity, leaf) for identity, _, leaf in present),
+                signals=self._signals(arrival, known, data),
+            )
+        )
+
+    def _signals(self, arrival: _Arrival, known: Definitions, data: Any) -> tuple[Signal, ...]:
+        one = arrival.envelope
+        names = {"data": data, "event": {"type": one.type, "time": one.time, "source": one.source, "org": one.org}}
+        signals: list[Signal] = []
+        dead = 0
+        for rule in known.rules_on(one.type):
+            try:
+                holds = True if rule.when is None else expressions.evaluate(rule.when, names)
+                if not isinstance(holds, bool):
+                    raise expressions.EvaluationError("when is not a boolean")
+                if not holds:
+                    self.out.counts["rule_declined"] += 1
+                    continue
+                fields = {name: expressions.evaluate(tree, names) for name, tree in rule.fields.items()}
+                measures = known.measures_of(rule.name)
+                for measure in measures:
+                    definitions.rounded(fields.get(measure.field or ""), measure.scale)
+            except expressions.EvaluationError:
+                reason = "rule_error"
+            except Rejected as rejected:
+                reason = rejected.reason
+            else:
+                signatures = frozenset(measure.signature for measure in measures)
+                signals.append(Signal(rule=rule.name, fields=fields, measures=signatures))
+                self.out.counts["signal"] += 1
+                continue
+            dead += 1
+            self._dead(*arrival.place, reason, rule.name)
+        if not signals and not dead:
+            self.out.counts["no_rule"] += 1
+        return tuple(signals)
+
+    def _dead(self, partition: int, offset: int, reason: str, rule: str | None = None) -> None:
+        self.out.counts[f"dead_pair:{reason}" if rule else f"dead:{reason}"] += 1
+        self.out.dead_letters.append(DeadLetter(partition=partition, offset=offset, reason=reason, rule=rule))
+
+    def _order_markers(self) -> None:
+        """The n-th marker of each partition is one decision, known from its least known time on."""
+        for org, partitions in self.markers.items():
+            longest = max(partitions, key=len)
+            self.out.applied[org] = [
+                (min(markers[place][0] for markers in partitions if len(markers) > place), bundle)
+                for place, (_, bundle) in enumerate(longest)
+            ]
+
+
+def _tried(value: bytes | None) -> tuple[_Envelope | None, str]:
+    """The envelope, or None and the reason."""
+    try:
+        return _envelope(value), ""
+    except Rejected as rejected:
+        return None, rejected.reason
+
+
+def _envelope(value: bytes | None) -> _Envelope:
+    """The envelope of a record in JSON or Avro.
+
+    Bytes that are neither are `not_decodable`; JSON of another form is a `contract_violation`.
+    """
+    if value is None:
+        raise Rejected("not_decodable", "tombstone")
+    if len(value) > VALUE_BYTES_MAX:
+        raise Rejected("too_large")
+    one = _from_avro(value) if value[:2] == avro.MAGIC else _json(value)
+    if not isinstance(one, dict):
+        raise Rejected("contract_violation", "not an object")
+    whole = {"revision": 0, "void": False, "repair": 0, **one}
+    for name in ("org", "source", "id", "type"):
+        text = whole.get(name)
+        if not isinstance(text, str) or not 1 <= len(text.encode("utf-8", "surrogatepass")) <= NAME_BYTES_MAX:
+            raise Rejected("contract_violation", f"{name} is text of 1 to 256 bytes")
+    for name in ("revision", "repair"):
+        if type(whole[name]) is not int or not 0 <= whole[name] < 2**31:
+            raise Rejected("contract_violation", f"{name} is a whole number from 0")
+    if not isinstance(whole["void"], bool) or not isinstance(whole.get("time"), str):
+        raise Rejected("contract_violation", "void is a boolean, time is text")
+    if not isinstance(whole.get("data"), dict) or _depth(whole["data"]) > DEPTH_MAX:
+        raise Rejected("contract_violation", "data is an object, 32 deep at most")
+    names = ("org", "source", "id", "type", "time", "revision", "void", "repair", "data")
+    return _Envelope(**{name: whole[name] for name in names})
+
+
+def _from_avro(value: bytes) -> dict[str, Any]:
+    try:
+        one = avro.decode(avro.schema("RawEvent"), value)
+    except KeyError as error:
+        raise Rejected("unknown_schema") from error
+    except ValueError as error:
+        raise Rejected("not_decodable", "not Avro") from error
+    return {**one, "data": _json(one["data"])}
+
+
+def _json(value: bytes) -> Any:
+    try:
+        return json.loads(value.decode(), parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise Rejected("not_decodable", "not JSON") from error
+
+
+def _depth(value: Any) -> int:
+    if isinstance(value, dict):
+        return 1 + max((_depth(one) for one in value.values()), default=0)
+    if isinstance(value, list):
+        return 1 + max((_depth(one) for one in value), default=0)
+    return 0
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _decoded(one: _Envelope, k_ms: int, known: Definitions) -> tuple[definitions.Source, int, Any]:
+    """The source, the event time and the data under the contract."""
+    source = known.sources.get(one.source)
+    if source is None:
+        raise Rejected("unknown_source")
+    if one.type not in source.types:
+        raise Rejected("unknown_type")
+    if one.revision != 0 or one.void:
+        raise Rejected("contract_violation", "amendments come with a later version")
+    try:
+        t_ms = clock.ms(one.time)
+    except ValueError as error:
+        raise Rejected("contract_violation", "time") from error
+    data = definitions.checked(source.types[one.type], one.data)
+    if t_ms > k_ms + source.future_skew_ms:
+        raise Rejected("future_event")
+    return source, t_ms, data
+
+
+def _canonical(one: _Envelope, t_ms: int, data: Any) -> str:
+    return json.dumps([one.type, t_ms, one.void, data], sort_keys=True)

@@ -1,0 +1,91 @@
+"""Invariants that hold after every suite: functions over plain dicts, so that any engine and any test can use them.
+
+Each answers a list of faults, empty when the invariant holds; `held` turns faults into an assertion.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+def held(*faults: Iterable[str]) -> None:
+    """AssertionError that names the faults, if there are any."""
+    found = [fault for some in faults for fault in some]
+    shown = "\n".join(found[:20])
+    assert not found, f"{len(found)} faults:\n{shown}"
+
+
+def conservation(counts: Mapping[str, int]) -> list[str]:
+    """I1: every record read came to exactly one end, every accepted event's rules too.
+
+    Counts: read, accepted, duplicate, copy, misrouted, `dead:REASON`; of pairs signal, rule_declined,
+    `dead_pair:REASON`; `rule_pairs` (how many pairs there were) where it is known.
+    """
+    faults = []
+    dead = sum(n for name, n in counts.items() if name.startswith("dead:"))
+    ends = {name: counts.get(name, 0) for name in ("accepted", "duplicate", "copy", "misrouted")} | {"dead": dead}
+    if counts.get("read", 0) != sum(ends.values()):
+        faults.append(f"I1: {counts.get('read', 0)} records read, {sum(ends.values())} ended: {ends}")
+    pairs = sum(n for name, n in counts.items() if name in ("signal", "rule_declined") or name.startswith("dead_pair:"))
+    if "rule_pairs" in counts and counts["rule_pairs"] != pairs:
+        faults.append(f"I1: {counts['rule_pairs']} pairs of event and rule, {pairs} ended")
+    return faults
+
+
+def same_counts(
+    expected: Mapping[str, int], actual: Mapping[str, int], names: Iterable[str] | None = None
+) -> list[str]:
+    """I1 against the oracle: the same number of records at each end.  Zero and absent are the same."""
+    chosen = sorted(set(names) if names is not None else set(expected) | set(actual))
+    return [
+        f"I1: {name}: expected {expected.get(name, 0)}, came {actual.get(name, 0)}"
+        for name in chosen
+        if expected.get(name, 0) != actual.get(name, 0)
+    ]
+
+
+def same_number(expected: float | None, actual: float | None, digits: int = 15) -> bool:
+    """Whether two answers are one number.
+
+    Sums are exact and every answer is the nearest double, so only formulas may differ, in the last digit.
+    """
+    if expected is None or actual is None:
+        return expected is None and actual is None
+    return expected == actual or math.isclose(expected, actual, rel_tol=10.0**-digits)
+
+
+def same_answers(expected: Mapping[Any, Any], actual: Mapping[Any, Any]) -> list[str]:
+    """I2: answers equal the oracle's.
+
+    Both map a question to a number, None, (number, reason), or a mapping of such.
+    """
+    faults = []
+    for question in sorted(set(expected) | set(actual), key=str):
+        if question not in expected or question not in actual:
+            faults.append(f"I2: {question}: {'not expected' if question not in expected else 'no answer'}")
+            continue
+        left, right = expected[question], actual[question]
+        if isinstance(left, Mapping) and isinstance(right, Mapping):
+            faults += [f"I2: {question}: {fault}" for fault in same_answers(left, right)]
+        elif not _same(left, right):
+            faults.append(f"I2: {question}: expected {left}, came {right}")
+    return faults
+
+
+def unique_signals(messages: Iterable[Mapping[str, Any]], ident: str = "id") -> list[str]:
+    """I3: of each signal id there is one content, however often it was sent."""
+    seen: dict[Any, Mapping[str, Any]] = {}
+    faults = []
+    for message in messages:
+        first = seen.setdefault(message[ident], message)
+        if first != message:
+            faults.append(f"I3: {message[ident]!r} has two contents: {first} and {message}")
+    return faults
+
+
+def _same(left: Any, right: Any) -> bool:
+    if isinstance(left, tuple) and isinstance(right, tuple):
+        return len(left) == len(right) and same_number(left[0], right[0]) and left[1:] == right[1:]
+    return same_number(left, right)

@@ -1,0 +1,119 @@
+"""Positive control: the comparison with the oracle catches an engine that is deliberately broken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from milepost.topology import dedupe, ingest, measure, metrics, panes
+from milepost.topology.decisions import Graph
+from milepost.topology.dedupe import Seen, Verdict
+from tests.support.events import METRICS, NAMES, ORG, Question, Scenario, seeded
+from tests.support.invariants import same_answers, same_counts
+from tests.support.versus import ask_engine, ask_oracle, counts_of, engine_of, oracle_of
+
+SEEDS = range(12)
+COUNTED = ("accepted", "duplicate", "misrouted", "signal", "dead:id_conflict", "dead:future_event")
+
+
+def asked(scenario: Scenario) -> list[Question]:
+    """The same questions of every scenario: each metric, alone and by company, at its moments, on each basis."""
+    out = []
+    for i, metric in enumerate(METRICS):
+        for basis in ("latest", "corrected", "as_shown"):
+            arguments: dict[str, Any] = {
+                "now": scenario.now_ms,
+                "org": ORG,
+                "basis": basis,
+                "window": "all",
+                "tz": "UTC",
+            }
+            if basis != "latest":
+                arguments["at"] = scenario.moments[len(scenario.moments) * (i + 1) // (len(METRICS) + 1)]
+            for company in (None, NAMES[i % len(NAMES)]):
+                out.append(Question(kind="value", metric=metric, company=company, arguments=arguments))
+    return out
+
+
+def faults(seed: int) -> list[str]:
+    scenario = seeded(seed, size=120, partitions=3)
+    engine, oracle = engine_of(scenario, chunk=7, seed=seed), oracle_of(scenario)
+    questions = asked(scenario)
+    return same_counts(oracle.counts, counts_of(engine), COUNTED) + same_answers(
+        {str(one): ask_oracle(oracle, one) for one in questions},
+        {str(one): ask_engine(engine, one) for one in questions},
+    )
+
+
+def test_the_engine_itself_has_no_fault() -> None:
+    """Unbroken, the engine has none of the faults that the mutants below are caught by."""
+    assert [fault for seed in SEEDS for fault in faults(seed)] == []
+
+
+def _forget(patch: pytest.MonkeyPatch) -> None:
+    real = dedupe.judge
+
+    def judge(known: Seen | None, *rest: Any) -> Verdict:
+        verdict = real(known, *rest)
+        return Verdict.FIRST if verdict is Verdict.REPEAT else verdict
+
+    patch.setattr(ingest.dedupe, "judge", judge)
+
+
+def _latest_body(patch: pytest.MonkeyPatch) -> None:
+    real = dedupe.judge
+
+    def judge(known: Seen | None, *rest: Any) -> Verdict:
+        verdict = real(known, *rest)
+        return Verdict.FIRST if verdict is Verdict.CONFLICT else verdict
+
+    patch.setattr(ingest.dedupe, "judge", judge)
+
+
+def _late_dropped(patch: pytest.MonkeyPatch) -> None:
+    real = metrics.add
+    patch.setattr(
+        measure.metrics, "add", lambda store, hits, out: real(store, {k: v for k, v in hits.items() if v[1][0].end * panes.PANE_MS - v[1][0].t_ms < 2 * panes.DAY_MS}, out)
+    )  # fmt: skip
+
+
+def _place_not_first(patch: pytest.MonkeyPatch) -> None:
+    """A forwarded record is known when its copy arrives, not when it first arrived."""
+    real = ingest.Ingest._forward
+
+    def forward(self: Any, a: Any, out: Any) -> None:
+        a.k_ms += 3 * panes.DAY_MS
+        real(self, a, out)
+
+    patch.setattr(ingest.Ingest, "_forward", forward)
+
+
+def _no_links(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Graph, "add", lambda self, link: None)
+
+
+def _wide_buckets(patch: pytest.MonkeyPatch) -> None:
+    """Known time is kept by the day: as_shown forgets what it was shown within a day."""
+    patch.setattr(measure.panes, "bucket_end", lambda pane, k_ms: (k_ms // panes.DAY_MS + 1) * panes.PANES_A_DAY)
+
+
+def _day_rows_lag(patch: pytest.MonkeyPatch) -> None:
+    real = metrics.add
+    patch.setattr(
+        measure.metrics,
+        "add",
+        lambda store, hits, out: None if store.name == "days" and len(hits) % 3 == 0 else real(store, hits, out),
+    )
+
+
+@pytest.mark.parametrize(
+    "mutate", [_forget, _latest_body, _late_dropped, _place_not_first, _no_links, _wide_buckets, _day_rows_lag]
+)
+def test_a_broken_engine_is_caught(
+    mutate: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each mutant differs from the oracle within a dozen seeds."""
+    mutate(monkeypatch)
+    assert any(faults(seed) for seed in SEEDS)

@@ -1,0 +1,160 @@
+"""The catalog: a bundle of definitions, read, checked and ready to run.
+
+    files ─▶ bundle (shapes) ─▶ catalog_rules (contracts, sources, rules) ─▶ catalog_metrics ─▶ Catalog
+                       every fault on the way is a Finding; all are found, or the catalog stands
+
+Versions: a rule's, measure's or metric's version is the hash of its own text, in one spelling, and of what it depends
+on (a rule: its contracts; a measure: its rule; a metric: its measure or operands).  What a change does not touch keeps
+its version, and with it its history (design §8).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Final, TypeVar
+
+from milepost.schemas.contracts import Contract
+from milepost.schemas.errors import BundleError, Finding
+from milepost.topology.bundle import BYTES_MAX, MAIN, BundleText, editor_schema, read_bundle
+from milepost.topology.catalog_metrics import MetricReader
+from milepost.topology.catalog_rules import SCHEMA_FILE, RuleReader
+from milepost.topology.definitions import (
+    VERSION_BYTES,
+    Aggregate,
+    Catalog,
+    Identity,
+    Measure,
+    Metric,
+    Rule,
+    Source,
+)
+from milepost.topology.document import Document, Findings, Path
+from milepost.topology.expressions import Expression, closest
+
+SCHEMAS_MAX: Final = 1000
+Held = TypeVar("Held")
+
+__all__ = [
+    "Aggregate",
+    "Catalog",
+    "Contract",
+    "Expression",
+    "Finding",
+    "Identity",
+    "Measure",
+    "Metric",
+    "Rule",
+    "Source",
+    "bundle_id",
+    "editor_schema",
+    "load_bundle",
+]
+
+
+def load_bundle(files: Mapping[str, bytes]) -> Catalog:
+    """The catalog of a bundle: {"milepost.yaml": ..., "schemas/NAME.avsc": ...}.
+
+    Raises BundleError with every finding.  Equal files give the same object while it is remembered.
+    """
+    return _load(tuple(sorted((name, bytes(text)) for name, text in files.items())))
+
+
+def bundle_id(files: Mapping[str, bytes]) -> bytes:
+    """BLAKE2b-64 over the sorted, length-prefixed (name, bytes) pairs."""
+    hasher = hashlib.blake2b(digest_size=VERSION_BYTES)
+    for name, text in sorted(files.items()):
+        for part in (name.encode(), text):
+            hasher.update(len(part).to_bytes(4, "big"))
+            hasher.update(part)
+    return hasher.digest()
+
+
+@lru_cache(maxsize=16)
+def _load(pairs: tuple[tuple[str, bytes], ...]) -> Catalog:
+    files = dict(pairs)
+    _check_files(files)
+    text, document = read_bundle(files[MAIN])
+    findings = Findings(document)
+    rules = RuleReader(files, text, findings)
+    rules.read()
+    metrics = MetricReader(text, rules.sources, rules.rules, rules.broken, findings)
+    metrics.read()
+    _check_later(text, set(metrics.metrics) | metrics.broken, findings)
+    if findings.found:
+        raise BundleError(findings.found)
+    return Catalog(
+        bundle_id=bundle_id(files),
+        sources=rules.sources,
+        rules=rules.rules,
+        rules_by_type=_grouped((rule.on, rule) for rule in rules.rules.values()),
+        measures=tuple(metrics.measures),
+        measures_by_rule=_grouped((measure.rule, measure) for measure in metrics.measures),
+        metrics=metrics.metrics,
+        key_rank=_ranks(rules.sources),
+        later=_later(document),
+    )
+
+
+def _check_files(files: Mapping[str, bytes]) -> None:
+    findings = [
+        _at_start(name, "a bundle holds milepost.yaml and schemas/NAME.avsc, nothing else", closest(name, [MAIN]))
+        for name in files
+        if name != MAIN and not SCHEMA_FILE.fullmatch(name)
+    ]
+    if MAIN not in files:
+        findings.append(_at_start(MAIN, "the bundle has no milepost.yaml", closest(MAIN, files)))
+    if len(files) > SCHEMAS_MAX + 1:
+        findings.append(_at_start(MAIN, f"a bundle has at most {SCHEMAS_MAX} schemas, {len(files) - 1} came"))
+    size = sum(len(text) for text in files.values())
+    if size > BYTES_MAX:
+        findings.append(_at_start(MAIN, f"a bundle has at most {BYTES_MAX} bytes, {size} came"))
+    if findings:
+        raise BundleError(findings)
+
+
+def _at_start(file: str, message: str, guess: str = "") -> Finding:
+    return Finding(file=file, line=1, column=1, message=message, guess=guess)
+
+
+def _grouped(pairs: Iterable[tuple[str, Held]]) -> dict[str, tuple[Held, ...]]:
+    groups: dict[str, list[Held]] = {}
+    for name, held in pairs:
+        groups.setdefault(name, []).append(held)
+    return {name: tuple(held) for name, held in groups.items()}
+
+
+def _ranks(sources: Mapping[str, Source]) -> dict[tuple[str, str], int]:
+    """Key kinds rank by first appearance in the bundle."""
+    ranks: dict[tuple[str, str], int] = {}
+    for source in sources.values():
+        for identity in source.identities:
+            ranks.setdefault((identity.entity, identity.key), len(ranks))
+    return ranks
+
+
+def _later(document: Document) -> dict[str, object]:
+    sections = ("records", "milestones", "plans", "reactions")
+    return {name: document.value[name] for name in sections if document.value.get(name)}
+
+
+def _check_later(text: BundleText, metrics: set[str], findings: Findings) -> None:
+    """References out of records, milestones and plans hold; their meaning is not checked here."""
+    types = {one for source in text.sources.values() for one in source.types}
+
+    def check(path: Path, what: str, name: str, known: Iterable[str]) -> None:
+        if name not in known:
+            findings.add(path, f"no {what} is named {name!r}", guess=closest(name, sorted(known)))
+
+    for name, record in text.records.items():
+        check(("records", name, "on"), "event type", record.on, types)
+    for name, milestone in text.milestones.items():
+        for action_name, action in milestone.actions.items():
+            if action.metric is not None:
+                check(("milestones", name, "actions", action_name, "metric"), "metric", action.metric, metrics)
+    for name, plan in text.plans.items():
+        for i, one in enumerate(plan.milestones):
+            check(("plans", name, "milestones", i), "milestone", one, text.milestones)
+        for i, one in enumerate(plan.metrics):
+            check(("plans", name, "metrics", i), "metric", one, metrics)

@@ -1,0 +1,263 @@
+"""Companies: who there is, under which keys, and which leaf a question means.
+
+    mk_... | key:value  ->  leaf  ->  component of the graph (as decided by c)  ->  root, whose MetaKey the answer names
+
+The values of keys lie in ingest's store `keys`, by leaf, in whichever raw partitions met them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from milepost.schemas import keys
+from milepost.topology.bases import written
+from milepost.topology.decisions import Components, Link
+from milepost.topology.identity import COMPANY
+from milepost.topology.reading import Reader
+from milepost.topology.refusals import BadParameter, UnknownCompany, UnknownKey, closest
+from milepost.topology.scans import STEP_ROWS, Steps, pieces
+from milepost.topology.state import UPTO
+
+LINKS_MAX: Final = 1_000
+"""Links that one answer shows at most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRow:
+    """What `keys` holds of a leaf.  k_ms: when it was first known."""
+
+    leaf: bytes
+    org: str
+    entity: str
+    kind: str
+    value: str
+    label: bool
+    source: str
+    k_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Company:
+    """A root company with all its keys, by (rank of kind, k, value)."""
+
+    root: bytes
+    keys: tuple[KeyRow, ...]
+
+    @property
+    def name(self) -> str:
+        """The display name: the first key that is a label, else the first key's value, else the MetaKey."""
+        labels = [row.value for row in self.keys if row.label] or [row.value for row in self.keys]
+        return labels[0] if labels else keys.metakey(self.root)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "metakey": keys.metakey(self.root),
+            "name": self.name,
+            "keys": [f"{row.kind}:{row.value}" for row in self.keys],
+        }
+
+
+class Companies:
+    """The companies of one organisation, over the tables as they are now."""
+
+    def __init__(self, reader: Reader, org: str, rank: Mapping[tuple[str, str], int]) -> None:
+        self._reader = reader
+        self._org = org
+        self._rank = rank
+
+    def row(self, leaf: bytes) -> KeyRow | None:
+        """The key of a leaf of this organisation; of several partitions the row with the least k."""
+        found: list[KeyRow] = []
+        for partition in range(self._reader.partitions):
+            value = self._reader.stores("ingest", partition)["keys"].get(leaf)
+            if value is not None:
+                found.append(_row(leaf, value))
+        found = [row for row in found if row.org == self._org]
+        return min(found, key=lambda row: (row.k_ms, row.source)) if found else None
+
+    def leaf(self, text: str) -> bytes:
+        """The leaf that `mk_...` or `key:value` names.  Raises UnknownCompany with a guess."""
+        if text.startswith("mk_"):
+            try:
+                leaf = keys.from_metakey(text)
+            except ValueError as error:
+                raise UnknownCompany(str(error)[:200], fix="company=mk_… or company=key:value") from error
+            row = self.row(leaf)
+            if row is None:
+                raise UnknownCompany(f"no company has the MetaKey {text}", fix="GET /v1/companies lists them")
+            if row.entity != COMPANY:
+                raise UnknownCompany(f"{text} is a {row.entity}, not a company")
+            return leaf
+        kind, colon, value = text.partition(":")
+        if not colon:
+            raise UnknownCompany(
+                f"{text[:64]!r} is neither a MetaKey nor key:value", fix="company=mk_… or company=carrier_code:UA"
+            )
+        kinds = self.kinds(COMPANY)
+        if kind not in kinds:
+            guess = closest(kind, kinds)
+            raise UnknownCompany(
+                f"companies have no key {kind[:64]!r}",
+                guess=f"{guess}:{value}"[:200] if guess else None,
+                fix=f"one of {', '.join(kinds)}",
+            )
+        leaf = self.leaf_of(COMPANY, kind, value)
+        if self.row(leaf) is None:
+            guess = closest(value, self._some_values(kind))
+            raise UnknownCompany(
+                f"no company has {kind} {value[:64]!r}",
+                guess=f"{kind}:{guess}" if guess else None,
+                fix="GET /v1/companies?q=… searches them",
+            )
+        return leaf
+
+    def leaf_of(self, entity: str, kind: str, value: str) -> bytes:
+        """The leaf of an alternate key, known or not.  Raises BadParameter for text that is no Unicode."""
+        try:
+            return keys.leaf(self._reader.org_key[self._org], entity, kind, value)
+        except UnicodeEncodeError as error:
+            raise BadParameter("a key's value is not valid Unicode") from error
+
+    def kinds(self, entity: str) -> list[str]:
+        """The kinds of keys of an entity, highest first."""
+        return [kind for (of, kind), _ in sorted(self._rank.items(), key=lambda one: one[1]) if of == entity]
+
+    def resolve(self, entity: str, kind: str, value: str, c_ms: int | None) -> dict[str, Any]:
+        """What a key stands for: its own MetaKey, the root's, and the chain of links between them, as decided by c."""
+        entities = sorted({of for of, _ in self._rank})
+        if entity not in entities:
+            raise UnknownKey(f"there is no entity {entity[:64]!r}", guess=closest(entity, entities))
+        if kind not in self.kinds(entity):
+            guess = closest(kind, self.kinds(entity))
+            raise UnknownKey(f"{entity} has no key {kind[:64]!r}", guess=guess)
+        leaf = self.leaf_of(entity, kind, value)
+        if self.row(leaf) is None:
+            raise UnknownKey(f"no event has named {entity}/{kind} {value[:64]!r}")
+        components = self._components(c_ms)
+        root = components.root(leaf)
+        return {
+            "entity": entity,
+            "key": kind,
+            "value": value,
+            "leaf": keys.metakey(leaf),
+            "metakey": keys.metakey(root),
+            "at": None if c_ms is None else written(c_ms),
+            "links": [_written_link(link) for link in chain(self.links(components, root, c_ms), leaf, root)],
+        }
+
+    def company(self, leaf: bytes, components: Components) -> Company:
+        """The root company that a leaf belongs to, with the keys of all its leaves."""
+        root = components.root(leaf)
+        rows = [row for one in components.leaves(root) if (row := self.row(one)) is not None]
+        return Company(root=root, keys=self._ordered(rows))
+
+    def detail(self, leaf: bytes) -> dict[str, Any]:
+        """A company with every key, where and when it was first met, and the links that hold it together."""
+        components = self._components(None)
+        company = self.company(leaf, components)
+        return {
+            **company.as_dict(),
+            "alternate_keys": [
+                {
+                    "key": row.kind,
+                    "value": row.value,
+                    "source": row.source,
+                    "first_known": written(row.k_ms),
+                    "metakey": keys.metakey(row.leaf),
+                    "label": row.label,
+                }
+                for row in company.keys
+            ],
+            "links": [_written_link(link) for link in self.links(components, company.root, None)],
+        }
+
+    def all(self) -> Steps[list[Company]]:
+        """All companies, by name and MetaKey."""
+        components = self._components(None)
+        found: dict[bytes, dict[bytes, KeyRow]] = {}
+        for partition in range(self._reader.partitions):
+            for rows in self._scan(partition):
+                for row in rows:
+                    leaves = found.setdefault(components.root(row.leaf), {})
+                    known = leaves.get(row.leaf)
+                    if known is None or (row.k_ms, row.source) < (known.k_ms, known.source):
+                        leaves[row.leaf] = row
+                yield
+        companies = [Company(root=root, keys=self._ordered(leaves.values())) for root, leaves in found.items()]
+        return sorted(companies, key=lambda one: (one.name.casefold(), one.root))
+
+    def links(self, components: Components, root: bytes, c_ms: int | None) -> list[Link]:
+        """The links within a component, in the order in which they were decided; at most 1,000."""
+        members = set(components.leaves(root))
+        if len(members) < 2:
+            return []
+        links = self._reader.decisions.graph(self._org).links.values()
+        inside = [one for one in links if one.a in members and (c_ms is None or one.k_ms <= c_ms)]
+        return sorted(inside, key=lambda one: (one.k_ms, one.edge))[:LINKS_MAX]
+
+    def _components(self, c_ms: int | None) -> Components:
+        return self._reader.decisions.graph(self._org).at(c_ms)
+
+    def _ordered(self, rows: Iterable[KeyRow]) -> tuple[KeyRow, ...]:
+        last = len(self._rank)
+        return tuple(sorted(rows, key=lambda row: (self._rank.get((row.entity, row.kind), last), row.k_ms, row.value)))
+
+    def _scan(self, partition: int) -> Iterator[list[KeyRow]]:
+        """The company keys of one raw partition, in pieces."""
+        store = self._reader.stores("ingest", partition)["keys"]
+        for rows in pieces(store, b"", b"\xff" * (keys.LEAF_BYTES + 1)):
+            # The bytes are looked at before they are parsed: most keys are of persons and devices.
+            found = [_row(leaf, value) for leaf, value in rows if b'"entity":"company"' in value]
+            yield [row for row in found if row.entity == COMPANY and row.org == self._org]
+
+    def _some_values(self, kind: str) -> list[str]:
+        """Up to 1,000 values of a company key, of the first piece of each partition, for a guess."""
+        found: dict[str, None] = {}
+        for partition in range(self._reader.partitions):
+            rows = next(self._scan(partition), [])
+            found.update((row.value, None) for row in rows if row.kind == kind)
+        return list(found)[:STEP_ROWS]
+
+
+def chain(links: Sequence[Link], leaf: bytes, root: bytes) -> list[Link]:
+    """The shortest way over links from a leaf to its root."""
+    came: dict[bytes, Link | None] = {leaf: None}
+    edge = [leaf]
+    while edge and root not in came:
+        further = []
+        for at in edge:
+            for link in links:
+                if at in (link.a, link.b):
+                    other = link.b if link.a == at else link.a
+                    if other not in came:
+                        came[other] = link
+                        further.append(other)
+        edge = further
+    way: list[Link] = []
+    at = root
+    while (step := came.get(at)) is not None:
+        way.append(step)
+        at = step.b if step.a == at else step.a
+    return way[::-1]
+
+
+def _written_link(link: Link) -> dict[str, Any]:
+    return {"a": keys.metakey(link.a), "b": keys.metakey(link.b), "known_from": written(link.k_ms)}
+
+
+def _row(leaf: bytes, value: bytes) -> KeyRow:
+    row = orjson.loads(value[UPTO:])
+    return KeyRow(
+        leaf=leaf,
+        org=row["org"],
+        entity=row["entity"],
+        kind=row["key"],
+        value=row["value"],
+        label=row["label"],
+        source=row["source"],
+        k_ms=row["k"],
+    )

@@ -1,0 +1,178 @@
+"""Decode: bytes to an event under its source's contract, else a reason.
+
+    value ──envelope──▶ Envelope ──place──▶ (raw key, partition) ──event──▶ Event
+
+Three steps, because a record must be placed (it may lie in the wrong partition) before its contract is asked: the
+contract in force is that of its first position, which another partition may know.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+import orjson
+
+from milepost.schemas.errors import ContractError
+from milepost.schemas.keys import PART_BYTES_MAX
+from milepost.schemas.records import Envelope, Event, Reject
+from milepost.schemas.serde import HEADER_BYTES, MAGIC, wire
+from milepost.topology.catalog import Catalog, Source
+
+VALUE_BYTES_MAX: Final = 1024 * 1024
+DEPTH_MAX: Final = 32
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MS: Final = timedelta(milliseconds=1)
+_decode_json = msgspec.json.Decoder(Envelope).decode
+_NOT_JSON: Final = Reject("not_decodable", "neither JSON nor Avro single-object encoding")
+_TOO_DEEP: Final = Reject("not_decodable", "nested deeper than the decoder goes")
+_decode_data = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def envelope(value: bytes) -> Envelope | Reject:
+    """The envelope of a record on `raw-events`: JSON, or Avro single-object encoding of RawEvent."""
+    if len(value) > VALUE_BYTES_MAX:
+        return Reject("too_large", f"at most {VALUE_BYTES_MAX} bytes are expected, {len(value)} came")
+    try:
+        found = _from_avro(value) if value[:2] == MAGIC else _decode_json(value)
+    except ContractError as error:
+        return Reject(error.reason, error.detail)
+    except msgspec.ValidationError as error:
+        # The typed decoder stops at the first wrong type; whether the bytes are JSON at all is another question.
+        return Reject("contract_violation", f"the envelope does not hold: {error}") if _is_json(value) else _NOT_JSON
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return Reject("not_decodable", f"neither JSON nor Avro single-object encoding: {_plain(error)}")
+    except RecursionError:
+        return _TOO_DEEP
+    for name, part in (("org", found.org), ("source", found.source), ("id", found.id), ("type", found.type)):
+        try:
+            length = len(part.encode())
+        except UnicodeEncodeError:
+            return Reject("contract_violation", f"{name} holds a lone surrogate; valid Unicode is expected")
+        if not 0 < length <= PART_BYTES_MAX:
+            return Reject("contract_violation", f"{name} has {length} bytes; 1 to {PART_BYTES_MAX} are expected")
+    if not (0 <= found.revision < 2**31 and 0 <= found.repair < 2**31):
+        return Reject("contract_violation", "revision and repair are whole numbers from 0 to 2147483647")
+    if _deeper(found.data, DEPTH_MAX):
+        return Reject("contract_violation", f"data is nested deeper than {DEPTH_MAX}")
+    return found
+
+
+def event(found: Envelope, k_ms: int, catalog: Catalog | None) -> Event | Reject:
+    """The event under the contract of its source and type, as of known time `k_ms`."""
+    source = catalog.sources.get(found.source) if catalog is not None else None
+    if source is None:
+        return Reject("unknown_source", "the definitions in force know no such source")
+    contract = source.types.get(found.type)
+    if contract is None:
+        return Reject("unknown_type", f"source {source.name} has no contract for this type")
+    if found.revision or found.void:
+        return Reject(
+            "contract_violation", "amendments and voids are not taken by this version; the record stays in the log"
+        )
+    try:
+        t_ms = time_ms(found.time)
+        data = contract.check(found.data)
+        body = _body(found, t_ms, data, source)
+    except ContractError as error:
+        return Reject(error.reason, error.detail)
+    if t_ms > k_ms + source.future_skew_ms:
+        return Reject(
+            "future_event",
+            f"the time lies {t_ms - k_ms} ms ahead of its arrival; {source.future_skew_ms} ms are allowed",
+        )
+    return Event(
+        org=found.org,
+        source=found.source,
+        id=found.id,
+        type=found.type,
+        time=found.time,
+        t_ms=t_ms,
+        data=data,
+        body=body,
+    )
+
+
+def time_ms(text: str) -> int:
+    """Milliseconds since the epoch of an RFC 3339 time with a zone; finer digits are cut.  ContractError otherwise."""
+    if (
+        len(text) < 20
+        or len(text) > 40
+        or text[4] != "-"
+        or text[7] != "-"
+        or text[10] not in "Tt "
+        or text[13] != ":"
+        or text[16] != ":"
+    ):
+        raise ContractError("contract_violation", "time is not RFC 3339 (expected 2013-01-01T05:17:00Z)")
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ContractError("contract_violation", f"time is not RFC 3339: {_plain(error)}") from error
+    if moment.tzinfo is None:
+        raise ContractError("contract_violation", "time has no zone (expected a Z or an offset at its end)")
+    t_ms = (moment - _EPOCH) // _MS
+    if t_ms < 0:
+        raise ContractError("contract_violation", "time lies before 1970; times are kept from 1970-01-01T00:00:00Z on")
+    return t_ms
+
+
+def _is_json(value: bytes) -> bool:
+    try:
+        orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _from_avro(value: bytes) -> Envelope:
+    raw = wire("RawEvent")
+    fields = raw.decode(value) if value[:HEADER_BYTES] == raw.header else _unknown(value)
+    fields["data"] = _decode_data(fields["data"])
+    return Envelope(**fields)
+
+
+def _unknown(value: bytes) -> dict[str, Any]:
+    raise ContractError("unknown_schema", f"no schema with the fingerprint {value[2:HEADER_BYTES].hex()} is known")
+
+
+def _body(found: Envelope, t_ms: int, data: Mapping[str, Any], source: Source) -> bytes:
+    """Hash of the canonical form: type, time, void and data without the contract's volatile fields, keys sorted."""
+    if source.volatile:
+        data = _without(data, source.volatile)
+    try:
+        canonical = orjson.dumps((found.type, t_ms, found.void, data), option=orjson.OPT_SORT_KEYS)
+    except TypeError as error:
+        raise ContractError("contract_violation", f"data has no canonical form: {_plain(error)}") from error
+    return hashlib.blake2b(canonical, digest_size=8).digest()
+
+
+def _without(data: Mapping[str, Any], paths: tuple[tuple[str, ...], ...]) -> dict[str, Any]:
+    kept = dict(data)
+    for path in paths:
+        at: dict[str, Any] = kept
+        for name in path[:-1]:
+            inner = at.get(name)
+            if not isinstance(inner, dict):
+                break
+            at[name] = inner = dict(inner)
+            at = inner
+        else:
+            at.pop(path[-1], None)
+    return kept
+
+
+def _deeper(value: Any, depth: int) -> bool:
+    if isinstance(value, dict):
+        return depth == 0 or any(_deeper(v, depth - 1) for v in value.values() if isinstance(v, dict | list))
+    if isinstance(value, list):
+        return depth == 0 or any(_deeper(v, depth - 1) for v in value if isinstance(v, dict | list))
+    return False
+
+
+def _plain(error: Exception) -> str:
+    """An error's kind and place, without the bytes it quotes."""
+    return str(error).split(":", 1)[0][:120]

@@ -1,0 +1,73 @@
+"""Dedupe: the first record of a raw key counts, whatever comes later, without a horizon.
+
+    absent in `seen`                        -> FIRST
+    the very record that was taken as first -> FIRST (the same once more, after a crash: same record, same result)
+    the engine's own copy of it             -> COPY  (what is owed to the log has been paid)
+    another with an equal body              -> REPEAT
+    another with another body               -> CONFLICT
+
+After a repeat or a conflict the log would end with another record than the first, so the first is appended again once
+the checkpoint is committed (design §3).
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import Enum
+from typing import NamedTuple
+
+from milepost.schemas import stamps
+from milepost.schemas.stamps import Stamp
+
+_SEEN = struct.Struct(">Qqiqqq8s8s8s")
+
+
+class Verdict(Enum):
+    FIRST = "first"
+    COPY = "copy"
+    REPEAT = "repeat"
+    CONFLICT = "conflict"
+
+
+class Seen(NamedTuple):
+    """What is known of a raw key.
+
+    upto:             offset that last changed this row
+    k_ms:             known time of the first record
+    partition,offset: its first position
+    taken:            offset in this partition at which it was taken as first
+    at:               latest offset in this partition where a good copy of it lies
+    body:             hash of its canonical form;  raw: hash of its bytes;  bundle: definitions in force
+    """
+
+    upto: int
+    k_ms: int
+    partition: int
+    offset: int
+    taken: int
+    at: int
+    body: bytes
+    raw: bytes
+    bundle: bytes
+
+    def pack(self) -> bytes:
+        return _SEEN.pack(*self)
+
+    def stamp(self) -> Stamp:
+        """What `milepost-first` says on the record that is appended again."""
+        return Stamp(
+            kind=stamps.AGAIN, k_ms=self.k_ms, partition=self.partition, offset=self.offset, bundle=self.bundle
+        )
+
+
+def unpack(row: bytes) -> Seen:
+    return Seen._make(_SEEN.unpack(row))
+
+
+def judge(known: Seen | None, partition: int, offset: int, at: int, body: bytes) -> Verdict:
+    """What a record is, whose first position is (partition, offset) and that lies at `at` in this partition."""
+    if known is None or known.taken == at:
+        return Verdict.FIRST
+    if known.partition == partition and known.offset == offset:
+        return Verdict.COPY
+    return Verdict.REPEAT if known.body == body else Verdict.CONFLICT

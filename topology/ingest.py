@@ -1,0 +1,426 @@
+"""Ingest: a raw partition's records to signals.  decode, dedupe, identity, signals, in one chain.
+
+    record -> stamp? -> envelope -> misplaced? -> event -> first? -> keys, links -> rules -> one message per event
+
+Everything it decides from lies in the raw partition itself (records, markers, ticks), so the same records give the same
+outputs with the same ids, in log order (design §7.1).  The definitions a record is judged by are those in force at its
+*first position*; a marker in the partition changes them for what comes behind it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+import orjson
+
+from milepost.schemas import stamps
+from milepost.schemas.keys import leaf_partition, raw_place
+from milepost.schemas.records import Envelope, Event, Identified, Key, Reject
+from milepost.schemas.serde import wire
+from milepost.schemas.stamps import Stamp
+from milepost.topology import decode, dedupe, identity, signals
+from milepost.topology.catalog import Catalog
+from milepost.topology.decisions import Decisions
+from milepost.topology.dedupe import Seen, Verdict
+from milepost.topology.state import Fold, Output, Owed, Partition, Record
+
+REMEMBERED_MAX: Final = 200_000
+MARKER_VALUE_MAX: Final = 8 + 256
+_OURS: Final = (stamps.MARKER, stamps.TICK)
+"""Kinds of records that are no events: their stamp is under the key of the empty organisation."""
+
+
+class _Mark(msgspec.Struct, kw_only=True):
+    """Ingest's mark as it is written: see `IngestMark`."""
+
+    k_ms: int
+    prev: list[int]
+    bundles: dict[str, bytes]
+    progress: list[tuple[str, str, int, int]]
+
+
+_dump_mark = msgspec.msgpack.Encoder().encode
+_load_mark = msgspec.msgpack.Decoder(_Mark).decode
+
+
+@dataclass(slots=True)
+class IngestMark:
+    """What ingest carries from record to record in one partition.
+
+    k_ms:     the largest known time so far: a clock step cannot move the past
+    prev:     per signals partition the origin last sent there; -1: none
+    bundles:  organisation -> bundle in force behind the last marker
+    progress: (org, source) -> [largest event time, last known time], for the ticks
+    least_k:  leaf -> least k written to `keys` (a memory of the store, bounded; not part of the mark)
+    """
+
+    prev: list[int]
+    k_ms: int = 0
+    bundles: dict[str, bytes] = field(default_factory=dict)
+    progress: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    least_k: dict[bytes, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Arrival:
+    """A record on its way through the chain.  first: its first position; `genuine`: the stamp's MAC was right."""
+
+    record: Record
+    k_ms: int
+    partition: int
+    offset: int
+    bundle: bytes | None
+    genuine: Stamp | None
+    envelope: Envelope | None = None
+    reject: Reject | None = None
+    key: bytes = b""
+    place: int = -1
+
+
+class Ingest:
+    """The leg `ingest`.  `org_keys` gives each organisation's key, "" the key of markers and ticks."""
+
+    name = "ingest"
+
+    def __init__(self, partitions: int, decisions: Decisions, org_keys: Mapping[str, bytes]) -> None:
+        self.partitions = partitions
+        self.decisions = decisions
+        self.org_keys = org_keys
+        self._leaves = identity.Leaves()
+        self._targets: dict[bytes, int] = {}
+
+    # -- the mark
+
+    def new_mark(self) -> IngestMark:
+        return IngestMark(prev=[-1] * self.partitions)
+
+    def load_mark(self, data: bytes) -> IngestMark:
+        mark = _load_mark(data)
+        progress = {(org, source): [t, k] for org, source, t, k in mark.progress}
+        return IngestMark(prev=mark.prev, k_ms=mark.k_ms, bundles=mark.bundles, progress=progress)
+
+    def dump_mark(self, mark: object) -> bytes:
+        assert isinstance(mark, IngestMark)
+        progress = [(org, source, t, k) for (org, source), (t, k) in sorted(mark.progress.items())]
+        return _dump_mark(_Mark(k_ms=mark.k_ms, prev=mark.prev, bundles=mark.bundles, progress=progress))
+
+    # -- the chain
+
+    def ready(self, records: Sequence[Record]) -> int:
+        known = self.decisions.catalogs
+        for i, record in enumerate(records):
+            stamp = stamps.find(record.headers) if record.headers else None
+            if stamp is None:
+                continue
+            needed = record.value[:8] if stamp[:1] == stamps.MARKER and record.value else stamps.unpack(stamp).bundle
+            # A forged stamp must not stop the line: only a right one is waited for.
+            if needed != stamps.NO_BUNDLE and needed not in known and self._stamp_of(record, stamp) is not None:
+                return i
+        return len(records)
+
+    def fold(self, at: Partition, records: Sequence[Record]) -> Fold:
+        mark = at.mark
+        assert isinstance(mark, IngestMark)
+        out = Fold()
+        arrivals = [self._arrive(at, mark, record) for record in records]
+        wanted = {a.record.key for a in arrivals if a.record.key} | {a.key for a in arrivals if a.key}
+        keys = list(wanted)
+        rows = at.stores["seen"].get_many(keys)
+        seen = {key: dedupe.unpack(row) for key, row in zip(keys, rows, strict=True) if row is not None}
+        for arrival in arrivals:
+            self._take(at, mark, arrival, seen, out)
+        if records:
+            at.next_offset = records[-1].offset + 1
+        return out
+
+    def _arrive(self, at: Partition, mark: IngestMark, record: Record) -> _Arrival:
+        """Stamp, known time, envelope and place of one record."""
+        stamp = stamps.find(record.headers) if record.headers else None
+        found: Envelope | Reject | None = None
+        genuine: Stamp | None = None
+        if stamp is not None and stamp[:1] in _OURS:
+            genuine = stamps.verified(self.org_keys[""], record.key, record.value, stamp)
+        if genuine is None and record.value is not None:
+            found = decode.envelope(record.value)
+            if stamp is not None and stamp[:1] not in _OURS and isinstance(found, Envelope):
+                genuine = stamps.verified(self.org_keys[found.org], record.key, record.value, stamp)
+        if genuine is not None and genuine.kind in (stamps.AGAIN, stamps.FORWARDED, stamps.BACKDATED):
+            k_ms = genuine.k_ms
+        else:
+            k_ms = mark.k_ms = max(mark.k_ms, record.timestamp)
+        if genuine is not None and genuine.kind in (stamps.AGAIN, stamps.FORWARDED):
+            partition, offset, bundle = genuine.partition, genuine.offset, genuine.bundle
+        else:
+            partition, offset, bundle = at.number, record.offset, None
+        if genuine is not None and genuine.kind == stamps.MARKER:
+            self._mark_bundle(mark, record)
+        arrival = _Arrival(record, k_ms, partition, offset, bundle, genuine)
+        if isinstance(found, Reject):
+            arrival.reject = found
+        elif found is not None:
+            arrival.envelope = found
+            if bundle is None:
+                arrival.bundle = mark.bundles.get(found.org, stamps.NO_BUNDLE)
+            arrival.key, arrival.place = raw_place(
+                found.org, found.source, found.id, found.revision, found.repair, self.partitions
+            )
+        return arrival
+
+    def _mark_bundle(self, mark: IngestMark, record: Record) -> None:
+        value = record.value or b""
+        if 8 < len(value) <= MARKER_VALUE_MAX:
+            mark.bundles[value[8:].decode()] = value[:8]
+
+    def _take(self, at: Partition, mark: IngestMark, a: _Arrival, seen: dict[bytes, Seen], out: Fold) -> None:
+        record = a.record
+        if a.genuine is not None and a.genuine.kind == stamps.MARKER:
+            out.count("marker")
+            return
+        if a.genuine is not None and a.genuine.kind == stamps.TICK:
+            out.count("tick")
+            self._pass_tick(at, mark, record, out)
+            return
+        if record.value is None:
+            out.count("foreign_tombstone")
+            self._owe(at, record, seen, out, None)
+            return
+        out.count("read")
+        if a.genuine is None and record.headers and stamps.find(record.headers) is not None:
+            out.count("bad_stamp")
+        if a.envelope is None:
+            assert a.reject is not None
+            self._dead(at, a, "decode", a.reject, out)
+            self._owe(at, record, seen, out, None)
+            return
+        if record.key != a.key or at.number != a.place:
+            out.count("misrouted")
+            self._forward(a, out)
+            self._owe(at, record, seen, out, None)
+            return
+        self._judge(at, mark, a, seen, out)
+
+    def _judge(self, at: Partition, mark: IngestMark, a: _Arrival, seen: dict[bytes, Seen], out: Fold) -> None:
+        """A record that lies in its place: under its contract, is it the first of its key, and what does it mean?"""
+        envelope, record = a.envelope, a.record
+        assert envelope is not None and record.value is not None and a.bundle is not None
+        catalog = self.decisions.catalogs.get(a.bundle)
+        known = seen.get(a.key)
+        if (
+            known is not None
+            and (known.partition, known.offset) == (a.partition, a.offset)
+            and known.taken != record.offset
+        ):
+            self._copy(at, a, known, seen, out)
+            return
+        event = decode.event(envelope, a.k_ms, catalog)
+        if isinstance(event, Reject):
+            self._dead(at, a, "decode", event, out)
+            self._owe(at, record, seen, out, None)
+            return
+        assert catalog is not None
+        verdict = dedupe.judge(known, a.partition, a.offset, record.offset, event.body)
+        if verdict is Verdict.REPEAT:
+            out.count("duplicate")
+            self._owe(at, record, seen, out, record.value)
+            return
+        if verdict is Verdict.CONFLICT:
+            self._dead(
+                at, a, "dedupe", Reject("id_conflict", "another body came first under this id and revision"), out
+            )
+            self._owe(at, record, seen, out, None)
+            return
+        who = identity.identify(event, catalog.sources[event.source], self.org_keys[event.org], self._leaves)
+        if isinstance(who, Reject):
+            self._dead(at, a, "identity", who, out)
+            self._owe(at, record, seen, out, None)
+            return
+        if known is None:
+            known = seen[a.key] = Seen(
+                upto=record.offset, k_ms=a.k_ms, partition=a.partition, offset=a.offset, taken=record.offset,
+                at=record.offset, body=event.body, raw=_raw(record.value), bundle=a.bundle,
+            )  # fmt: skip
+            at.stores["seen"].put(a.key, known.pack())
+        out.count("accepted")
+        progress = mark.progress.setdefault((event.org, event.source), [event.t_ms, a.k_ms])
+        progress[0], progress[1] = max(progress[0], event.t_ms), max(progress[1], a.k_ms)
+        self._keep_keys(at, mark, a, event, who)
+        self._link(at, a, event, who, catalog, out)
+        self._signal(at, mark, a, event, who, catalog, out)
+
+    # -- what a record leads to
+
+    def _signal(
+        self, at: Partition, mark: IngestMark, a: _Arrival, event: Event, who: Identified, catalog: Catalog, out: Fold
+    ) -> None:
+        judged = signals.judge(event, catalog)
+        out.count("rule_declined", judged.declined)
+        for rule, reject in judged.failed:
+            self._dead(at, a, "signals", reject, out, rule)
+        if not judged.signals:
+            if not judged.failed:
+                out.count("no_rule")
+            return
+        out.count("signal", len(judged.signals))
+        target = self._target(who.leaf)
+        message = {
+            "org": event.org, "source": event.source, "id": event.id, "type": event.type,
+            "event": a.key, "leaf": who.leaf, "t_ms": event.t_ms, "k_ms": a.k_ms, "bundle": catalog.bundle_id,
+            "lane": 0, "raw_partition": at.number, "raw_offset": a.record.offset, "prev": mark.prev[target],
+            "first_partition": a.partition, "first_offset": a.offset,
+            "members": [{"entity": entity, "leaf": leaf} for entity, leaf in who.members],
+            "signals": [
+                {"rule": s.rule, "version": s.version, "fields": orjson.dumps(s.fields)} for s in judged.signals
+            ],
+        }  # fmt: skip
+        mark.prev[target] = a.record.offset
+        out.before.append(
+            Output(topic="signals", partition=target, key=who.leaf + a.key, value=wire("Signals").encode(message))
+        )
+
+    def _keep_keys(self, at: Partition, mark: IngestMark, a: _Arrival, event: Event, who: Identified) -> None:
+        """The values of the keys, for people to read; of several arrivals the least (k, source) is kept."""
+        for key in who.keys:
+            if mark.least_k.get(key.leaf, a.k_ms + 1) <= a.k_ms:
+                continue
+            row = at.stores["keys"].get(key.leaf)
+            known = orjson.loads(row[8:]) if row is not None else None
+            if known is None or (a.k_ms, event.source) < (known["k"], known["source"]):
+                value = orjson.dumps(
+                    {"org": event.org, "entity": key.entity, "key": key.kind, "value": key.value, "label": key.label,
+                     "source": event.source, "k": a.k_ms}, option=orjson.OPT_SORT_KEYS,
+                )  # fmt: skip
+                at.stores["keys"].put(key.leaf, a.record.offset.to_bytes(8, "big") + value)
+            if len(mark.least_k) >= REMEMBERED_MAX:
+                mark.least_k.clear()
+            # Equal k of another source may still replace the row, so only k above the kept one is skipped.
+            mark.least_k[key.leaf] = (a.k_ms if known is None else min(a.k_ms, known["k"])) + 1
+
+    def _link(self, at: Partition, a: _Arrival, event: Event, who: Identified, catalog: Catalog, out: Fold) -> None:
+        for one, other in who.edges:
+            first, second = sorted((one, other), key=_leaf_of)
+            edge = first.leaf + second.leaf
+            row = at.stores["edges"].get(edge)
+            if row is not None:
+                k_ms, offset = int.from_bytes(row[8:16], "big", signed=True), int.from_bytes(row[16:24], "big")
+                if k_ms < a.k_ms or (k_ms == a.k_ms and offset != a.record.offset):
+                    continue
+            here = a.record.offset.to_bytes(8, "big")
+            at.stores["edges"].put(edge, here + a.k_ms.to_bytes(8, "big", signed=True) + here)
+            fields = {
+                "org": event.org, "entity": first.entity, "a": first.leaf, "b": second.leaf, "key_a": first.kind,
+                "key_b": second.kind, "rank_a": catalog.key_rank[first.entity, first.kind],
+                "rank_b": catalog.key_rank[second.entity, second.kind], "k_ms": a.k_ms, "raw_partition": at.number,
+                "raw_offset": a.record.offset,
+            }  # fmt: skip
+            key = edge + at.number.to_bytes(4, "big")
+            out.before.append(Output(topic="identity-links", partition=0, key=key, value=wire("Link").encode(fields)))
+
+    def _pass_tick(self, at: Partition, mark: IngestMark, record: Record, out: Fold) -> None:
+        """A tick goes to every signals partition, with what this raw partition has seen so far."""
+        sources = [
+            {"org": org, "source": source, "t_ms": t, "k_ms": k}
+            for (org, source), (t, k) in sorted(mark.progress.items())
+        ]
+        for target in range(self.partitions):
+            fields = {
+                "raw_partition": at.number, "raw_offset": record.offset, "prev": mark.prev[target],
+                "k_ms": mark.k_ms, "sources": sources,
+            }  # fmt: skip
+            mark.prev[target] = record.offset
+            key = b"tick" + at.number.to_bytes(4, "big")
+            out.before.append(Output(topic="signals", partition=target, key=key, value=wire("Tick").encode(fields)))
+
+    def _forward(self, a: _Arrival, out: Fold) -> None:
+        """A record that does not lie in its place goes there with its first stamp; nothing is tombstoned."""
+        assert a.envelope is not None and a.bundle is not None
+        stamp = Stamp(kind=stamps.FORWARDED, k_ms=a.k_ms, partition=a.partition, offset=a.offset, bundle=a.bundle)
+        header = stamps.header(self.org_keys[a.envelope.org], a.key, a.record.value, stamp)
+        out.before.append(
+            Output(topic="raw-events", partition=a.place, key=a.key, value=a.record.value, headers=(header,))
+        )
+
+    def _dead(self, at: Partition, a: _Arrival, stage: str, reject: Reject, out: Fold, rule: str = "") -> None:
+        found = a.envelope
+        org, source, type_ = (found.org, found.source, found.type) if found is not None else ("", "", "")
+        problem = "\0".join((stage, reject.reason, reject.detail, org, source, type_, rule)).encode()
+        fields = {
+            "topic": "raw-events", "partition": at.number, "offset": a.record.offset, "stage": stage, "rule": rule,
+            "reason": reject.reason, "detail": reject.detail,
+            "problem": hashlib.blake2b(problem, digest_size=8).digest(),
+            "org": org, "source": source, "type": type_, "k_ms": a.k_ms, "bundle": a.bundle or stamps.NO_BUNDLE,
+        }  # fmt: skip
+        key = at.number.to_bytes(4, "big") + a.record.offset.to_bytes(8, "big") + f"{stage}/{rule}".encode()
+        target = leaf_partition(source.encode(), self.partitions)
+        out.before.append(
+            Output(topic="dead-letters", partition=target, key=key, value=wire("DeadLetter").encode(fields))
+        )
+        out.count(f"dead:{reject.reason}" if not rule else f"dead_pair:{reject.reason}")
+
+    # -- what is owed to the log
+
+    def _owe(self, at: Partition, record: Record, seen: Mapping[bytes, Seen], out: Fold, value: bytes | None) -> None:
+        """The log now ends with `record` under its key; if a first record of that key is known, it is owed again."""
+        known = seen.get(record.key) if record.key else None
+        if known is None or record.key is None or known.taken == record.offset:
+            return
+        packed = known.stamp().pack()
+        same = value is not None and _raw(value) == known.raw
+        row = record.offset.to_bytes(8, "big") + known.at.to_bytes(8, "big") + packed
+        at.stores["owed"].put(record.key, row)
+        out.after.append(Owed(key=record.key, at=known.at, stamp=packed, value=value if same else None))
+
+    def _copy(self, at: Partition, a: _Arrival, known: Seen, seen: dict[bytes, Seen], out: Fold) -> None:
+        """The engine's own copy of a first record: what was owed is paid, and the copy is where the bytes now lie."""
+        out.count("copy")
+        offset = a.record.offset
+        if offset > known.at:
+            known = seen[a.key] = known._replace(upto=offset, at=offset)
+            at.stores["seen"].put(a.key, known.pack())
+        if at.stores["owed"].get(a.key) is not None:
+            at.stores["owed"].delete(a.key)
+
+    def owed(self, at: Partition) -> Iterator[Owed]:
+        for key, row in at.stores["owed"].scan(b"", b"\xff" * 17):
+            yield Owed(key=key, at=int.from_bytes(row[8:16], "big"), stamp=row[16:], value=None)
+
+    def again(self, at: Partition, owed: Owed, value: bytes) -> Output:
+        found = decode.envelope(value)
+        assert isinstance(found, Envelope), "what is owed was an accepted event"
+        header = (stamps.HEADER, stamps.seal(self.org_keys[found.org], owed.key, value, owed.stamp))
+        return Output(topic="raw-events", partition=at.number, key=owed.key, value=value, headers=(header,))
+
+    def derive(self, at: Partition, changed: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes, bytes]]:
+        return iter(())
+
+    def from_source(self, records: Sequence[Record]) -> Iterator[tuple[str, bytes, bytes]]:
+        return iter(())
+
+    # -- helpers
+
+    def _stamp_of(self, record: Record, data: bytes) -> Stamp | None:
+        if data[:1] in _OURS:
+            return stamps.verified(self.org_keys[""], record.key, record.value, data)
+        found = decode.envelope(record.value or b"")
+        if isinstance(found, Reject):
+            return None
+        return stamps.verified(self.org_keys[found.org], record.key, record.value, data)
+
+    def _target(self, leaf: bytes) -> int:
+        target = self._targets.get(leaf)
+        if target is None:
+            if len(self._targets) >= REMEMBERED_MAX:
+                self._targets.clear()
+            target = self._targets[leaf] = leaf_partition(leaf, self.partitions)
+        return target
+
+
+def _raw(value: bytes) -> bytes:
+    return hashlib.blake2b(value, digest_size=8).digest()
+
+
+def _leaf_of(key: Key) -> bytes:
+    return key.leaf

@@ -1,0 +1,206 @@
+"""Metrics: signals to cells.
+
+    signal -> measures of its rule -> (dimension choice, pane) -> the bucket of its known time in a cell
+
+Written for each measure: the total, each single dimension, the full tuple; the rest is summed at read.  A cell's key
+serves the reads by its order: version, leaf, which dimensions, their values, pane.
+
+    cells:  version(8) leaf(16) mask(1) { length(2) value }* pane(4)          days: the same with day(4)
+
+Dimensions are bounded per (measure, leaf, day): `max_values` a dimension and 10,000 tuples.  Beyond that a value folds
+into `__other__`, is counted and alerted on; totals stay exact (design §5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, NamedTuple
+
+from milepost.topology import panes
+from milepost.topology.aggregates import Row, Shape, decode, encode, scaled, upto_of
+from milepost.topology.catalog import Measure
+from milepost.topology.state import Fold, Store
+
+OTHER: Final = b"__other__"
+NONE: Final = b"__none__"
+VALUE_BYTES_MAX: Final = 256
+TUPLES_MAX: Final = 10_000
+PREFIX_BYTES: Final = 8 + 16
+
+
+class Hit(NamedTuple):
+    """One signal's effect on one row: which bucket, and what is added.
+
+    offset: the source offset that brings it;  value: scaled, or None;  number: a member's number, or None
+    """
+
+    offset: int
+    end: int
+    value: int | None
+    number: int | None
+    t_ms: int
+    event: bytes
+
+
+Hits = dict[bytes, tuple[Shape, list[Hit]]]
+
+
+def prefix(version: bytes, leaf: bytes, mask: int, dims: bytes) -> bytes:
+    """All of a row's key but its pane or day."""
+    return version + leaf + bytes((mask,)) + dims
+
+
+def row_key(before: bytes, number: int) -> bytes:
+    return before + number.to_bytes(4, "big")
+
+
+def packed(values: Iterable[bytes]) -> bytes:
+    """Dimension values in the key: each with its length before it, two bytes."""
+    return b"".join(len(value).to_bytes(2, "big") + value for value in values)
+
+
+def unpacked(dims: bytes) -> tuple[bytes, ...]:
+    out, at = [], 0
+    while at < len(dims):
+        length = int.from_bytes(dims[at : at + 2], "big")
+        out.append(dims[at + 2 : at + 2 + length])
+        at += 2 + length
+    return tuple(out)
+
+
+def dimension_value(value: object) -> bytes:
+    """A field as a dimension value: text as it is, whole numbers without a point, absent as `__none__`."""
+    if value is None:
+        return NONE
+    if isinstance(value, bool):
+        return b"true" if value else b"false"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = int(value)
+    try:
+        text = str(value).encode()
+    except UnicodeEncodeError:
+        return OTHER
+    return text if len(text) <= VALUE_BYTES_MAX else OTHER
+
+
+class Naming:
+    """Which dimension values have names, per (measure, leaf, day): the first ones, up to the bound.
+
+    A value has a name once its day row exists; `named` counts them.  `fresh` remembers rows of this slice that are not
+    in the store yet, and bounded many that are.
+    """
+
+    FRESH_MAX: Final = 100_000
+
+    def __init__(self) -> None:
+        self._fresh: set[bytes] = set()
+
+    def admit(
+        self, stores: Mapping[str, Store], wanted: Mapping[bytes, tuple[bytes, int]], offset: Mapping[bytes, int]
+    ) -> set[bytes]:
+        """Of `wanted` (day key -> (counter's key, bound)) those that have or get a name; the others fold."""
+        unknown = [key for key in wanted if key not in self._fresh]
+        if not unknown:
+            return set(wanted)
+        if len(self._fresh) + len(unknown) > self.FRESH_MAX:
+            self._fresh.clear()
+            unknown = list(wanted)
+        refused: set[bytes] = set()
+        counts: dict[bytes, int] = {}
+        for key, row in zip(unknown, stores["days"].get_many(unknown), strict=True):
+            if row is None:
+                counter, bound = wanted[key]
+                if counter not in counts:
+                    known = stores["named"].get(counter)
+                    counts[counter] = int.from_bytes(known[8:12], "big") if known is not None else 0
+                if counts[counter] >= bound:
+                    refused.add(key)
+                    continue
+                counts[counter] += 1
+                stores["named"].put(counter, offset[key].to_bytes(8, "big") + counts[counter].to_bytes(4, "big"))
+            self._fresh.add(key)
+        return set(wanted) - refused
+
+
+def choices(measure: Measure, fields: Mapping[str, object]) -> list[tuple[int, tuple[bytes, ...]]]:
+    """The rows a signal adds to: (mask, values) for the total, each single dimension, the full tuple."""
+    values = [dimension_value(fields.get(name)) for name in measure.dimensions]
+    rows: list[tuple[int, tuple[bytes, ...]]] = [(0, ())]
+    rows.extend((1 << i, (value,)) for i, value in enumerate(values))
+    if len(values) > 1:
+        rows.append(((1 << len(values)) - 1, tuple(values)))
+    return rows
+
+
+def always_named(measure: Measure, mask: int, values: tuple[bytes, ...]) -> bool:
+    """Whether the definition itself names every one of these values (`values:`)."""
+    names = [name for i, name in enumerate(measure.dimensions) if mask >> i & 1]
+    return all(
+        value.decode(errors="replace") in measure.values.get(name, frozenset())
+        for name, value in zip(names, values, strict=True)
+    )
+
+
+def amount(measure: Measure, fields: Mapping[str, object]) -> int | None:
+    """The scaled value a measure takes from a signal's fields; None when absent.  Range was checked by `signals`."""
+    value = fields.get(measure.field) if measure.field is not None else None
+    return scaled(value, measure.scale) if isinstance(value, int | float) else None
+
+
+def add(store: Store, hits: Hits, out: Fold) -> None:
+    """Add all hits to the rows of a store: one multi-get, one put a row.
+
+    A row that has absorbed an offset already (its `upto`) does not take it again: after a restore a row may be ahead of
+    the mark (design §7.6).
+    """
+    keys = list(hits)
+    for key, old in zip(keys, store.get_many(keys), strict=True):
+        shape, added = hits[key]
+        upto = -1
+        rows: dict[int, Row] = {}
+        if old is not None:
+            upto = upto_of(old)
+            rows.update(decode(shape, old))
+        last = upto
+        for hit in added:
+            if hit.offset <= upto:
+                out.count("absorbed")
+                continue
+            row = rows.get(hit.end)
+            if row is None:
+                row = rows[hit.end] = Row()
+            if hit.number is not None:
+                row.add_member(hit.number)
+            elif hit.value is not None:
+                row.add_value(hit.value, hit.t_ms, hit.event)
+            else:
+                row.n += 1
+            last = hit.offset
+        if last > upto:
+            store.put(key, encode(shape, last, rows))
+
+
+def day_rows(cells: Store, shapes: Mapping[bytes, Shape], changed: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """(key, value) of the day rows that hold the `changed` cells, summed from their panes.  For restores."""
+    done: set[bytes] = set()
+    for key in changed:
+        before, pane = key[:-4], int.from_bytes(key[-4:], "big")
+        day = panes.day_of(pane)
+        day_key = row_key(before, day)
+        shape = shapes.get(key[:8])
+        if day_key in done or shape is None:
+            continue
+        if len(done) >= 100_000:
+            done.clear()
+        done.add(day_key)
+        rows: dict[int, Row] = {}
+        upto = 0
+        first = day * panes.PANES_A_DAY
+        for _, value in cells.scan(row_key(before, first), row_key(before, first + panes.PANES_A_DAY)):
+            upto = max(upto, upto_of(value))
+            for end, row in decode(shape, value):
+                if end in rows:
+                    rows[end].merge(row)
+                else:
+                    rows[end] = row
+        yield day_key, encode(shape, upto, rows)

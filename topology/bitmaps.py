@@ -1,9 +1,9 @@
 """Bitmaps: the members in many rows of cells at once.
 
-A day row of a busy company holds dozens of buckets with a few members each; making an object of every one costs more than
-the union.  Nearly all of them are one array container of the roaring format (github.com/RoaringBitmap/RoaringFormatSpec:
-cookie 12346, one key, cardinality - 1, an offset, then 16-bit numbers), so those are read as columns; the rest is left to
-the library.
+A day row of a busy company holds dozens of buckets with a few members each; making an object of every one costs more
+than the union.  Nearly all of them are one array container of the roaring format (RoaringBitmap/RoaringFormatSpec:
+cookie 12346, one key, cardinality - 1, an offset, then 16-bit numbers), so those are read as columns; the rest is left
+to the library.
 
     rows of a distinct cell:  upto(8) { end(4) n(8) length(4) bitmap }...
 """
@@ -48,7 +48,7 @@ class Buckets:
     def members(self) -> BitMap:
         """The union of their bitmaps."""
         data, at, lengths = self._bytes, self._at, self._lengths
-        at, lengths = at[lengths >= _HEAD], lengths[lengths >= _HEAD]
+        at, lengths = at[lengths > 0], lengths[lengths > 0]
         cardinality = _little(data, at + 10, 2) + 1
         plain = (_little(data, at, 4) == COOKIE) & (_little(data, at + 4, 4) == 1) & (cardinality <= ARRAY_MAX)
         first, many = at[plain] + _HEAD, cardinality[plain]
@@ -62,7 +62,8 @@ class Buckets:
 
 def buckets(values: Sequence[bytes]) -> Buckets:
     """The buckets of cells of shape `distinct`: all values are walked side by side, one bucket a step."""
-    data = np.frombuffer(b"".join(values), dtype=np.uint8)
+    # Behind the last bitmap, so that the head of one shorter than an array container's can be looked at.
+    data = np.frombuffer(b"".join([*values, bytes(_HEAD)]), dtype=np.uint8)
     sizes = np.fromiter((len(value) for value in values), dtype=np.int64, count=len(values))
     stops = np.cumsum(sizes)
     at = stops - sizes + UPTO

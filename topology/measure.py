@@ -19,10 +19,10 @@ import orjson
 from milepost.schemas.errors import ContractError
 from milepost.schemas.serde import HEADER_BYTES, decode_any, wire
 from milepost.topology import metrics, panes
-from milepost.topology.aggregates import Shape
+from milepost.topology.aggregates import Hit, Shape
 from milepost.topology.catalog import Catalog, Measure
 from milepost.topology.decisions import Decisions
-from milepost.topology.metrics import Hit, Hits
+from milepost.topology.metrics import Hits
 from milepost.topology.reading import Progress
 from milepost.topology.state import Fold, Output, Owed, Partition, Record
 
@@ -141,13 +141,12 @@ class MeasureLeg:
         self, at: Partition, mark: MeasureMark, taken: Sequence[tuple[int, dict[str, Any]]], out: Fold
     ) -> None:
         """All messages of a slice into cells and day rows."""
-        pending: list[tuple[Measure, bytes, int, int, tuple[bytes, ...], Hit]] = []
-        wanted: dict[bytes, tuple[bytes, int]] = {}
-        offsets: dict[bytes, int] = {}
+        pending: list[tuple[Measure, bytes, int, int, bytes, Hit]] = []  # measure, prefix, pane, day, day key, hit
+        naming = mark.naming
         for offset, message in taken:
             catalog = self.decisions.catalogs[message["bundle"]]
             leaf, pane = message["leaf"], panes.pane_of(message["t_ms"])
-            end = panes.bucket_end(pane, message["k_ms"])
+            end, day = panes.bucket_end(pane, message["k_ms"]), panes.day_of(pane)
             for measure, fields in _measures(catalog, message):
                 value = metrics.amount(measure, fields)
                 if measure.field is not None and value is None:
@@ -159,26 +158,32 @@ class MeasureLeg:
                         for member in message["members"]
                         if member["entity"] == measure.entity
                     ]
+                rows = metrics.choices(measure, fields)
                 for number in numbers:
                     hit = Hit(offset, end, value, number, message["t_ms"], message["event"])
-                    for mask, values in metrics.choices(measure, fields):
-                        pending.append((measure, leaf, mask, pane, values, hit))
-                        if mask and not metrics.always_named(measure, mask, values):
-                            key, counter, bound = _naming(measure, leaf, mask, pane, values)
-                            if key not in wanted:
-                                wanted[key], offsets[key] = (counter, bound), offset
-        named = mark.naming.admit(at.stores, wanted, offsets) if wanted else set()
+                    for mask, values in rows:
+                        before = metrics.prefix(measure.version, leaf, mask, metrics.packed(values))
+                        day_key = metrics.row_key(before, day)
+                        if mask and day_key not in naming.known:
+                            naming.ask(measure, leaf, mask, values, day, day_key, offset)
+                        pending.append((measure, before, pane, day, day_key, hit))
+        refused = naming.admit(at.stores)
         cells: Hits = {}
         days: Hits = {}
-        for measure, leaf, mask, pane, values, hit in pending:
-            if mask:
-                key, _, _ = _naming(measure, leaf, mask, pane, values)
-                if key in wanted and key not in named:
-                    out.count("folded_into_other")
-                    values = (metrics.OTHER,) * len(values)
-            before = metrics.prefix(measure.version, leaf, mask, metrics.packed(values))
-            cells.setdefault(metrics.row_key(before, pane), (measure.shape, []))[1].append(hit)
-            days.setdefault(metrics.row_key(before, panes.day_of(pane)), (measure.shape, []))[1].append(hit)
+        for measure, before, pane, day, day_key, hit in pending:
+            if day_key in refused:
+                out.count("folded_into_other")
+                before = refused[day_key]
+                day_key = metrics.row_key(before, day)
+            cell_key = metrics.row_key(before, pane)
+            if cell_key in cells:
+                cells[cell_key][1].append(hit)
+            else:
+                cells[cell_key] = (measure.shape, [hit])
+            if day_key in days:
+                days[day_key][1].append(hit)
+            else:
+                days[day_key] = (measure.shape, [hit])
         metrics.add(at.stores["cells"], cells, out)
         metrics.add(at.stores["days"], days, out)
 
@@ -259,14 +264,6 @@ def _measures(catalog: Catalog, message: Mapping[str, Any]) -> Iterator[tuple[Me
             fields = orjson.loads(signal["fields"])
             for measure in measures:
                 yield measure, fields
-
-
-def _naming(measure: Measure, leaf: bytes, mask: int, pane: int, values: tuple[bytes, ...]) -> tuple[bytes, bytes, int]:
-    """(day key, counter's key, bound) of a choice of dimension values."""
-    day = panes.day_of(pane)
-    key = metrics.row_key(metrics.prefix(measure.version, leaf, mask, metrics.packed(values)), day)
-    bound = measure.max_values if mask & (mask - 1) == 0 else metrics.TUPLES_MAX
-    return key, metrics.row_key(metrics.prefix(measure.version, leaf, mask, b""), day), bound
 
 
 def _fact_key(message: Mapping[str, Any]) -> bytes:

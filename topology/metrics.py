@@ -14,10 +14,10 @@ into `__other__`, is counted and alerted on; totals stay exact (design §5).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 from milepost.topology import panes
-from milepost.topology.aggregates import Row, Shape, decode, encode, scaled, upto_of
+from milepost.topology.aggregates import Hit, Row, Shape, decode, encode, patch_of, scaled, upto_of
 from milepost.topology.catalog import Measure
 from milepost.topology.state import Fold, Store
 
@@ -26,20 +26,6 @@ NONE: Final = b"__none__"
 VALUE_BYTES_MAX: Final = 256
 TUPLES_MAX: Final = 10_000
 PREFIX_BYTES: Final = 8 + 16
-
-
-class Hit(NamedTuple):
-    """One signal's effect on one row: which bucket, and what is added.
-
-    offset: the source offset that brings it;  value: scaled, or None;  number: a member's number, or None
-    """
-
-    offset: int
-    end: int
-    value: int | None
-    number: int | None
-    t_ms: int
-    event: bytes
 
 
 Hits = dict[bytes, tuple[Shape, list[Hit]]]
@@ -86,40 +72,47 @@ def dimension_value(value: object) -> bytes:
 class Naming:
     """Which dimension values have names, per (measure, leaf, day): the first ones, up to the bound.
 
-    A value has a name once its day row exists; `named` counts them.  `fresh` remembers rows of this slice that are not
-    in the store yet, and bounded many that are.
+    A value has a name once its day row exists; the store `named` counts them.  Values are asked for while a slice is
+    folded and admitted together.  `known` remembers day rows that have a name, at most 100,000 of them.
     """
 
-    FRESH_MAX: Final = 100_000
+    KNOWN_MAX: Final = 100_000
 
     def __init__(self) -> None:
-        self._fresh: set[bytes] = set()
+        self.known: set[bytes] = set()
+        self._asked: dict[bytes, tuple[Measure, bytes, int, tuple[bytes, ...], int, int]] = {}
 
-    def admit(
-        self, stores: Mapping[str, Store], wanted: Mapping[bytes, tuple[bytes, int]], offset: Mapping[bytes, int]
-    ) -> set[bytes]:
-        """Of `wanted` (day key -> (counter's key, bound)) those that have or get a name; the others fold."""
-        unknown = [key for key in wanted if key not in self._fresh]
-        if not unknown:
-            return set(wanted)
-        if len(self._fresh) + len(unknown) > self.FRESH_MAX:
-            self._fresh.clear()
-            unknown = list(wanted)
-        refused: set[bytes] = set()
+    def ask(
+        self, measure: Measure, leaf: bytes, mask: int, values: tuple[bytes, ...], day: int, day_key: bytes, offset: int
+    ) -> None:
+        """A row of `day` is wanted at `offset`; does it have a name?"""
+        if day_key not in self._asked:
+            self._asked[day_key] = (measure, leaf, mask, values, day, offset)
+
+    def admit(self, stores: Mapping[str, Store]) -> dict[bytes, bytes]:
+        """Give names as far as they go.  Answers day key -> the prefix of `__other__` for those without."""
+        asked, self._asked = self._asked, {}
+        if not asked:
+            return {}
+        if len(self.known) + len(asked) > self.KNOWN_MAX:
+            self.known.clear()
+        refused: dict[bytes, bytes] = {}
         counts: dict[bytes, int] = {}
-        for key, row in zip(unknown, stores["days"].get_many(unknown), strict=True):
-            if row is None:
-                counter, bound = wanted[key]
+        keys = list(asked)
+        for key, row in zip(keys, stores["days"].get_many(keys), strict=True):
+            measure, leaf, mask, values, day, offset = asked[key]
+            if row is None and not always_named(measure, mask, values):
+                counter = row_key(prefix(measure.version, leaf, mask, b""), day)
                 if counter not in counts:
-                    known = stores["named"].get(counter)
-                    counts[counter] = int.from_bytes(known[8:12], "big") if known is not None else 0
-                if counts[counter] >= bound:
-                    refused.add(key)
+                    row = stores["named"].get(counter)
+                    counts[counter] = int.from_bytes(row[8:12], "big") if row is not None else 0
+                if counts[counter] >= (measure.max_values if mask & (mask - 1) == 0 else TUPLES_MAX):
+                    refused[key] = prefix(measure.version, leaf, mask, packed((OTHER,) * len(values)))
                     continue
                 counts[counter] += 1
-                stores["named"].put(counter, offset[key].to_bytes(8, "big") + counts[counter].to_bytes(4, "big"))
-            self._fresh.add(key)
-        return set(wanted) - refused
+                stores["named"].put(counter, offset.to_bytes(8, "big") + counts[counter].to_bytes(4, "big"))
+            self.known.add(key)
+        return refused
 
 
 def choices(measure: Measure, fields: Mapping[str, object]) -> list[tuple[int, tuple[bytes, ...]]]:
@@ -154,30 +147,14 @@ def add(store: Store, hits: Hits, out: Fold) -> None:
     the mark (design §7.6).
     """
     keys = list(hits)
+    put = store.put
     for key, old in zip(keys, store.get_many(keys), strict=True):
         shape, added = hits[key]
-        upto = -1
-        rows: dict[int, Row] = {}
-        if old is not None:
-            upto = upto_of(old)
-            rows.update(decode(shape, old))
-        last = upto
-        for hit in added:
-            if hit.offset <= upto:
-                out.count("absorbed")
-                continue
-            row = rows.get(hit.end)
-            if row is None:
-                row = rows[hit.end] = Row()
-            if hit.number is not None:
-                row.add_member(hit.number)
-            elif hit.value is not None:
-                row.add_value(hit.value, hit.t_ms, hit.event)
-            else:
-                row.n += 1
-            last = hit.offset
-        if last > upto:
-            store.put(key, encode(shape, last, rows))
+        value, absorbed = patch_of(shape)(old, added)
+        if value is not None:
+            put(key, value)
+        if absorbed:
+            out.count("absorbed", absorbed)
 
 
 def day_rows(cells: Store, shapes: Mapping[bytes, Shape], changed: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:

@@ -223,7 +223,7 @@ def _boolean(tree: Node, names: Mapping[str, Any]) -> bool | EvaluationError:
 
 
 def _junction(tree: Node, names: Mapping[str, Any]) -> bool:
-    decides = tree[0] == "or"  # `true` decides an or, `false` an and, whatever the other side does
+    decides = bool(tree[0] == "or")  # `true` decides an or, `false` an and, whatever the other side does
     sides = [_boolean(tree[1], names), _boolean(tree[2], names)]
     if any(side is decides for side in sides):
         return decides

@@ -57,7 +57,7 @@ class Company:
     metakey: str
     root: bytes
     leaves: tuple[bytes, ...]
-    name: str | None
+    name: str
     keys: tuple[tuple[str, str], ...]
 
 
@@ -208,14 +208,15 @@ class Oracle:
         found = []
         for root, leaves in groups.items():
             facts = [self.reading.keys[leaf] for leaf in leaves]
-            labels = sorted((fact.rank, fact.k_ms, fact.value) for fact in facts if fact.label)
+            # The display name: the first label, else the first key.
+            names = sorted((not fact.label, fact.rank, fact.k_ms, fact.value) for fact in facts)
             found.append(
                 Company(
                     org=org,
                     metakey=keys.metakey(root),
                     root=root,
                     leaves=tuple(sorted(leaves)),
-                    name=labels[0][2] if labels else None,
+                    name=names[0][3],
                     keys=tuple(sorted((fact.key, fact.value) for fact in facts)),
                 )
             )

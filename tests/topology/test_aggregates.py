@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from milepost.topology.aggregates import Row, Shape, Total, decode, encode, scaled, unscaled
+from milepost.topology.aggregates import Hit, Row, Shape, Total, decode, encode, patch_of, scaled, unscaled
 
 SHAPES = [Shape(), Shape(sum=True), Shape(sum=True, extremes=True, last=True), Shape(distinct=True), Shape(last=True)]
 VALUES = st.lists(
@@ -95,3 +95,31 @@ def test_whole_numbers_read_as_whole_numbers() -> None:
     """Unscaling gives an int where the number is whole, else a double."""
     assert unscaled(4_152_200_000_000, 6) == 4_152_200 and isinstance(unscaled(2_000_000, 6), int)
     assert unscaled(1_500_000, 6) == 1.5 and unscaled(-1_500_000, 6) == -1.5
+
+
+@given(VALUES, st.integers(0, 20), st.integers(-1, 20))
+def test_patching_bytes_is_adding_to_rows(values: list[tuple[int, int, bytes]], cut: int, upto: int) -> None:
+    """A cell patched in place, in two goes, has the bytes of a cell made of rows; what it absorbed it takes only once."""
+    for shape in [*SHAPES, Shape(extremes=True)]:
+        rows: dict[int, Row] = {}
+        hits = []
+        for offset, (value, t_ms, event) in enumerate(values):
+            row = rows.setdefault(t_ms % 3, Row())
+            if shape.distinct:
+                row.add_member(value % 1000)
+            elif shape == Shape():
+                row.n += 1
+            else:
+                row.add_value(value, t_ms, event)
+            number = value % 1000 if shape.distinct else None
+            hits.append(
+                Hit(offset, t_ms % 3, None if shape in (Shape(), Shape(distinct=True)) else value, number, t_ms, event)
+            )
+        if not hits:
+            continue
+        patch, cut = patch_of(shape), cut % len(hits)
+        made, _ = patch(None, hits[: cut + 1])
+        assert made is not None
+        again, absorbed = patch(made, hits)
+        assert absorbed == cut + 1
+        assert (again or made) == encode(shape, len(hits) - 1, rows)

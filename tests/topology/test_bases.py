@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -91,7 +92,7 @@ def test_reads_cover_a_span_exactly(start: int, length: int) -> None:
 def test_a_cover_covers_all_spans_and_slots_find_them(cuts: list[int]) -> None:
     """The joined reads of neighbouring spans cover them once, and every row lies in one span."""
     cuts.sort()
-    spans = [Span(start=a, stop=b) for a, b in zip(cuts, cuts[1:], strict=False)]
+    spans = [Span(start=a, stop=b) for a, b in pairwise(cuts)]
     covered: list[int] = []
     slots = bases.Slots(spans)
     for part in bases.cover(spans):
@@ -209,7 +210,7 @@ def test_points_of_a_series_touch(tz: str, every: str, start: int, days: int) ->
     to_ms = (start + days) * DAY_MS
     points = bases.series(start * DAY_MS, to_ms, every, tz)
     assert points[0].start * PANE_MS == start * DAY_MS
-    assert all(a.stop == b.start for a, b in zip(points, points[1:], strict=False))
+    assert all(a.stop == b.start for a, b in pairwise(points))
     assert points[-1].start * PANE_MS < to_ms <= points[-1].stop * PANE_MS
 
 

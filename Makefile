@@ -1,0 +1,77 @@
+# Milepost's verbs.  Needs make and Python 3.11 or later; everything else is fetched into .venv.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+MAKEFLAGS += --no-print-directory
+
+# The first Python that really is 3.11 or later (a shim of a version manager may be there and not work).
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+BIN := .venv/bin
+ARGS ?=
+
+.PHONY: help demo test check format campaign bench docs lock wheel clean chromium
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+demo: .venv/.run ## the flights of 2013 through Kafka, Faust and RocksDB, and the page (ARGS="--exit --json")
+	@$(BIN)/milepost demo $(ARGS)
+
+test: .venv/.dev chromium ## every test (ARGS="-k name")
+	@$(BIN)/python -m pytest --ignore=tests/faults $(ARGS)
+
+check: .venv/.dev ## format, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.dev ## rewrite the code in its format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+campaign: .venv/.dev ## the faults: kills, lost folders, broken networks
+	@if ls tests/faults/test_*.py >/dev/null 2>&1; then $(BIN)/python -m pytest tests/faults $(ARGS); \
+	else echo "campaign: no fault tests yet"; fi
+
+bench: .venv/.run ## the figures of this machine, as JSON
+	@$(BIN)/milepost bench --json $(ARGS)
+
+docs: .venv/.run ## write the generated parts of the pages anew
+	@$(BIN)/python -m milepost.ops.docs README.md ARCHITECTURE.md
+
+lock: ## pin all dependencies anew by hash (needs uv)
+	@./requirements/update
+
+wheel: .venv/.dev ## build the wheel into dist/
+	@rm -rf build  # else a file that was deleted would still be shipped
+	@$(BIN)/python -m build --wheel --outdir dist .
+
+clean: ## remove what make made (the data in MILEPOST_HOME stays: `milepost reset`)
+	@rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+# Progress goes to stderr: `make demo ARGS="--exit --json"` keeps stdout for the answers.
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "make: Python 3.11 or later is needed and was not found; name it with PYTHON=…" >&2; exit 1; }
+	@echo "making .venv with $$($(PYTHON) --version)" >&2
+	@$(PYTHON) -m venv .venv >&2
+
+.venv/.run: requirements/run.txt pyproject.toml | .venv/bin/python
+	@echo "installing what Milepost runs with (once, about a minute)" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/run.txt >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . >&2
+	@touch $@
+
+.venv/.dev: requirements/dev.txt .venv/.run
+	@echo "installing what the tests run with" >&2
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt >&2
+	@touch $@
+
+chromium:
+	@if command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+	  echo "installing chromium for the page's tests" >&2; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 \
+	  || echo "chromium could not be installed: the page's tests will be counted as skipped" >&2; \
+	else echo "no chromium, and no rights to install it: the page's tests will be counted as skipped" >&2; fi

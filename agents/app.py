@@ -1,0 +1,235 @@
+"""The worker: the line's legs bound to Faust, the decisions it follows, the ticker, the web views.
+
+settings -> org keys, decisions -> ingest, measure (bound in the line's order) -> views
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import faust
+from faust.types import TP
+
+from milepost.agents import ticker, views
+from milepost.agents.bindings import Runtime, engine
+from milepost.agents.changelog import read_range
+from milepost.agents.ending import end
+from milepost.agents.gateway import Gateway
+from milepost.agents.views.services import Health, SendFailed
+from milepost.ops.settings import Settings
+from milepost.schemas.errors import BundleError, ContractError
+from milepost.schemas.keys import OrgKeys
+from milepost.schemas.serde import wire
+from milepost.topology import describe, line
+from milepost.topology.catalog import load_bundle
+from milepost.topology.decisions import Decisions
+from milepost.topology.digest import digest_steps
+from milepost.topology.following import add_definition, add_link
+from milepost.topology.ingest import Ingest, IngestMark
+from milepost.topology.measure import MeasureLeg, MeasureMark
+from milepost.topology.reading import Progress, Unavailable
+from milepost.topology.state import Output, Store
+
+log = logging.getLogger("milepost.agents")
+
+PROBLEMS_READ_MAX: Final = 10_000
+"""Dead letters read for one answer, the newest of each partition."""
+
+_SAID: Final = ("reason", "stage", "rule", "detail", "org", "source", "type")
+
+
+def build(settings: Settings) -> tuple[faust.App, Worker]:
+    """The Faust app of one worker, with agents attached in the line's order."""
+    keys = OrgKeys(settings.secret())
+    decisions = Decisions(load_bundle)
+    app, runtime = engine(settings)
+    runtime.bind(Ingest(settings.partitions, decisions, keys), line.leg("ingest"))
+    runtime.bind(MeasureLeg(settings.partitions, decisions), line.leg("measure"))
+    worker = Worker(settings, runtime, decisions, keys)
+    runtime.follow("definitions", worker.on_definition)
+    runtime.follow("identity-links", worker.on_link)
+    views.attach(app, worker)
+    app.task(worker.start)
+    return app, worker
+
+
+class Worker:
+    """The running worker as its views see it: `views.services.Services` and `topology.reading.Reader` in one."""
+
+    def __init__(self, settings: Settings, runtime: Runtime, decisions: Decisions, keys: OrgKeys) -> None:
+        self.settings = settings
+        self.runtime = runtime
+        self.decisions = decisions
+        self.org_key = keys
+        self.refused = 0  # records of decision topics that could not be taken
+        self._gateway: Gateway | None = None
+        self._ticker: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to tick and to accept events; runs when the app has started."""
+        self._gateway = Gateway(self.settings.bootstrap, self.settings.namespace)
+        outputs = ticker.ticks(self.settings.partitions, self.org_key)
+        self._ticker = asyncio.create_task(self._tick(outputs), name="ticker")
+        # What is alive by now stays alive: the collector need not look at it again (a tenth of the time otherwise).
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 50, 50)
+
+    async def _tick(self, outputs: Sequence[Output]) -> None:
+        async def send(batch: Sequence[Output]) -> None:
+            try:
+                await self.send(batch)
+            except SendFailed as error:
+                log.warning("no tick: %s", error)
+
+        try:
+            await ticker.run(lambda: 0 in self.runtime.legs["ingest"].partitions, send, outputs)
+        except Exception as error:  # noqa: BLE001  whatever it is, a worker without ticks must not go on
+            end(f"the ticker stopped: {error}", error=error)
+
+    # -- decisions
+
+    def on_definition(self, record: Any) -> None:
+        """A record of `definitions`.  What is no bundle is refused alike by every worker, and counted."""
+        try:
+            add_definition(self.decisions, record.value, record.timestamp)
+        except (ContractError, BundleError) as error:
+            self.refused += 1
+            log.error("definitions/0@%d is not a bundle and is passed over: %s", record.offset, error)
+
+    def on_link(self, record: Any) -> None:
+        try:
+            add_link(self.decisions, record.value)
+        except ContractError as error:
+            self.refused += 1
+            log.error("identity-links/0@%d is not a link and is passed over: %s", record.offset, error)
+
+    # -- topology.reading.Reader
+
+    @property
+    def reader(self) -> Worker:
+        return self
+
+    @property
+    def partitions(self) -> int:
+        return self.settings.partitions
+
+    def stores(self, leg: str, partition: int) -> Mapping[str, Store]:
+        bound = self.runtime.legs[leg]
+        at = bound.partitions.get(partition)
+        if at is None:
+            why = "being restored" if partition in bound.restoring else "not with this worker"
+            raise Unavailable(leg, partition, why)
+        return at.stores
+
+    def progress(self, partition: int) -> Mapping[int, Progress]:
+        at = self.runtime.legs["measure"].partitions.get(partition)
+        if at is None:
+            raise Unavailable("measure", partition, "not open")
+        assert isinstance(at.mark, MeasureMark)
+        return at.mark.progress
+
+    # -- views.services.Services
+
+    def now_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    async def send(self, outputs: Sequence[Output]) -> list[int]:
+        if self._gateway is None:
+            raise SendFailed("the worker is starting")
+        return await self._gateway.send(outputs)
+
+    async def digest(self) -> Mapping[str, Any]:
+        """The digest, a step at a time, so that others are answered in between."""
+        steps = digest_steps(self)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                result: Mapping[str, Any] = done.value
+                return result
+            await asyncio.sleep(0)
+
+    async def dead_letters(self) -> Sequence[Mapping[str, Any]]:
+        """Problems: dead letters with one fingerprint, newest first; of each partition the newest 10,000 are read."""
+        topic = self.settings.topic("dead-letters")
+        last: dict[bytes, dict[str, Any]] = {}
+        ends = await self.runtime.ends({TP(topic, partition) for partition in range(self.partitions)})
+        for partition in range(self.partitions):
+            end_offset = ends[TP(topic, partition)]
+            start = max(0, end_offset - PROBLEMS_READ_MAX)
+            async for records in read_range(self.settings.bootstrap, topic, partition, start, end_offset):
+                for record in records:
+                    try:
+                        last[record.key or b""] = wire("DeadLetter").decode(record.value or b"")
+                    except ContractError:
+                        continue  # not ours: nothing of it can be said
+        problems: dict[bytes, dict[str, Any]] = {}
+        for letter in last.values():
+            problem = problems.setdefault(
+                letter["problem"],
+                {**{name: letter[name] for name in _SAID}, "problem": letter["problem"].hex(),
+                 "count": 0, "last_k_ms": 0, "example": ""},
+            )  # fmt: skip
+            problem["count"] += 1
+            if letter["k_ms"] >= problem["last_k_ms"]:
+                problem["last_k_ms"] = letter["k_ms"]
+                problem["example"] = f"{letter['topic']}/{letter['partition']}@{letter['offset']}"
+        return sorted(problems.values(), key=lambda one: (-one["last_k_ms"], one["problem"]))
+
+    def topology(self) -> Mapping[str, Any]:
+        wanted = describe.data(self.partitions)
+        app = self.runtime.app
+        return {
+            "namespace": self.settings.namespace,
+            "partitions": self.partitions,
+            "topics": wanted["topics"],
+            "agents": {agent.name: agent.channel.get_topic_name() for agent in app.agents.values()},
+            "changelogs": {name: table.changelog_topic.get_topic_name() for name, table in app.tables.items()},
+        }
+
+    def _ingest_lag_ms(self) -> int | None:
+        """How far ingest is behind: now less the last known time it has taken, where records wait; None: not open yet."""
+        ingest = self.runtime.legs["ingest"]
+        lags = ingest.lag()
+        if not lags:
+            return None
+        marks = {number: at.mark for number, at in ingest.partitions.items() if lags.get(number)}
+        now = self.now_ms()
+        return max(
+            (now - mark.k_ms for mark in marks.values() if isinstance(mark, IngestMark) and mark.k_ms), default=0
+        )
+
+    def status(self) -> Mapping[str, Any]:
+        legs: dict[str, dict[str, Any]] = {}
+        for name, leg in self.runtime.legs.items():
+            legs[name] = {
+                "open": sorted(leg.partitions),
+                "restoring": sorted(leg.restoring),
+                "next_offset": {str(number): at.next_offset for number, at in sorted(leg.partitions.items())},
+                "lag": {str(number): lag for number, lag in sorted(leg.lag().items())},
+                "fates": dict(sorted(leg.fates.items())),
+            }
+        return {
+            "worker": self.settings.worker,
+            "ready": self.runtime.ready,
+            "lag": {name: sum(leg["lag"].values()) for name, leg in legs.items()},
+            "fates": {name: leg["fates"] for name, leg in legs.items()},
+            "legs": legs,
+            "refused_decisions": self.refused,
+        }
+
+    def health(self) -> Health:
+        legs = self.runtime.legs
+        restoring = [f"{name}/{number}" for name, leg in legs.items() for number in sorted(leg.restoring)]
+        if not all(leg.holdings for leg in legs.values()) or self.runtime.app.rebalancing:
+            restoring.append("assignment")
+        decided = bool(self.runtime.followers) and all(
+            one.caught_up.is_set() for one in self.runtime.followers.values()
+        )
+        return Health(restoring=restoring, decisions=decided, ingest_lag_ms=self._ingest_lag_ms())

@@ -1,0 +1,454 @@
+"""Bindings: legs (topology) get a running body (Faust).
+
+    engine(settings) -> app, runtime          runtime.bind(leg, spec) -> table + agent on the leg's source topic
+
+    stream of chunks -> [ready?] -> fold in slices -> checkpoint          one Holding a leg and partition
+
+An exception in an agent ends the process: it never acknowledges (design §7.8).  Agents are attached here, explicitly:
+autodiscovery swallows import errors and starts without them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol, cast
+
+import faust
+from confluent_kafka import TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+from faust.types import TP
+
+from milepost.agents import faults
+from milepost.agents.changelog import ChangelogWriter
+from milepost.agents.decisions import Follower
+from milepost.agents.ending import STUCK, end
+from milepost.agents.holding import IDLE_S, Holding, Place
+from milepost.agents.producer import LegProducer
+from milepost.agents.store import Stamp
+from milepost.agents.table import LegTable
+from milepost.agents.transport import ChunkConsumer, ChunkSchema, ChunkTransport
+from milepost.schemas.errors import DeclarationError, StoreError
+from milepost.topology.line import LegSpec
+from milepost.topology.state import Leg, Partition
+
+log = logging.getLogger("milepost.agents")
+
+STUCK_S: Final = 30.0
+"""A restore without progress for so many seconds ends the process: stock recovery can wait for ever."""
+READY_S: Final = 5.0
+"""How long, in seconds, a leg waits for a decision before the wait is logged."""
+
+
+class EngineSettings(Protocol):
+    """What the engine reads of `ops.settings.Settings`."""
+
+    @property
+    def bootstrap(self) -> str: ...
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def group(self) -> str: ...
+    @property
+    def state(self) -> Path: ...
+    @property
+    def home(self) -> Path: ...
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def worker(self) -> str: ...
+    @property
+    def partitions(self) -> int: ...
+    @property
+    def chunk_max(self) -> int: ...
+    @property
+    def checkpoint_ms(self) -> int: ...
+    @property
+    def checkpoint_bytes(self) -> int: ...
+    @property
+    def session_timeout_s(self) -> int: ...
+    @property
+    def fault_at(self) -> str: ...
+    def topic(self, name: str) -> str: ...
+
+
+def engine(settings: EngineSettings, **options: Any) -> tuple[faust.App, Runtime]:
+    """A Faust app on our organs, and the runtime that binds legs to it.  `options` go to the app as they are."""
+    faults.arm(settings.fault_at)
+    logging.getLogger("aiokafka").setLevel(logging.WARNING)  # a line a reader and a topic is no news
+    folder = settings.home / "faust" / settings.worker
+    folder.mkdir(parents=True, exist_ok=True)  # Faust makes only the last part of it
+    app = faust.App(
+        settings.group,
+        **{
+            "broker": f"aiokafka://{settings.bootstrap.replace(',', ';')}",
+            "datadir": str(folder),
+            "store": "memory://",  # never used: LegTable makes its own
+            "Table": LegTable,
+            "topic_partitions": settings.partitions,
+            "topic_allow_declare": False,
+            "topic_disable_leader": True,
+            "table_standby_replicas": 0,
+            "consumer_auto_offset_reset": "earliest",
+            "consumer_max_fetch_size": 8 * 1024 * 1024,
+            "consumer_group_instance_id": f"{settings.group}.{settings.worker}",
+            "broker_max_poll_records": max(settings.chunk_max, 500),
+            "broker_session_timeout": float(settings.session_timeout_s),
+            "broker_heartbeat_interval": min(2.0, settings.session_timeout_s / 4),
+            "broker_commit_interval": 1.0,
+            "broker_request_timeout": 40.0,
+            "stream_wait_empty": False,
+            "stream_recovery_delay": 0.0,
+            "stream_buffer_maxsize": 16,
+            "web_host": settings.host,
+            "web_bind": settings.host,
+            "web_port": settings.port,
+            **options,
+        },
+    )
+    transport = ChunkTransport(app.conf.broker_consumer, app)
+    app.transport = transport
+    runtime = Runtime(app, settings)
+    transport.hooks = runtime
+    return app, runtime
+
+
+class LegRuntime:
+    """One bound leg: its holdings by partition, what was folded, what became of it."""
+
+    def __init__(self, runtime: Runtime, leg: Leg, spec: LegSpec) -> None:
+        self.leg = leg
+        self.spec = spec
+        self.source = runtime.settings.topic(spec.reads)
+        self.changelog = runtime.settings.topic(spec.changelog)
+        self.holdings: dict[int, Holding] = {}
+        self.records = 0
+        self.checkpoints = 0
+        self._runtime = runtime
+        self._fates: Counter[str] = Counter()
+
+    @property
+    def partitions(self) -> dict[int, Partition]:
+        """The open partitions, by number: what the web views read."""
+        return {
+            number: one.partition
+            for number, one in self.holdings.items()
+            if one.state == "open" and one.partition is not None
+        }
+
+    @property
+    def restoring(self) -> set[int]:
+        """Partitions that are ours and cannot be asked yet."""
+        return {number for number, one in self.holdings.items() if one.state in ("new", "restoring", "opening")}
+
+    @property
+    def fates(self) -> Counter[str]:
+        """Fate -> records (or pairs) since the process started."""
+        total = Counter(self._fates)
+        for one in self.holdings.values():
+            total.update(one.fates)
+        return total
+
+    def lag(self) -> dict[int, int]:
+        """Records between what is folded and the end of the log, by partition; those not known yet are left out."""
+        found: dict[int, int] = {}
+        for number, at in self.partitions.items():
+            end_offset = self._runtime.highwater(TP(self.source, number))
+            if end_offset is not None:
+                found[number] = max(0, end_offset - at.next_offset)
+        return found
+
+    # -- what the table asks (agents/table.py)
+
+    def applied(self, number: int) -> int:
+        holding = self.holdings.get(number)
+        return -1 if holding is None else holding.applied
+
+    async def take_over(self, numbers: set[int]) -> None:
+        await self.release()
+        await self._runtime.start()
+        stamps = await self._runtime.stamps(self, numbers)
+        for number in sorted(numbers):
+            self.holdings[number] = self._runtime.holding(self, number, stamps[number])
+        await asyncio.gather(*(one.take_over() for one in self.holdings.values()))
+
+    def apply(self, number: int, records: Sequence[Any]) -> None:
+        holding = self.holdings.get(number)
+        if holding is not None:
+            holding.apply(records)
+
+    async def open(self, numbers: set[int]) -> None:
+        # Derived rows need the definitions they were made by, and a fold must not wait for what is in the log already.
+        await self._runtime.caught_up()
+        ends = await self._runtime.ends({TP(self.source, number) for number in numbers})
+        for number in sorted(numbers):
+            holding = self.holdings.get(number)
+            if holding is None:
+                continue
+            try:
+                await holding.open(ends.get(TP(self.source, number)))
+            except StoreError:
+                if holding.state != "closed":
+                    raise
+                log.info("%r was taken away while opening", holding)
+
+    async def release(self) -> None:
+        holdings, self.holdings = self.holdings, {}
+        await asyncio.gather(*(one.release() for one in holdings.values()))
+        for one in holdings.values():
+            self._fates.update(one.fates)
+
+    # -- the agent
+
+    async def run(self, stream: Any) -> None:
+        """Take chunks, fold them, for as long as the process lives."""
+        try:
+            async for event in stream.events():
+                await self._take(event.message)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the record must not be acknowledged
+            end(f"{self.spec.name}: a record could not be folded: {error}", error=error)
+
+    async def _take(self, message: Any) -> None:
+        tp, records = message.tp, message.value
+        holding = self.holdings.get(tp.partition)
+        left: Sequence[Any] = records
+        waited = 0.0
+        try:
+            while left and holding is not None and holding.state == "open":
+                seen = self._runtime.decided
+                done = await holding.fold(left)
+                self.records += done
+                left = left[done:]
+                if done or not left or holding.state != "open":
+                    continue
+                if not await self._runtime.wait_for_decision(seen, READY_S):
+                    waited += READY_S
+                    log.warning("%r waits at %d for a decision: %.0f s so far", holding, left[0].offset, waited)
+        finally:
+            self._runtime.consumer.taken(tp, len(records))
+
+
+class Runtime:
+    """The running line: legs, followers, producers.  Readable by the web views; the transport's `Hooks`."""
+
+    def __init__(self, app: faust.App, settings: EngineSettings) -> None:
+        self.app = app
+        self.settings = settings
+        self.legs: dict[str, LegRuntime] = {}
+        self.followers: dict[str, Follower] = {}
+        self.incarnation = uuid.uuid4().hex
+        self.idle_s = IDLE_S
+        self._decided = 0
+        self._writer: ChangelogWriter | None = None
+        self._outputs: dict[str, LegProducer] = {}
+        self._admin: AdminClient | None = None
+        self._starting = asyncio.Lock()
+        self._watchdog: asyncio.Task[None] | None = None
+        self._to_follow: dict[str, Callable[[Any], None]] = {}
+
+    # -- declaring
+
+    def bind(self, leg: Leg, spec: LegSpec) -> LegRuntime:
+        """Give `leg` a table and an agent on its source topic."""
+        assert leg.name == spec.name, (leg.name, spec.name)
+        bound = LegRuntime(self, leg, spec)
+        self.legs[spec.name] = bound
+        self.app.Table(spec.name, holder=bound, schema=ChunkSchema(), partitions=self.settings.partitions)
+        # acks=False: nothing of Faust's acknowledgement runs, so nothing of it can be wrong.
+        topic = self.app.topic(bound.source, schema=ChunkSchema(), acks=False)
+        self.app.agent(topic, name=spec.name)(bound.run)
+        return bound
+
+    def follow(self, name: str, on_record: Callable[[Any], None]) -> None:
+        """Follow the decision topic `name` (the line's) with `on_record`, from the moment the legs start."""
+
+        def decided(record: Any) -> None:
+            on_record(record)
+            self._decided += 1
+
+        self._to_follow[name] = decided
+
+    # -- reading
+
+    @property
+    def consumer(self) -> ChunkConsumer:
+        return cast(ChunkConsumer, self.app.consumer)
+
+    @property
+    def ready(self) -> bool:
+        """Whether every partition that is ours can be asked, and every follower has caught up."""
+        return (
+            bool(self.legs)
+            and all(one.holdings and not one.restoring for one in self.legs.values())
+            and all(one.caught_up.is_set() for one in self.followers.values())
+            and not self.app.rebalancing
+        )
+
+    def highwater(self, tp: TP) -> int | None:
+        """The end of a source partition as last fetched, or None."""
+        try:
+            end_offset = self.consumer.highwater(tp)
+        except Exception as error:  # noqa: BLE001 - not assigned or not fetched yet: a question is no reason to fail
+            log.debug("no high-water mark of %s: %r", tp, error)
+            return None
+        return None if end_offset is None else int(end_offset)
+
+    # -- what the transport asks
+
+    @property
+    def chunk_max(self) -> int:
+        return self.settings.chunk_max
+
+    def next_offset(self, tp: TP) -> int | None:
+        for leg in self.legs.values():
+            if leg.source == tp.topic:
+                at = leg.partitions.get(tp.partition)
+                return None if at is None else at.next_offset
+        return None
+
+    async def release(self) -> None:
+        try:
+            await asyncio.gather(*(leg.release() for leg in self.legs.values()))
+        except Exception as error:  # noqa: BLE001 - a checkpoint that failed must not be followed by a commit
+            end(f"the partitions could not be given back: {error}", error=error)
+
+    # -- what the legs ask
+
+    @property
+    def decided(self) -> int:
+        """How many decisions have been taken so far."""
+        return self._decided
+
+    async def wait_for_decision(self, seen: int, timeout_s: float) -> bool:
+        """Wait until more than `seen` decisions are taken; False when time ran out first."""
+        until = time.monotonic() + timeout_s
+        while self._decided <= seen:
+            if time.monotonic() >= until:
+                return False
+            await asyncio.sleep(0.02)
+        return True
+
+    async def caught_up(self) -> None:
+        """Wait until every follower has read what its topic held when it began."""
+        for follower in self.followers.values():
+            await follower.caught_up.wait()
+
+    async def start(self) -> None:
+        """Start producers, followers and the watchdog.  A second call does nothing."""
+        async with self._starting:
+            if self._writer is not None:
+                return
+            bootstrap = self.settings.bootstrap
+            self._admin = AdminClient({"bootstrap.servers": bootstrap, "client.id": "milepost-admin"})
+            writer = ChangelogWriter(bootstrap)
+            await writer.start()
+            for name in self.legs:
+                self._outputs[name] = LegProducer(bootstrap, name, namespace=self.settings.namespace)
+            for name, on_record in self._to_follow.items():
+                self.followers[name] = Follower(bootstrap, self.settings.topic(name), on_record)
+                await self.followers[name].start()
+            self._watchdog = asyncio.create_task(self._watch(), name="restore watchdog")
+            self._writer = writer
+
+    async def stop(self) -> None:
+        """Give everything back; for an orderly end.  A second call does nothing."""
+        await self.release()
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        for follower in self.followers.values():
+            await follower.stop()
+        outputs, self._outputs = self._outputs, {}
+        for producer in outputs.values():
+            await producer.stop()
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            await writer.stop()
+
+    def holding(self, leg: LegRuntime, number: int, stamp: Stamp) -> Holding:
+        assert self._writer is not None
+        settings = self.settings
+        source = TP(leg.source, number)
+        return Holding(
+            leg=leg.leg,
+            spec=leg.spec,
+            number=number,
+            place=Place(
+                bootstrap=settings.bootstrap,
+                source=leg.source,
+                changelog=leg.changelog,
+                folder=settings.state,
+                worker=settings.worker,
+                incarnation=self.incarnation,
+                checkpoint_ms=settings.checkpoint_ms,
+                checkpoint_bytes=settings.checkpoint_bytes,
+                idle_s=self.idle_s,
+            ),
+            stamp=stamp,
+            writer=self._writer,
+            outputs=self._outputs[leg.spec.name],
+            decisions=lambda: {name: one.position for name, one in self.followers.items()},
+            landed=lambda next_offset: self.consumer.landed(source, next_offset),
+        )
+
+    async def stamps(self, leg: LegRuntime, numbers: set[int]) -> dict[int, Stamp]:
+        """What each partition's store must belong to, asked of the broker now: a topic may have been made anew."""
+        assert self._admin is not None
+        cluster, topics = await asyncio.to_thread(describe, self._admin, (leg.source, leg.changelog))
+        (source, source_count), (changelog, changelog_count) = topics[leg.source], topics[leg.changelog]
+        if source_count != changelog_count:
+            raise DeclarationError(
+                f"{leg.source} has {source_count} partitions, {leg.changelog} {changelog_count}: "
+                f"they are read together; fix: make them equal, or start over in another namespace"
+            )
+        return {
+            number: Stamp(
+                cluster=cluster, source_topic=source, changelog_topic=changelog, partitions=source_count,
+                leg=leg.spec.name, partition=number,
+            )
+            for number in numbers
+        }  # fmt: skip
+
+    async def ends(self, tps: set[TP]) -> dict[TP, int]:
+        """Where source partitions end now."""
+        if not tps:
+            return {}
+        assert self._admin is not None
+        # Not through the consumer: its connection may be held by a fetch that waits for records.
+        return await asyncio.to_thread(end_offsets, self._admin, tps)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            now = time.monotonic()
+            for leg in self.legs.values():
+                waiting = [one for one in leg.holdings.values() if one.state in ("restoring", "opening")]
+                # One partition waits while another is read: the leg stands still only when all do.
+                if waiting and now - max(one.moved_at for one in waiting) > STUCK_S:
+                    end(f"{waiting}: no progress in {STUCK_S:.0f} s of restoring", STUCK)
+
+
+def end_offsets(admin: AdminClient, tps: set[TP]) -> dict[TP, int]:
+    """Where partitions end.  Blocks."""
+    wanted = {TopicPartition(tp.topic, tp.partition): OffsetSpec.latest() for tp in tps}  # type: ignore[no-untyped-call]
+    found = admin.list_offsets(wanted, request_timeout=30)
+    return {TP(one.topic, one.partition): int(future.result().offset) for one, future in found.items()}
+
+
+def describe(admin: AdminClient, names: Sequence[str]) -> tuple[str, dict[str, tuple[str, int]]]:
+    """(cluster id, topic -> (topic id, partitions)).  Blocks.  DeclarationError when a topic is missing."""
+    cluster = admin.describe_cluster(request_timeout=30).result().cluster_id
+    topics: dict[str, tuple[str, int]] = {}
+    for name, future in admin.describe_topics(TopicCollection(list(names)), request_timeout=30).items():
+        try:
+            found = future.result()
+        except Exception as error:
+            raise DeclarationError(f"topic {name} cannot be read: {error}; fix: provision the topics first") from error
+        topics[name] = (str(found.topic_id), len(found.partitions))
+    return str(cluster), topics

@@ -1,0 +1,141 @@
+"""Checkpoint: the state of one partition reaches the log, then the disk, in four steps (design §7.4).
+
+    take -> (a) outputs acknowledged -> (b) one batch: mark + changed rows -> (c) one write to the store -> (d) commit
+            re-appends of first records follow; folding goes on beside all of it, over what was taken
+
+Each step begins when the one before it is acknowledged: a local store that is ahead of its changelog cannot be restored
+elsewhere, and a mark that is ahead of its outputs loses them.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from milepost.agents import faults, store
+from milepost.agents.changelog import ChangelogPartition, Mark, Row, append_proved, dump_packed, dump_row
+from milepost.agents.restore import position_value
+from milepost.topology.line import LegSpec
+from milepost.topology.state import Owed, Partition
+
+_i64 = struct.Struct(">q")
+
+
+class Barrier(Protocol):
+    """What acknowledges outputs (agents/producer.py)."""
+
+    async def barrier(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What a checkpoint carries.  rewrite: keys (tag and all) to be written again although they did not change."""
+
+    mark: Mark
+    changes: Mapping[str, Mapping[bytes, bytes | None]]
+    owed: tuple[Owed, ...]
+    rewrite: frozenset[bytes] = frozenset()
+
+    @property
+    def next_offset(self) -> int:
+        return self.mark.x + 1
+
+
+class Checkpointer:
+    """Writes the checkpoints of one partition, one at a time.
+
+    expected: changelog offset of the next batch if nobody else writes
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: LegSpec,
+        rocks: store.Rocks,
+        log: ChangelogPartition,
+        outputs: Barrier,
+        epoch: int,
+        landed: Callable[[int], None],
+    ) -> None:
+        self.spec = spec
+        self.epoch = epoch
+        self.expected = epoch + 1
+        self.checkpoints = 0
+        self._rocks = rocks
+        self._log = log
+        self._log.sent = lambda: faults.point("batch_sent")
+        self._outputs = outputs
+        self._landed = landed
+        self._stores = {one.name: one for one in spec.stores}
+
+    def take(self, at: Partition, mark: Mark, owed: Sequence[Owed], rewrite: frozenset[bytes] = frozenset()) -> Taken:
+        """Take what has changed.  Between this and `write` the partition goes on, over what was taken."""
+        assert mark.x == at.next_offset - 1, (mark.x, at.next_offset)
+        changes = {name: one.take() for name, one in at.stores.items()}
+        return Taken(mark=mark, changes=changes, owed=tuple(owed), rewrite=rewrite)
+
+    async def write(self, at: Partition, taken: Taken) -> None:
+        """Steps (a) to (d).  Raises Zombie, StoreError: then nothing is committed and the process must end."""
+        await self._outputs.barrier()
+        faults.point("outputs_acked")
+        mark: Row = (store.MARK, taken.mark.dump(), self.epoch)
+        rows = self._rows(taken)
+        rows += self._newest(at, sorted(taken.rewrite))
+        self.expected = await append_proved(
+            self._log,
+            spec=self.spec,
+            rows=rows,
+            mark=mark,
+            epoch=self.epoch,
+            x=taken.mark.x,
+            expected=self.expected,
+            newest=lambda keys: self._newest(at, keys),
+        )
+        faults.point("batch_acked")
+        self._rocks.write(self._changes(taken, mark))
+        faults.point("local_written")
+        for one in at.stores.values():
+            one.landed()
+        self._landed(taken.next_offset)
+        self.checkpoints += 1
+        faults.point("committed")
+
+    def _rows(self, taken: Taken) -> list[Row]:
+        rows: list[Row] = []
+        epoch = self.epoch
+        for name, changed in taken.changes.items():
+            if not changed:
+                continue
+            spec = self._stores[name]
+            tag = bytes((spec.tag,))
+            if spec.changelog == "each":
+                rows += [dump_row(tag, key, value, epoch) for key, value in changed.items()]
+            elif spec.changelog == "packed":
+                rows.append(dump_packed(tag, changed.items(), epoch, taken.mark.x))
+        return rows
+
+    def _newest(self, at: Partition, keys: Sequence[bytes]) -> list[Row]:
+        """Rows for `keys` (tag and all) as of the taken state: what folding did since has an `upto` beyond the mark."""
+        by_tag = {one.tag: at.stores[one.name] for one in self.spec.stores if one.changelog == "each"}
+        rows: list[Row] = []
+        for key in keys:
+            held = by_tag[key[0]]
+            row = key[1:]
+            value = held.taken[row] if row in held.taken else held.base.get_many((row,))[0]
+            rows.append(dump_row(key[:1], row, value, self.epoch))
+        return rows
+
+    def _changes(self, taken: Taken, mark: Row) -> list[store.Change]:
+        changes: list[store.Change] = []
+        for name, changed in taken.changes.items():
+            spec = self._stores[name]
+            tag = bytes((spec.tag,))
+            changes += [(tag + key, value) for key, value in changed.items()]
+            if spec.changelog == "source":
+                changes.append((store.SOURCE + tag, _i64.pack(taken.mark.x)))
+        changes += [(store.REWRITE + key, None) for key in taken.rewrite]
+        changes.append((store.MARK, mark[1]))
+        changes.append((store.POSITION, position_value(self.expected - 1, self.epoch)))
+        return changes

@@ -1,0 +1,466 @@
+"""Holding: one leg in one partition, from being given to being taken away.
+
+    take_over (own -> epoch) -> apply* (changelog) -> open (source, derived, owed) -> fold* / checkpoint* -> release
+
+A holding is readable and folds only between `open` and `release`.  It runs without Faust, which only tells it when
+(agents/table.py, agents/bindings.py), so the tests drive it against a broker directly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from milepost.agents import faults, store
+from milepost.agents.changelog import OWN_KEY, ChangelogWriter, Mark, Zombie, dump_own, read_range
+from milepost.agents.checkpoint import Checkpointer, Taken
+from milepost.agents.ending import ZOMBIE, end
+from milepost.agents.producer import LegProducer
+from milepost.agents.restore import Restore
+from milepost.schemas.errors import StoreError
+from milepost.topology.line import LegSpec
+from milepost.topology.state import Leg, Output, Owed, Partition, Record, Store
+
+log = logging.getLogger("milepost.agents.holding")
+
+SLICE_S: Final = 0.002
+"""How long a slice may keep the loop, in seconds: questions are answered between slices."""
+SLICE_MAX: Final = 1000
+SLICE_FIRST: Final = 32
+ROWS_A_WRITE: Final = 2000
+IDLE_S: Final = 600.0
+"""An idle owner writes an empty batch so often: it bounds how long late bytes go unnoticed (design §7.5)."""
+
+State = Literal["new", "restoring", "opening", "open", "closed"]
+
+_i64 = struct.Struct(">q")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a leg's holdings live: full topic names, the folder above the stores, and the pace of checkpoints."""
+
+    bootstrap: str
+    source: str
+    changelog: str
+    folder: Path
+    worker: str
+    incarnation: str
+    checkpoint_ms: int
+    checkpoint_bytes: int
+    idle_s: float = IDLE_S
+
+
+class Holding:
+    """See the module.  `stamp` says what the folder must belong to; `decisions` the followers' positions at any moment;
+    `landed(next_offset)` is told of each checkpoint."""
+
+    def __init__(
+        self,
+        *,
+        leg: Leg,
+        spec: LegSpec,
+        number: int,
+        place: Place,
+        stamp: store.Stamp,
+        writer: ChangelogWriter,
+        outputs: LegProducer,
+        decisions: Callable[[], Mapping[str, int]],
+        landed: Callable[[int], None],
+    ) -> None:
+        self.leg = leg
+        self.spec = spec
+        self.number = number
+        self.place = place
+        self.stamp = stamp
+        self.state: State = "new"
+        self.fates: Counter[str] = Counter()
+        self.skipped = 0
+        self.moved_at = time.monotonic()
+        self.partition: Partition | None = None
+        self.restore: Restore | None = None
+        self._outputs = outputs
+        self._decisions = decisions
+        self._landed = landed
+        self._log = writer.at(place.changelog, number)
+        self._rocks: store.Rocks | None = None
+        self._checkpointer: Checkpointer | None = None
+        self._owed: list[Owed] = []
+        self._slice = SLICE_FIRST
+        self._busy = asyncio.Lock()  # a slice and its outputs, or the taking of a checkpoint, or opening, or closing
+        self._flight: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._idle = False
+        self._due = False
+        self._taken_to = 0
+
+    def __repr__(self) -> str:
+        return f"{self.spec.name}/{self.number}"
+
+    # -- being given
+
+    async def take_over(self) -> None:
+        """Open the store and append `own`; its offset is the epoch, and how far to restore."""
+        folder = self.place.folder / f"{self.spec.name}-{self.number}"
+        rocks = await asyncio.to_thread(store.open_store, folder, self.stamp)
+        own = dump_own(
+            worker=self.place.worker, incarnation=self.place.incarnation, leg=self.spec.name, partition=self.number
+        )
+        epoch = await self._log.append([(OWN_KEY, own, 0)])
+        faults.point("own_appended")
+        try:
+            restore = Restore(rocks, self.spec, epoch)
+        except StoreError as error:
+            rocks.close()
+            store.quarantine(folder, str(error))
+            rocks = await asyncio.to_thread(store.open_store, folder, self.stamp)
+            restore = Restore(rocks, self.spec, epoch)
+        self._rocks, self.restore = rocks, restore
+        self._checkpointer = Checkpointer(
+            spec=self.spec, rocks=rocks, log=self._log, outputs=self._outputs, epoch=epoch, landed=self._landed
+        )
+        self.state = "restoring"
+        self._touch()
+        log.info("%r: epoch %d, restoring from %d", self, epoch, restore.position + 1)
+
+    @property
+    def applied(self) -> int:
+        """Changelog offset up to which the store holds everything; -1: nothing."""
+        return -1 if self.restore is None else self.restore.position
+
+    def apply(self, records: Sequence[Any]) -> None:
+        """Apply a chunk of the changelog; does nothing unless restoring."""
+        if self.state != "restoring" or self.restore is None:
+            return
+        self.restore.apply(records)
+        self._touch()
+        faults.point("restoring")
+
+    async def open(self, source_end: int | None = None) -> None:
+        """Finish restoring (source stores, derived stores, rows to write again, what is owed) and open the partition.
+
+        source_end: where the source partition ends now, if known: state that is ahead of its log is refused.
+        """
+        async with self._busy:
+            if self.state != "restoring":
+                return
+            assert self.restore is not None and self._rocks is not None
+            if not self.restore.done:
+                # Recovery said it was through and was not: read the rest ourselves, whatever the reason.
+                start, stop = self.restore.position + 1, self.restore.own_at + 1
+                async for records in self._read(self.place.changelog, start, stop):
+                    self.restore.apply(records)
+                    self._touch()
+            if not self.restore.done:
+                raise StoreError(f"{self!r}: the changelog ends at {self.restore.position}, before its own `own`")
+            self.state = "opening"
+            mark = self.restore.mark
+            self._check_source(mark, source_end)
+            at = Partition(
+                number=self.number,
+                stores={one.name: Store(one.name, store.TableBase(self._rocks, one.tag)) for one in self.spec.stores},
+                mark=self.leg.new_mark() if mark is None else self.leg.load_mark(mark.body),
+                next_offset=self.restore.x + 1,
+            )
+            await self._restore_source(at)
+            await self._restore_derived(at)
+            faults.point("restored")
+            self._taken_to = at.next_offset
+            if self.restore.rewrite:
+                await self._rewrite(at)
+            owed = list(self.leg.owed(at))
+            if not self._set_open(at):
+                return
+            log.info("%r: open at %d", self, at.next_offset)
+        await self._append_again(owed)
+
+    def _set_open(self, at: Partition) -> bool:
+        if self._is_closed():
+            return False
+        self.partition = at
+        self.state = "open"
+        self._touch()
+        self._arm_idle()
+        return True
+
+    # -- folding
+
+    async def fold(self, records: Sequence[Record]) -> int:
+        """Fold `records` slice by slice; returns how many were folded (fewer: not ready, or released meanwhile)."""
+        done = 0
+        at = self.partition
+        if at is None:
+            return 0
+        first = at.next_offset
+        fresh = [one for one in records if one.offset >= first] if records and records[0].offset < first else records
+        self.skipped += len(records) - len(fresh)
+        while done < len(fresh) and self._is_open():
+            part = fresh[done : done + self._slice]
+            ready = self.leg.ready(part)
+            if ready == 0:
+                break
+            if not await self._fold_slice(at, part[:ready]):
+                break
+            done += ready
+            if at.size >= self.place.checkpoint_bytes:
+                await self._full()
+            await asyncio.sleep(0)
+        return len(records) - len(fresh) + done
+
+    async def _fold_slice(self, at: Partition, part: Sequence[Record]) -> bool:
+        async with self._busy:
+            if not self._is_open():
+                return False
+            begin = time.perf_counter()
+            fold = self.leg.fold(at, part)
+            spent = time.perf_counter() - begin
+            faults.point("after_fold")
+            assert at.next_offset > part[-1].offset, f"{self!r}: the leg did not move on"
+            if fold.before:
+                await self._outputs.send(fold.before)
+            self._owed += fold.after
+            for fate, count in fold.fates.items():
+                self.fates[fate] += count
+        wanted = len(part) * SLICE_S / max(spent, 1e-6)
+        self._slice = int(min(SLICE_MAX, max(1, min(wanted, self._slice * 2))))
+        self._touch()
+        if self._timer is None or self._idle:
+            self._arm(self.place.checkpoint_ms / 1000)
+        return True
+
+    async def _full(self) -> None:
+        """The changes are as large as a checkpoint may be: write one, and fold on only while the one before is away."""
+        if self._flight is not None:
+            await asyncio.wait([self._flight])
+        if self._is_open() and self._flight is None:
+            self._start()
+
+    # -- checkpoints
+
+    async def checkpoint(self) -> None:
+        """Write what has changed, and return when it has landed."""
+        while self._flight is not None:
+            await asyncio.wait([self._flight])
+        if self.partition is not None and self.partition.next_offset > self._taken_to:
+            self._start()
+            while self._flight is not None:
+                await asyncio.wait([self._flight])
+
+    def _start(self) -> None:
+        assert self._flight is None
+        self._disarm()
+        self._due = False
+        self._flight = asyncio.create_task(self._checkpoint(), name=f"checkpoint {self!r}")
+        self._flight.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._flight = None
+        if task.cancelled():
+            return
+        error = task.exception()
+        if isinstance(error, Zombie):
+            end(f"{self!r}: another worker has the partition: {error}", ZOMBIE)
+        if error is not None:
+            end(f"{self!r}: a checkpoint failed: {error}", error=error)
+        if self.state != "open" or self.partition is None:
+            return
+        if self.partition.next_offset > self._taken_to:
+            if self._due:
+                self._start()
+            elif self._timer is None:
+                self._arm(self.place.checkpoint_ms / 1000)
+        else:
+            self._arm_idle()
+
+    async def _checkpoint(self) -> None:
+        at, checkpointer = self.partition, self._checkpointer
+        assert at is not None and checkpointer is not None
+        async with self._busy:
+            owed, self._owed = self._owed, []
+            taken = self._take(at, owed)
+        await checkpointer.write(at, taken)
+        await self._append_again(taken.owed)
+
+    def _take(self, at: Partition, owed: Sequence[Owed], rewrite: frozenset[bytes] = frozenset()) -> Taken:
+        assert self._checkpointer is not None
+        mark = Mark(
+            epoch=self._checkpointer.epoch,
+            x=at.next_offset - 1,
+            body=self.leg.dump_mark(at.mark),
+            decisions=self._decisions(),
+            cluster=self.stamp.cluster,
+            source_topic=self.stamp.source_topic,
+        )
+        self._taken_to = at.next_offset
+        return self._checkpointer.take(at, mark, owed, rewrite)
+
+    async def _rewrite(self, at: Partition) -> None:
+        assert self.restore is not None and self._checkpointer is not None
+        log.warning("%r: %d keys were covered by late bytes: written again", self, len(self.restore.rewrite))
+        await self._checkpointer.write(at, self._take(at, (), frozenset(self.restore.rewrite)))
+
+    # -- timers
+
+    def _arm(self, seconds: float, *, idle: bool = False) -> None:
+        self._disarm()
+        self._idle = idle
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._on_time)
+
+    def _arm_idle(self) -> None:
+        self._arm(self.place.idle_s, idle=True)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._idle = False
+
+    def _on_time(self) -> None:
+        self._timer = None
+        self._idle = False
+        if self.state != "open":
+            return
+        if self._flight is None:
+            self._start()
+        else:
+            self._due = True
+
+    # -- re-appends
+
+    async def _append_again(self, owed: Sequence[Owed]) -> None:
+        """Append first records to the source topic again, as their leg stamps them."""
+        at = self.partition
+        if not owed or at is None:
+            return
+        missing = sorted({one.at for one in owed if one.value is None})
+        found = await self._fetch(missing)
+        outputs: list[Output] = []
+        for one in owed:
+            value = one.value
+            if value is None:
+                record = found.get(one.at)
+                if record is None or record.key != one.key or record.value is None:
+                    log.error("%r: a first record is no longer at %d and cannot be appended again", self, one.at)
+                    self.fates["owed_lost"] += 1
+                    continue
+                value = record.value
+            outputs.append(self.leg.again(at, one, value))
+        await self._outputs.send(outputs)
+
+    async def _fetch(self, offsets: Sequence[int]) -> dict[int, Any]:
+        """The records at `offsets` (ascending) of the source partition; near ones are read in one go."""
+        found: dict[int, Any] = {}
+        for start, stop in runs(offsets, gap_max=5000):
+            wanted = {one for one in offsets if start <= one < stop}
+            async for records in self._read(self.place.source, start, stop):
+                found.update((one.offset, one) for one in records if one.offset in wanted)
+        return found
+
+    # -- restoring what has no changelog
+
+    def _check_source(self, mark: Mark | None, source_end: int | None) -> None:
+        if mark is not None and source_end is not None and mark.x >= source_end:
+            raise StoreError(
+                f"{self!r}: has absorbed {self.place.source} up to {mark.x}, which ends at {source_end}: "
+                f"the log was cut; fix: bring the log back, or delete the topic {self.place.changelog} to start over"
+            )
+        if mark is not None and (mark.cluster, mark.source_topic) != (self.stamp.cluster, self.stamp.source_topic):
+            raise StoreError(
+                f"{self!r}: its mark is of topic {mark.source_topic} in cluster {mark.cluster}, {self.place.source} is "
+                f"{self.stamp.source_topic} in {self.stamp.cluster}: the log was made anew under its state; "
+                f"fix: delete the topic {self.place.changelog}, or bring the log back"
+            )
+
+    async def _restore_source(self, at: Partition) -> None:
+        assert self._rocks is not None
+        tags = {one.name: bytes((one.tag,)) for one in self.spec.stores if one.changelog == "source"}
+        if not tags:
+            return
+        held = [self._rocks.get(store.SOURCE + tag) for tag in tags.values()]
+        start = min(-1 if one is None else int(_i64.unpack(one)[0]) for one in held) + 1
+        async for records in self._read(self.place.source, start, at.next_offset):
+            rows = self.leg.from_source(records)
+            changes: list[store.Change] = [(tags[name] + key, value) for name, key, value in rows]
+            changes += [(store.SOURCE + tag, _i64.pack(records[-1].offset)) for tag in tags.values()]
+            self._write(changes)
+            await asyncio.sleep(0)
+        if start < at.next_offset:
+            self._write([(store.SOURCE + tag, _i64.pack(at.next_offset - 1)) for tag in tags.values()])
+
+    async def _restore_derived(self, at: Partition) -> None:
+        assert self._rocks is not None and self.restore is not None
+        tags = {one.name: bytes((one.tag,)) for one in self.spec.stores if one.changelog == "derived"}
+        changed = self.restore.changed
+        if tags and (changed is None or changed):
+            if changed is None:
+                for tag in tags.values():
+                    self._rocks.delete_range(tag, bytes((tag[0] + 1,)))
+            rows: list[store.Change] = []
+            for name, key, value in self.leg.derive(at, self._all_rows(at) if changed is None else sorted(changed)):
+                rows.append((tags[name] + key, value))
+                if len(rows) >= ROWS_A_WRITE:
+                    self._write(rows)
+                    rows = []
+                    await asyncio.sleep(0)
+            self._write(rows)
+        self._write([(store.DERIVE, None)])
+
+    def _all_rows(self, at: Partition) -> Iterator[tuple[str, bytes]]:
+        for spec in self.spec.stores:
+            if spec.changelog in ("each", "packed"):
+                for key, _ in at.stores[spec.name].base.scan(b"", b"\xff" * 64):
+                    yield spec.name, key
+
+    def _write(self, changes: Sequence[store.Change]) -> None:
+        if self._is_closed() or self._rocks is None:
+            raise StoreError(f"{self!r}: taken away while opening")
+        self._rocks.write(changes)
+        self._touch()
+
+    async def _read(self, topic: str, start: int, stop: int) -> Any:
+        async for records in read_range(self.place.bootstrap, topic, self.number, start, stop):
+            yield records
+
+    # -- being taken away
+
+    async def release(self) -> None:
+        """Write a last checkpoint if the partition was open, and close the store."""
+        was_open = self.state == "open"
+        self.state = "closed"  # the slice in hand is the last
+        async with self._busy:
+            self._disarm()
+        if was_open:
+            await self.checkpoint()
+        async with self._busy:
+            self.partition = None
+            if self._rocks is not None:
+                await asyncio.to_thread(self._rocks.close)
+                self._rocks = None
+        log.info("%r: released", self)
+
+    def _is_open(self) -> bool:
+        return self.state == "open"
+
+    def _is_closed(self) -> bool:
+        return self.state == "closed"  # another task may have set it while this one waited
+
+    def _touch(self) -> None:
+        self.moved_at = time.monotonic()
+
+
+def runs(offsets: Sequence[int], *, gap_max: int) -> list[tuple[int, int]]:
+    """Half-open ranges that cover the ascending `offsets`, joined over gaps of at most `gap_max`."""
+    found: list[tuple[int, int]] = []
+    for one in offsets:
+        if found and one - found[-1][1] <= gap_max:
+            found[-1] = (found[-1][0], one + 1)
+        else:
+            found.append((one, one + 1))
+    return found

@@ -1,0 +1,144 @@
+"""Producer: one gapless librdkafka producer a leg, for everything but the changelog.
+
+    send -> librdkafka -> broker
+              |  (poll thread)
+    barrier <-+ every delivery report is looked at; one error ends the process
+
+Idempotent alone is not gapless: messages 1-5 timed out and 6-10 were in the log.  So no message ever times out
+(`message.timeout.ms=0`), a gap is a fatal error (`enable.gapless.guarantee`), and `barrier` counts acknowledgements
+itself: `flush()` of other clients returned with a message in hand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Iterable
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from milepost.agents import faults
+from milepost.agents.ending import end
+from milepost.topology.state import Output
+
+log = logging.getLogger("milepost.agents.producer")
+
+FULL_S: Final = 0.005
+"""How long to wait, in seconds, when librdkafka's queue is full."""
+
+
+class _Group:
+    """Messages between two barriers: `sent` is written by the loop, `acked` by the poll thread."""
+
+    __slots__ = ("acked", "closed", "done", "loop", "sent")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.done: asyncio.Future[None] = loop.create_future()
+        self.sent = 0
+        self.acked = 0
+        self.closed = False
+
+    def delivered(self, error: KafkaError | None, message: Any) -> None:
+        if error is not None:
+            end(f"a message to {message.topic()}/{message.partition()} was not delivered: {error}")
+        self.acked += 1
+        if self.acked * 2 == self.sent:
+            faults.point("outputs_half")
+        if self.closed and self.acked == self.sent:
+            self.loop.call_soon_threadsafe(self.finish)
+
+    def close(self) -> None:
+        self.closed = True
+        if self.acked == self.sent:  # the poll thread may see it too: `finish` may run twice
+            self.finish()
+
+    def finish(self) -> None:
+        if not self.done.done():
+            self.done.set_result(None)
+
+
+class LegProducer:
+    """The producer of one leg.  Topic names are the line's; `prefix` puts them under the deployment's namespace."""
+
+    def __init__(self, bootstrap: str, name: str, *, namespace: str = "", extra: dict[str, Any] | None = None) -> None:
+        self._prefix = f"{namespace}." if namespace else ""
+        self._loop = asyncio.get_running_loop()
+        self._producer = Producer(
+            {
+                "bootstrap.servers": bootstrap,
+                "client.id": f"milepost-{name}",
+                "enable.idempotence": True,
+                "enable.gapless.guarantee": True,
+                "acks": "all",
+                "message.timeout.ms": 0,
+                "reconnect.backoff.max.ms": 500,
+                "compression.type": "lz4",
+                "linger.ms": 5,
+                "message.max.bytes": 8 * 1024 * 1024,
+                "queue.buffering.max.messages": 500_000,
+                "log_level": 3,  # its own lines go past our log; what matters comes through error_cb
+                "error_cb": self._on_error,
+                **(extra or {}),
+            }
+        )
+        self._group = _Group(self._loop)
+        self._open: list[_Group] = []
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._poll, name=f"milepost-{name}-delivery", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """Messages that are not acknowledged yet."""
+        return len(self._producer)
+
+    async def send(self, outputs: Iterable[Output]) -> None:
+        """Hand `outputs` to the client, in order; waits while its queue is full.  `barrier` says when they landed."""
+        produce, prefix = self._producer.produce, self._prefix
+        for one in outputs:
+            while True:
+                group = self._group
+                group.sent += 1  # before the call: the report may come during it
+                try:
+                    produce(
+                        prefix + one.topic,
+                        value=one.value,
+                        key=one.key,
+                        partition=one.partition,
+                        headers=list(one.headers) or None,
+                        on_delivery=group.delivered,
+                    )
+                    break
+                except BufferError:
+                    group.sent -= 1
+                    await asyncio.sleep(FULL_S)
+                except KafkaException as error:
+                    end(f"a message to {prefix + one.topic}/{one.partition} was refused: {error}", error=error)
+
+    async def barrier(self) -> None:
+        """Return when everything sent before this call is acknowledged by the broker."""
+        group, self._group = self._group, _Group(self._loop)
+        if group.sent:
+            self._open.append(group)
+        group.close()
+        self._open = [one for one in self._open if not one.done.done()]
+        for one in list(self._open):
+            await asyncio.shield(one.done)
+
+    async def stop(self) -> None:
+        """Wait for what is on its way and end the poll thread."""
+        await self.barrier()
+        self._stopping.set()
+        await asyncio.to_thread(self._thread.join)
+
+    def _poll(self) -> None:
+        while not self._stopping.is_set():
+            self._producer.poll(0.1)
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            end(f"the producer cannot go on: {error}")
+        log.warning("producer: %s", error)

@@ -1,0 +1,263 @@
+"""Store: RocksDB under one leg and partition.
+
+    <home>/state/<namespace>/<leg>-<partition>/      one folder, one owner
+
+    tag(1) + key        -> value            the leg's rows (tag: `StoreSpec.tag`)
+    00 "mark"           -> the last mark, as it lies in the changelog
+    00 "pos"            -> changelog offset applied, highest `own` seen
+    00 "rw" + tag + key -> ""               keys that the owner must write to the changelog again
+    00 "src" + tag      -> source offset up to which a `source` store holds its rows
+    00 "derive"         -> ""               a restore began; derived rows may be old
+    00 "stamp"          -> whose rows these are
+
+Rows, mark and position travel in one write batch: flipped bits in a write-ahead log drop everything behind them without
+an error, so whatever is left must still know how far it goes.  A folder that is damaged or belongs to something else is
+put aside and the store starts empty: everything in it can be had from the changelog.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, cast
+
+from rocksdict import BlockBasedOptions, Cache, Options, Rdict, ReadOptions, WriteBatch
+
+from milepost.schemas.errors import StoreError
+
+log = logging.getLogger("milepost.agents.store")
+
+CACHE_BYTES: Final = 128 * 1024 * 1024
+MEMTABLE_BYTES: Final = 8 * 1024 * 1024
+QUARANTINES_MAX: Final = 3
+FORMAT: Final = 1
+
+MARK: Final = b"\x00mark"
+POSITION: Final = b"\x00pos"
+REWRITE: Final = b"\x00rw"
+SOURCE: Final = b"\x00src"
+DERIVE: Final = b"\x00derive"
+STAMP: Final = b"\x00stamp"
+
+Change = tuple[bytes, bytes | None]
+"""A raw key (tag and all) and its new value; None deletes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamp:
+    """Whose rows a folder holds.  Any difference sends it to quarantine."""
+
+    cluster: str
+    source_topic: str
+    changelog_topic: str
+    partitions: int
+    leg: str
+    partition: int
+    format: int = FORMAT
+
+
+@cache
+def _block_cache() -> Cache:
+    """One cache for all stores of the process."""
+    return Cache(CACHE_BYTES)
+
+
+def _options() -> Options:
+    table = BlockBasedOptions()
+    table.set_block_cache(_block_cache())
+    table.set_bloom_filter(10, False)
+    table.set_cache_index_and_filter_blocks(True)
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_block_based_table_factory(table)
+    options.set_write_buffer_size(MEMTABLE_BYTES)
+    options.set_max_write_buffer_number(2)
+    options.set_max_background_jobs(2)
+    options.set_max_open_files(256)
+    options.set_keep_log_file_num(2)
+    options.set_max_log_file_size(1024 * 1024)
+    return options
+
+
+class Rocks:
+    """An open folder.  A failure of RocksDB becomes a StoreError; damage leaves a note for the next start."""
+
+    def __init__(self, folder: Path, db: Rdict) -> None:
+        self.folder = folder
+        self._db: Rdict | None = db
+
+    @property
+    def closed(self) -> bool:
+        return self._db is None
+
+    def get(self, key: bytes) -> bytes | None:
+        return self.get_many((key,))[0]
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        db = self._handle()
+        try:
+            found: Any = db.get(list(keys))
+        except Exception as error:
+            raise self._damage("read", error) from error
+        return cast(list[bytes | None], found)
+
+    def scan(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Pairs with start <= key < stop, in order, as of this moment."""
+        db = self._handle()
+        try:
+            bounds = ReadOptions()
+            bounds.set_iterate_upper_bound(stop)
+            yield from db.items(from_key=start, read_opt=bounds)
+        except Exception as error:
+            raise self._damage("scan", error) from error
+
+    def write(self, changes: Iterable[Change]) -> None:
+        """All changes or none of them."""
+        db = self._handle()
+        batch = WriteBatch(raw_mode=True)
+        put, delete = batch.put, batch.delete
+        for key, value in changes:
+            if value is None:
+                delete(key)
+            else:
+                put(key, value)
+        try:
+            db.write(batch)
+        except Exception as error:
+            # A full disk is no damage: what is written is whole, and the next start tries again.
+            raise StoreError(f"{self.folder}: a batch was refused: {error}; fix: see to the disk") from error
+
+    def delete_range(self, start: bytes, stop: bytes) -> None:
+        db = self._handle()
+        try:
+            db.delete_range(start, stop)
+        except Exception as error:
+            raise self._damage("range deletion", error) from error
+
+    def close(self) -> None:
+        """Give the folder back; a second call does nothing."""
+        db, self._db = self._db, None
+        if db is not None:
+            try:
+                db.close()
+            except Exception as error:  # noqa: BLE001 - the folder was deleted under us, or the disk is full
+                log.error("%s: closing failed; nothing is lost, the changelog holds it: %s", self.folder, error)
+
+    def _handle(self) -> Rdict:
+        if self._db is None:
+            raise StoreError(f"{self.folder}: the store is closed")
+        return self._db
+
+    def _damage(self, what: str, error: Exception) -> StoreError:
+        note_damage(self.folder, f"{what}: {error}")
+        return StoreError(f"{self.folder}: {what} failed: {error}; it is set aside and restored at the next start")
+
+
+class TableBase:
+    """One store's rows in a folder, as the overlay sees them (`topology.state.Base`)."""
+
+    __slots__ = ("_rocks", "_tag")
+
+    def __init__(self, rocks: Rocks, tag: int) -> None:
+        self._rocks = rocks
+        self._tag = bytes((tag,))
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        tag = self._tag
+        return self._rocks.get_many([tag + key for key in keys])
+
+    def scan(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
+        for key, value in self._rocks.scan(self._tag + start, self._tag + stop):
+            yield key[1:], value
+
+
+def open_store(folder: Path, stamp: Stamp) -> Rocks:
+    """Open `folder`, or set it aside and start empty when it is damaged or its stamp is another's."""
+    wanted = json.dumps(asdict(stamp), sort_keys=True).encode()
+    reason = _read_note(folder)
+    if reason is None:
+        rocks, reason = _try(folder, wanted)
+        if rocks is not None:
+            return rocks
+    quarantine(folder, reason)
+    rocks, again = _try(folder, wanted)
+    if rocks is None:
+        raise StoreError(f"{folder}: cannot be opened even empty: {again}; fix: check the disk and its permissions")
+    return rocks
+
+
+def _try(folder: Path, wanted: bytes) -> tuple[Rocks | None, str]:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = not folder.exists()
+    db: Rdict | None = None
+    try:
+        db = Rdict(str(folder), _options())
+        rocks = Rocks(folder, db)
+        held = rocks.get(STAMP)
+        if held == wanted:
+            return rocks, ""
+        if held is None and (fresh or next(iter(db.items()), None) is None):
+            rocks.write([(STAMP, wanted)])
+            return rocks, ""
+        reason = f"its stamp is {held.decode(errors='replace') if held else 'missing'}, expected {wanted.decode()}"
+    except Exception as error:
+        if "LOCK" in str(error):
+            raise StoreError(f"{folder}: another process holds it; fix: a MILEPOST_HOME for each: {error}") from error
+        reason = f"it does not open: {error}"
+    if db is not None:
+        db.close()
+    return None, reason
+
+
+def quarantine(folder: Path, reason: str) -> Path | None:
+    """Rename `folder` to .quarantine-N and keep the newest few.  Returns the new place; None: nothing was there."""
+    if not folder.exists():
+        return None
+    number = 1 + max((_number(one) for one in _quarantines(folder)), default=0)
+    place = folder.with_name(f"{folder.name}.quarantine-{number}")
+    folder.rename(place)
+    log.error("%s is set aside as %s and restored from the changelog: %s", folder, place.name, reason)
+    for old in sorted(_quarantines(folder), key=_number)[:-QUARANTINES_MAX]:
+        shutil.rmtree(old)
+    return place
+
+
+def note_damage(folder: Path, reason: str) -> None:
+    """Leave a note that the folder cannot be trusted, for the next start."""
+    try:
+        (folder / "DAMAGED").write_text(reason)
+    except OSError as error:  # a full or read-only disk: the error itself still ends the process
+        log.error("%s: no note could be left: %s", folder, error)
+
+
+def _read_note(folder: Path) -> str | None:
+    try:
+        return (folder / "DAMAGED").read_text()
+    except OSError:
+        return None  # no note is the usual case
+
+
+def _quarantines(folder: Path) -> list[Path]:
+    return [one for one in folder.parent.glob(f"{folder.name}.quarantine-*") if one.is_dir()]
+
+
+def _number(place: Path) -> int:
+    tail = place.name.rpartition("-")[2]
+    return int(tail) if tail.isdigit() else 0
+
+
+def disk_bytes(folder: Path) -> int:
+    """Bytes of the files in `folder`, for telemetry."""
+    total = 0
+    for entry in os.scandir(folder) if folder.exists() else ():
+        try:
+            total += entry.stat().st_size
+        except FileNotFoundError:
+            continue  # RocksDB removes files while we look
+    return total

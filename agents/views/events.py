@@ -1,0 +1,189 @@
+"""Events: the gateway.  It places events in the raw log and refuses only what cannot be keyed.
+
+    body -> items (one, array, NDJSON) -> raw key and partition -> append, acknowledged -> a receipt an item
+
+The bytes of an item enter the log as they came; whether they hold under their contract is decided behind the log, so
+that nothing is lost: a wrong event is a dead letter that can be repaired, not a request that was once refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from milepost.agents.views.asking import Asking, Doors, answer
+from milepost.agents.views.problems import Problem
+from milepost.schemas.keys import PART_BYTES_MAX, raw_place
+from milepost.topology import dedupe
+from milepost.topology.reading import Reader, Unavailable
+from milepost.topology.state import Output
+
+BODY_BYTES_MAX: Final = 16 * 1024 * 1024
+ITEM_BYTES_MAX: Final = 1024 * 1024
+ITEMS_MAX: Final = 10_000
+TOPIC: Final = "raw-events"
+NDJSON: Final = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/jsonlines"})
+JSON: Final = frozenset(
+    {
+        "application/json",
+        "application/cloudevents+json",
+        "application/cloudevents-batch+json",
+        "application/octet-stream",
+    }
+)
+
+
+class _Identity(msgspec.Struct):
+    """What an event is keyed by; the rest of it is not looked at here."""
+
+    org: str
+    source: str
+    id: str
+    revision: int = 0
+    repair: int = 0
+
+
+_identity = msgspec.json.Decoder(_Identity).decode
+_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+@dataclass(slots=True)
+class _Item:
+    """One event of a request: what is sent, or why it is not.  `same`: the place of an equal one before it."""
+
+    output: Output | None = None
+    reason: str = ""
+    detail: str = ""
+    same: int | None = None
+    known: bool = False
+
+
+async def accept(doors: Doors, asking: Asking) -> web.Response:
+    """202 once every accepted item is acknowledged by the broker; 422 when none could be keyed."""
+    services = doors.services
+    items = _placed(_split(asking.request.content_type, await _body(asking.request)), services.reader)
+    outputs = [item.output for item in items if item.output is not None]
+    offsets = iter(await services.send(outputs) if outputs else [])
+    receipts: list[str | None] = []
+    rows: list[dict[str, Any]] = []
+    for item in items:
+        if item.same is not None:
+            receipts.append(receipts[item.same])
+            rows.append({"status": "duplicate", "receipt": receipts[-1]})
+        elif item.output is not None:
+            receipts.append(f"{TOPIC}/{item.output.partition}@{next(offsets)}")
+            rows.append({"status": "duplicate" if item.known else "accepted", "receipt": receipts[-1]})
+        else:
+            receipts.append(None)
+            refused = {"type": "about:blank", "title": item.reason, "status": 422, "detail": item.detail}
+            rows.append({"status": "rejected", "receipt": None, "problem": refused})
+    counts = {status: sum(row["status"] == status for row in rows) for status in ("accepted", "duplicate", "rejected")}
+    if counts["rejected"] == len(rows):
+        raise Problem(
+            422, "no event could be keyed", rows[0]["problem"]["detail"], fix="org, source and id, 1 to 256 bytes each",
+            more={"items": rows, **counts},
+        )  # fmt: skip
+    return answer({**counts, "items": rows}, status=202)
+
+
+async def _body(request: web.Request) -> bytes:
+    """The body, refused as soon as it is known to be too large."""
+    too_large = Problem(413, "the body is too large", f"at most {BODY_BYTES_MAX} bytes", fix="send it in parts")
+    if (request.content_length or 0) > BODY_BYTES_MAX:
+        raise too_large
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Problem(415, "the body is compressed", "send it as it is")
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.content.iter_any():
+        size += len(part)
+        if size > BODY_BYTES_MAX:
+            raise too_large
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _split(content_type: str, body: bytes) -> list[bytes]:
+    """The bytes of each event.  Raises Problem when the body is neither JSON nor NDJSON."""
+    if not body.strip():
+        raise Problem(400, "the body is empty", "one event, an array of events, or NDJSON")
+    if content_type in NDJSON:
+        found = [line for line in body.split(b"\n") if line.strip()]
+    elif content_type not in JSON:
+        raise Problem(
+            415, "the content type is not taken", content_type[:100], fix="application/json or application/x-ndjson"
+        )
+    elif body.lstrip()[:1] != b"[":
+        if body.lstrip()[:1] != b"{":
+            raise Problem(400, "the body is not JSON", "an event is an object")
+        if len(body) > ITEM_BYTES_MAX:
+            raise Problem(413, "the event is too large", f"at most {ITEM_BYTES_MAX} bytes")
+        found = [body]
+    else:
+        try:
+            found = [bytes(item) for item in _items(body)]
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise Problem(400, "the body is not JSON", str(error)[:200]) from error
+        except RecursionError as error:
+            raise Problem(400, "the body is not JSON that can be read", "it is nested too deep") from error
+    if not found:
+        raise Problem(422, "there is no event in the body")
+    if len(found) > ITEMS_MAX:
+        raise Problem(
+            413, "too many events in one request", f"at most {ITEMS_MAX}, {len(found)} came", fix="send parts"
+        )
+    return found
+
+
+def _placed(bodies: list[bytes], reader: Reader) -> list[_Item]:
+    """Every event under its raw key, or why it has none; equal ones behind the first are not sent."""
+    items: list[_Item] = []
+    first: dict[tuple[bytes, bytes], int] = {}
+    for body in bodies:
+        item = _item(body, reader.partitions)
+        if (output := item.output) is not None:
+            again = first.setdefault((output.key, body), len(items))
+            if again != len(items):
+                item = _Item(same=again)
+            else:
+                item.known = _known(output, reader)
+        items.append(item)
+    return items
+
+
+def _item(body: bytes, partitions: int) -> _Item:
+    if len(body) > ITEM_BYTES_MAX:
+        return _Item(reason="too_large", detail=f"at most {ITEM_BYTES_MAX} bytes are expected, {len(body)} came")
+    try:
+        found = _identity(body)
+        for name, part in (("org", found.org), ("source", found.source), ("id", found.id)):
+            length = len(part.encode())
+            if not 0 < length <= PART_BYTES_MAX:
+                return _Item(
+                    reason="missing_key", detail=f"{name} has {length} bytes; 1 to {PART_BYTES_MAX} are expected"
+                )
+    except msgspec.ValidationError as error:
+        return _Item(reason="missing_key", detail=str(error)[:200])
+    except (msgspec.DecodeError, UnicodeError) as error:
+        return _Item(reason="not_decodable", detail=str(error)[:200])
+    except RecursionError:
+        return _Item(reason="not_decodable", detail="nested too deep")
+    if not (0 <= found.revision < 2**31 and 0 <= found.repair < 2**31):
+        return _Item(reason="missing_key", detail="revision and repair are whole numbers from 0 to 2147483647")
+    key, partition = raw_place(found.org, found.source, found.id, found.revision, found.repair, partitions)
+    return _Item(output=Output(topic=TOPIC, partition=partition, key=key, value=body))
+
+
+def _known(output: Output, reader: Reader) -> bool:
+    """Whether this very event was taken before.  Best effort: it is sent all the same, and the log decides."""
+    try:
+        row = reader.stores("ingest", output.partition)["seen"].get(output.key)
+    except Unavailable:
+        return False
+    if row is None:
+        return False
+    return dedupe.unpack(row).raw == hashlib.blake2b(output.value or b"", digest_size=8).digest()

@@ -1,0 +1,69 @@
+/**
+ * The question a page asks: which company, metric, moment, basis, window, zone, breakdown.  It lives in the address and
+ * nowhere else, so a link shows what its sender saw and the back button goes back.
+ *
+ *     {company: "" | "mk_…" | "key:value", metric, at: ms | null, basis, window, tz, by: "" | "company" | dimension}
+ *
+ * `at` is null exactly when basis is "latest": the API refuses the two together.
+ */
+
+import { QUARTER, floorTo, fromRfc3339, knowsZone, rfc3339 } from "./time.js";
+
+export const BASES = ["latest", "corrected", "as_shown"];
+
+/** Reads an address's query; `notes` says in words what could not be taken as it stood. */
+export function readQuestion(search) {
+  const given = new URLSearchParams(search);
+  const notes = [];
+  const question = {
+    company: given.get("company") ?? "",
+    metric: given.get("metric") ?? "",
+    at: null,
+    basis: given.get("basis") ?? "",
+    window: given.get("window") || "all",
+    tz: given.get("tz") || "UTC",
+    by: given.get("by") ?? "",
+  };
+  if (!knowsZone(question.tz)) {
+    notes.push(`The time zone “${question.tz}” is not known to this browser; this is UTC.`);
+    question.tz = "UTC";
+  }
+  if (question.basis && !BASES.includes(question.basis)) {
+    notes.push(`There is no basis “${question.basis}”: it is one of ${BASES.join(", ")}.`);
+    question.basis = "";
+  }
+  if (given.get("at")) {
+    const at = fromRfc3339(given.get("at"));
+    if (at === null) notes.push(`The moment “${given.get("at")}” is not a time such as 2013-05-12T12:00:00Z.`);
+    else question.at = floorTo(at, QUARTER);
+  }
+  return { question: settle(question), notes };
+}
+
+/** The same question with `at` and `basis` in agreement; a basis that needs a moment and has none falls back to latest. */
+export function settle(question) {
+  const basis = question.basis || (question.at === null ? "latest" : "corrected");
+  if (basis === "latest" || question.at === null) return { ...question, basis: "latest", at: null };
+  return { ...question, basis };
+}
+
+/** The address's query for a question: fixed order, nothing left to a default that another reader may not share. */
+export function writeQuestion(question) {
+  const out = new URLSearchParams();
+  if (question.company) out.set("company", question.company);
+  out.set("metric", question.metric);
+  if (question.at !== null) out.set("at", rfc3339(question.at));
+  out.set("basis", question.basis);
+  out.set("window", question.window);
+  out.set("tz", question.tz);
+  if (question.by) out.set("by", question.by);
+  return out.toString();
+}
+
+/** The parameters that every call of the API about this question has. */
+export function asked(question) {
+  const out = { basis: question.basis, tz: question.tz };
+  if (question.company) out.company = question.company;
+  if (question.at !== null) out.at = rfc3339(question.at);
+  return out;
+}

@@ -1,0 +1,247 @@
+"""Routes: one table of everything the worker answers.  It drives the routing, the checks of parameters and OpenAPI."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import faust
+from aiohttp import web
+from faust.web import View
+from faust.web.base import BlueprintManager
+
+from milepost.agents.views import events, operations, queries
+from milepost.agents.views.asking import Asking, Doors, Parameter, answer, ask
+from milepost.agents.views.files import Files
+from milepost.agents.views.problems import CONTENT_TYPE, Problem, ProblemRunner, middleware
+from milepost.agents.views.services import Services
+from milepost.topology.questions import Questions
+
+Answering = Callable[[Doors, Asking], Awaitable[web.Response]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One call: what it is for, its parameters, who answers."""
+
+    method: str = "GET"
+    path: str
+    about: str
+    answers: Answering
+    parameters: tuple[Parameter, ...] = ()
+    body: str = ""
+
+    @property
+    def name(self) -> str:
+        """A closed name for views and telemetry: `get_v1_metrics_metric_value`."""
+        words = [self.method.lower(), *self.path.replace("{", "").replace("}", "").replace(":", "_").split("/")]
+        return "_".join(word.replace("-", "_").replace(".", "_") for word in words if word)
+
+
+def _in_path(name: str, about: str) -> Parameter:
+    return Parameter(name=name, about=about, required=True, place="path")
+
+
+ORG: Final = Parameter(name="org", about="organisation; may be left out when there is one")
+TIME: Final = (
+    Parameter(name="at", about="RFC 3339 with zone; floored to 15 minutes; alone it means basis=corrected"),
+    Parameter(name="basis", about="latest (default), corrected or as_shown"),
+    Parameter(name="tz", about="IANA time zone of calendar units, default UTC"),
+)
+WINDOW: Final = Parameter(
+    name="window", about="all (default), <n>m, <n>h, <n>d up to 3660d, year, month, week or day of tz"
+)
+STRETCH: Final = (
+    Parameter(name="from", about="start of the first point", required=True),
+    Parameter(name="to", about="starts lie before it; default at, or now"),
+    Parameter(name="every", about="<n>m, <n>h, <n>d, day, week, month or year; default 1d; 4,000 points at most"),
+)
+BY: Final = Parameter(name="by", about="a dimension, or company", required=True)
+KEY: Final = (
+    Parameter(name="entity", about="default company"),
+    Parameter(name="key", about="kind of key", required=True),
+    Parameter(name="value", about="its value", required=True),
+)
+WHO: Final = (
+    ORG,
+    Parameter(name="company", about="mk_… or key:value; without it the whole organisation"),
+    Parameter(name="dim.*", about="value of a dimension: dim.origin=JFK"),
+)
+PAGING: Final = (
+    Parameter(name="limit", about="rows a page, at most 1,000"),
+    Parameter(name="next", about="the value of next in the answer before"),
+)
+METRIC: Final = _in_path("metric", "name of a metric")
+
+
+def routes(files: Files) -> tuple[Route, ...]:
+    """The table."""
+    return (
+        Route(
+            method="POST",
+            path="/v1/events",
+            about="Send one event, an array, or NDJSON",
+            answers=events.accept,
+            body="an event, an array of events, or one event a line",
+        ),
+        Route(
+            path="/v1/metrics",
+            about="The metrics and the time their events span",
+            answers=queries.metrics,
+            parameters=(ORG,),
+        ),
+        Route(
+            path="/v1/metrics/{metric}/value",
+            about="A metric's value at a time",
+            answers=queries.value,
+            parameters=(METRIC, *WHO, *TIME, WINDOW),
+        ),
+        Route(
+            path="/v1/metrics/{metric}/series",
+            about="A metric over time: points [start, next start)",
+            answers=queries.series,
+            parameters=(METRIC, *WHO, *TIME, *STRETCH),
+        ),
+        Route(
+            path="/v1/metrics/{metric}/breakdown",
+            about="A metric by one dimension or by company",
+            answers=queries.breakdown,
+            parameters=(METRIC, BY, *WHO, *TIME, WINDOW, *PAGING),
+        ),
+        Route(
+            path="/v1/companies",
+            about="The companies by name",
+            answers=queries.companies,
+            parameters=(ORG, Parameter(name="q", about="part of a name or key, or the start of a MetaKey"), *PAGING),
+        ),
+        Route(
+            path="/v1/companies/{metakey}",
+            about="A company: its keys and links",
+            answers=queries.company,
+            parameters=(_in_path("metakey", "a MetaKey, or key:value"), ORG),
+        ),
+        Route(
+            path="/v1/identity/resolve",
+            about="What an alternate key stands for",
+            answers=queries.resolve,
+            parameters=(ORG, *KEY, Parameter(name="at", about="as decided by then")),
+        ),
+        Route(
+            path="/v1/dead-letters",
+            about="Problems among the dead letters",
+            answers=operations.dead_letters,
+            parameters=PAGING,
+        ),
+        Route(path="/v1/digest", about="SHA-256 over the content of all tables", answers=operations.digest),
+        Route(path="/v1/topology", about="The line as this worker runs it", answers=operations.topology),
+        Route(path="/v1/status", about="Fates, lag and partitions", answers=operations.status),
+        Route(path="/metrics", about="Telemetry for Prometheus", answers=operations.exposition),
+        Route(path="/healthz", about="Whether the process lives", answers=operations.healthz),
+        Route(path="/readyz", about="Whether its answers are whole", answers=operations.readyz),
+        Route(path="/", about="The page", answers=files.index),
+        Route(
+            path="/page/{path:.+}",
+            about="The page's files",
+            answers=files.asset,
+            parameters=(_in_path("path", "a file of the page"),),
+        ),
+    )
+
+
+def attach(app: faust.App, services: Services) -> None:
+    """Put the views on a Faust app, before its web server starts.
+
+    Faust's own blueprints (`/`, `/table`, `/router`, `/graph`) are taken off: they serve state past every check."""
+    table = list(routes(Files()))
+    document = openapi(tuple(table))
+
+    async def described(doors: Doors, asking: Asking) -> web.Response:
+        return answer(document)
+
+    table.append(Route(path="/openapi.json", about="This interface as OpenAPI 3.1", answers=described))
+    doors = Doors(services, Questions(services.reader))
+    server: Any = app.web
+    server.blueprints = BlueprintManager([])
+    server.web_app.middlewares.append(middleware(services.settings, _labels(table)))
+    server._runner = ProblemRunner(server.web_app, access_log=None)
+    for route in table:
+        server.add_view(_view(route, doors))
+
+
+def openapi(table: tuple[Route, ...]) -> dict[str, Any]:
+    """The table as an OpenAPI 3.1 document."""
+    paths: dict[str, Any] = {}
+    for route in table:
+        call: dict[str, Any] = {
+            "operationId": route.name,
+            "summary": route.about,
+            "parameters": [
+                {
+                    "name": one.name,
+                    "in": one.place,
+                    "required": one.required,
+                    "description": one.about,
+                    "schema": {"type": "string"},
+                }
+                for one in route.parameters
+            ],
+            "responses": {
+                "202" if route.method == "POST" else "200": {"description": "the answer"},
+                "default": {
+                    "description": "a problem (RFC 9457)",
+                    "content": {CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+                },
+            },
+        }
+        if route.body:
+            call["requestBody"] = {
+                "required": True,
+                "description": route.body,
+                "content": {kind: {"schema": {}} for kind in ("application/json", "application/x-ndjson")},
+            }
+        paths.setdefault(route.path.replace(":.+", ""), {})[route.method.lower()] = call
+    texts = {name: {"type": "string"} for name in ("type", "title", "detail", "guess", "fix")}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Milepost", "version": "1", "description": "Metrics of shared outcomes at any point in time"},
+        "paths": paths,
+        "components": {
+            "schemas": {
+                "Problem": {
+                    "type": "object",
+                    "required": ["type", "title", "status", "detail"],
+                    "properties": {**texts, "status": {"type": "integer"}},
+                }
+            }
+        },
+    }
+
+
+def _view(route: Route, doors: Doors) -> type[View]:
+    """A Faust view class for a row of the table."""
+
+    async def respond(self: View, request: web.Request, **parts: str) -> web.Response:
+        return await route.answers(doors, ask(request, route.parameters))
+
+    async def refuse(self: View, request: web.Request, **parts: str) -> web.Response:
+        raise Problem(405, "Method Not Allowed", f"{route.path} takes {route.method}")
+
+    methods: dict[str, Any] = {route.method.lower(): respond}
+    if route.method != "GET":
+        methods["head"] = refuse  # Faust routes HEAD to every view
+    return type(
+        route.name, (View,), {**methods, "view_name": route.name, "view_path": route.path, "__doc__": route.about}
+    )
+
+
+def _labels(table: list[Route]) -> Callable[[web.Request], str]:
+    """A request's route as a telemetry label: a path of the table, or `other`."""
+    known = {route.path for route in table}
+
+    def label(request: web.Request) -> str:
+        resource = request.match_info.route.resource if request.match_info is not None else None
+        path = resource.canonical if resource is not None else ""
+        return path if path in known else "page" if path.startswith("/page/") else "other"
+
+    return label

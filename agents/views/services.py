@@ -1,0 +1,67 @@
+"""Services: what the views need of the worker that serves them.  `agents/app.py` gives it a running body."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from milepost.ops.settings import Settings
+from milepost.topology.reading import Reader
+from milepost.topology.state import Output
+
+
+class SendFailed(Exception):
+    """The broker did not acknowledge what was to be sent: 503, and the sender sends again (ids make that harmless)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """What decides whether the worker is ready.
+
+    restoring:      partitions that are being restored or handed over, as `measure/3`
+    decisions:      whether the decision topics have been read to the end they had at the start
+    ingest_lag_ms:  age of the oldest raw record that is not taken yet; None: not known
+    """
+
+    restoring: Sequence[str] = ()
+    decisions: bool = True
+    ingest_lag_ms: int | None = None
+
+
+class Services(Protocol):
+    """The worker, as the views see it.  Times in ms since the epoch."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    @property
+    def reader(self) -> Reader: ...
+
+    def now_ms(self) -> int: ...
+
+    async def send(self, outputs: Sequence[Output]) -> list[int]:
+        """Append to topics (named as in the line) and wait for the broker's acknowledgement: the offsets, in order.
+
+        Raises SendFailed."""
+        ...
+
+    async def digest(self) -> Mapping[str, Any]:
+        """The digest of all tables: one entry a table, and `total`.  Raises Unavailable."""
+        ...
+
+    async def dead_letters(self) -> Sequence[Mapping[str, Any]]:
+        """The problems among the dead letters, the newest first; each with reason, stage, count and an example."""
+        ...
+
+    def topology(self) -> Mapping[str, Any]:
+        """The line as this worker has it bound: topics, legs, stores, agents."""
+        ...
+
+    def status(self) -> Mapping[str, Any]:
+        """Fates by leg, lag and positions by partition, what is restored.
+
+        `legs` as `ops.telemetry.observe` takes it; whatever else a reader of /v1/status should see."""
+        ...
+
+    def health(self) -> Health: ...

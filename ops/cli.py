@@ -1,0 +1,408 @@
+"""The commands: `milepost …`.
+
+Each command reads the settings once, calls one function of a room, and prints: text for people, or with `--json` one
+JSON document on stdout (`tail`: one a line).  Progress goes to stderr.
+
+Exit codes: 0 done · 1 it failed, or the answer is no · 2 wrong use, or what was declared does not hold · 3 nothing
+answers (worker, broker) · 4 the worker refused the question.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Final, NoReturn
+
+import orjson
+import typer
+
+from milepost.ops import processes
+from milepost.ops.settings import VARIABLES, Settings, read_settings
+from milepost.schemas.errors import DeclarationError, MilepostError, StoreError
+
+FAILED: Final = 1
+DECLARATION: Final = 2
+NOTHING_ANSWERS: Final = 3
+REFUSED: Final = 4
+
+app = typer.Typer(
+    name="milepost",
+    help="An event engine: raw events to signals and metrics, at any point in time.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; progress stays on stderr.")]
+Folder = Annotated[Path, typer.Argument(help="A folder with milepost.yaml and schemas/*.avsc.")]
+Org = Annotated[str, typer.Option(help="The organisation the definitions are for.")]
+Port = Annotated[int | None, typer.Option(help="Port of the page and the web views (MILEPOST_PORT, 6066).")]
+BrokerPort = Annotated[int | None, typer.Option(help="Port of the embedded broker (MILEPOST_BROKER_PORT, 9092).")]
+Partitions = Annotated[int | None, typer.Option(help="Partitions of the topics, fixed at their creation.")]
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+@app.command()
+def up(
+    broker_only: Annotated[bool, typer.Option(help="The broker and the topics, without a worker.")] = False,
+    port: Port = None,
+    broker_port: BrokerPort = None,
+    partitions: Partitions = None,
+    json: Json = False,
+) -> None:
+    """Start everything on this machine: broker, topics, a supervised worker, the page.  Ctrl-C stops it."""
+    from milepost.ops.supervise import Stopped, Supervisor, stopping_on_signals
+
+    with _said(json):
+        settings = _settings(MILEPOST_PORT=port, MILEPOST_BROKER_PORT=broker_port, MILEPOST_PARTITIONS=partitions)
+        try:
+            with (
+                stopping_on_signals(),
+                Supervisor(settings, broker_only=broker_only, say=_progress) as running,
+            ):
+                page = "" if broker_only else f"{settings.url}/"
+                data = {"broker": settings.bootstrap, "page": page, "home": str(settings.home), "pid": os.getpid()}
+                _show(json, data, f"broker {settings.bootstrap}" + (f"\npage   {page}" if page else ""))
+                _progress("Ctrl-C stops everything")
+                running.wait()
+        except Stopped as stopped:
+            _progress(f"{stopped}: all parts have stopped")
+
+
+@app.command()
+def worker(name: Annotated[str | None, typer.Option(help="Its name in the group (MILEPOST_WORKER).")] = None) -> None:
+    """Run one worker in this process, against the broker that is there.  Start more of them to scale out."""
+    from milepost.ops.provision import provision
+    from milepost.ops.supervise import WORKER
+
+    with _said(json=False):
+        settings = _settings(MILEPOST_WORKER=name)
+        provision(settings)
+        os.execve(WORKER[0], list(WORKER), {**os.environ, **settings.environment()})
+
+
+@app.command()
+def demo(
+    exit_: Annotated[bool, typer.Option("--exit", help="End after the answers instead of staying up.")] = False,
+    data: Annotated[Path | None, typer.Option(help="A folder with flights.csv and airlines.csv.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Wipe the demo's state and log first.")] = False,
+    week: Annotated[bool, typer.Option("--week", help="The first week only.")] = False,
+    port: Port = None,
+    broker_port: BrokerPort = None,
+    partitions: Partitions = None,
+    json: Json = False,
+) -> None:
+    """The flights of 2013: `up`, the import, the answers, and the page."""
+    from milepost.ops import demo as demonstration
+    from milepost.ops.supervise import Stopped, stopping_on_signals
+
+    code = FAILED
+    with _said(json, code=FAILED):
+        settings = _settings(MILEPOST_PORT=port, MILEPOST_BROKER_PORT=broker_port, MILEPOST_PARTITIONS=partitions)
+        try:
+            with stopping_on_signals():
+                code = demonstration.run(settings, exit_=exit_, json_=json, data=data, fresh=fresh, week=week)
+        except Stopped as stopped:
+            _progress(f"{stopped}: all parts have stopped")
+            code = FAILED if exit_ else 0
+    raise typer.Exit(code)
+
+
+@app.command()
+def plan(folder: Folder, org: Org, json: Json = False) -> None:
+    """Check a bundle and show what applying it would change."""
+    from milepost.ops.apply import plan_bundle
+
+    with _said(json):
+        report = plan_bundle(_reachable(_settings()), folder, org)
+        lines = [f"  {change.how:8} {change.what} {change.name}" for change in report.changes]
+        _show(json, dataclasses.asdict(report), "\n".join(lines) or "nothing would change")
+
+
+@app.command()
+def apply(folder: Folder, org: Org, json: Json = False) -> None:
+    """Put a bundle in force: into the log, with a marker in every raw partition."""
+    from milepost.ops.apply import apply_bundle
+
+    with _said(json):
+        report = apply_bundle(_reachable(_settings()), folder, org)
+        done = "is in force now" if report.changed else "was in force already"
+        _show(json, dataclasses.asdict(report), f"bundle {report.bundle} {done} for {report.org}")
+
+
+@app.command()
+def send(
+    file: Annotated[Path, typer.Argument(help="One JSON event a line; - reads stdin.", allow_dash=True)],
+    json: Json = False,
+) -> None:
+    """Send events to the worker's gateway.  Exit 1 when any was rejected."""
+    from milepost.ops.send import send_lines
+
+    with _said(json), _client() as client, _lines(file) as lines:
+        report = send_lines(client, lines, say=_progress)
+        _show(json, report.as_data(), report.text())
+        if report.rejected:
+            raise typer.Exit(FAILED)
+
+
+@app.command()
+def query(
+    metric: str,
+    company: Annotated[str | None, typer.Option(help="A MetaKey (mk_…) or key:value; left out: all.")] = None,
+    at: Annotated[str | None, typer.Option(help="A time with zone (RFC 3339).")] = None,
+    basis: Annotated[str | None, typer.Option(help="latest, corrected or as_shown.")] = None,
+    window: Annotated[str | None, typer.Option(help="all, 30d, 12h, 15m, year, month, week, day.")] = None,
+    tz: Annotated[str | None, typer.Option(help="A zone, as America/New_York.")] = None,
+    dim: Annotated[list[str] | None, typer.Option(help="name=value, also several times.")] = None,
+    by: Annotated[str | None, typer.Option(help="Break down by a dimension, or by company.")] = None,
+    from_: Annotated[str | None, typer.Option("--from", help="A series from this time on.")] = None,
+    to: Annotated[str | None, typer.Option(help="The series' end.")] = None,
+    every: Annotated[str | None, typer.Option(help="The series' step: 1h, 1d, week, month.")] = None,
+    json: Json = False,
+) -> None:
+    """Ask the worker for a metric: a value, a breakdown (--by) or a series (--from --to --every)."""
+    with _said(json), _client() as client:
+        asked: dict[str, str | int | None] = {"company": company, "at": at, "basis": basis, "window": window, "tz": tz}
+        for pair in dim or ():
+            name, equals, value = pair.partition("=")
+            if not equals:
+                raise DeclarationError(f"--dim {pair!r}: expected name=value, as --dim origin=EWR")
+            asked[f"dim.{name}"] = value
+        series = bool(from_ or to or every)
+        if series and by:
+            raise DeclarationError("--by and --from/--to/--every exclude each other: ask for a breakdown or a series")
+        kind = "breakdown" if by else "series" if series else "value"
+        if by:
+            asked["by"] = by
+        if series:
+            asked |= {"from": from_, "to": to, "every": every}
+        answer = client.get(f"/v1/metrics/{_quoted(metric)}/{kind}", **asked)
+        _show(json, answer, _answer(answer))
+
+
+@app.command()
+def tail(
+    topic: Annotated[str, typer.Argument(help="A topic of the line, as raw-events.")],
+    from_start: Annotated[bool, typer.Option(help="From the topic's start.")] = False,
+    count: Annotated[int | None, typer.Option("-n", help="End after so many messages.")] = None,
+    wait: Annotated[bool, typer.Option(help="Wait for more; --no-wait ends at the topic's end.")] = True,
+    json: Json = False,
+) -> None:
+    """Print a topic's messages, decoded, one JSON object a line."""
+    from milepost.ops import tail as tailing
+
+    with _said(json), contextlib.suppress(KeyboardInterrupt):
+        messages = tailing.tail(_settings(), topic, from_start=from_start, wait=wait)
+        with contextlib.closing(messages):  # type: ignore[type-var]
+            for number, message in enumerate(messages, start=1):
+                _print(orjson.dumps(message))
+                if number == count:
+                    return
+
+
+@app.command()
+def digest(json: Json = False) -> None:
+    """The digest of the logical content of all tables: one line a table and a total."""
+    with _said(json), _client(patience_s=600) as client:
+        answer = client.get("/v1/digest")
+        _show(json, answer, "\n".join(f"{value}  {name}" for name, value in answer.items()))
+
+
+@app.command()
+def describe(
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="The picture, as Mermaid.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Compare with the broker and the worker.")] = False,
+    json: Json = False,
+) -> None:
+    """The line: legs, stages, stores, topics.  With --check, whether broker and worker agree (exit 1 if not)."""
+    from milepost.ops import describe as describing
+    from milepost.topology import describe as line
+
+    with _said(json):
+        settings = _settings()
+        if mermaid:
+            _show(json, {"mermaid": line.mermaid()}, line.mermaid().rstrip())
+            return
+        if not check:
+            _show(json, describing.as_data(settings), line.text().rstrip())
+            return
+        wrong = describing.broker_differences(settings)
+        with _client(settings) as client:
+            wrong += describing.worker_differences(settings, client.get("/v1/topology"))
+        _show(
+            json,
+            {"agrees": not wrong, "differences": wrong},
+            "\n".join(wrong) or "broker and worker agree with the line",
+        )
+        if wrong:
+            raise typer.Exit(FAILED)
+
+
+@app.command()
+def doctor(
+    settings: Annotated[bool, typer.Option("--settings", help="Print the manual of the settings.")] = False,
+    json: Json = False,
+) -> None:
+    """Look at everything a start needs, and say how to mend what is wrong (exit 1 if anything is)."""
+    from milepost.ops import doctor as examination
+
+    with _said(json):
+        if settings:
+            rows = [{"name": name, "default": default, "means": means} for name, (default, means) in VARIABLES.items()]
+            _show(
+                json,
+                rows,
+                "\n".join(f"{row['name']} [{row['default'] or 'empty'}]\n    {row['means']}" for row in rows),
+            )
+            return
+        findings = list(examination.examine(_settings()))
+        lines = [
+            f"{one.verdict:5} {one.check:15} {one.said}" + (f"\n      fix: {one.fix}" if one.fix else "")
+            for one in findings
+        ]
+        _show(json, [dataclasses.asdict(one) for one in findings], "\n".join(lines))
+        if any(one.verdict == "wrong" for one in findings):
+            raise typer.Exit(FAILED)
+
+
+@app.command()
+def reset(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    json: Json = False,
+) -> None:
+    """Delete this deployment's state, log, secret and topics, after asking.  The fetched jars stay."""
+    from milepost.ops import reset as resetting
+
+    with _said(json):
+        settings = _settings()
+        targets = resetting.targets(settings)
+        if not targets:
+            _show(json, {"deleted": []}, f"nothing to delete in {settings.home}")
+            return
+        if not yes:
+            _progress("\n".join(["this deletes, for good:", *(f"  {target}" for target in targets)]))
+            if not typer.confirm("delete?", err=True):
+                raise typer.Exit(FAILED)
+        _show(json, {"deleted": resetting.reset(settings)}, f"deleted {len(targets)} of {settings.home}")
+
+
+@app.command()
+def bench(json: Json = False) -> None:
+    """The first figures of this machine: the reference job, the demo, the answers over HTTP."""
+    from milepost.ops import bench as benchmarks
+    from milepost.ops.supervise import Stopped
+
+    code = FAILED
+    with _said(json):
+        try:
+            code = benchmarks.run(_settings(), json_=json)
+        except Stopped as stopped:
+            _progress(f"{stopped}: all parts have stopped")
+    raise typer.Exit(code)
+
+
+# --- what the commands share
+
+
+def _settings(**options: object) -> Settings:
+    """The settings: the environment, under the options given on the command line."""
+    given = {name: str(value) for name, value in options.items() if value is not None}
+    return read_settings({**os.environ, **given})
+
+
+def _client(settings: Settings | None = None, *, patience_s: float = 30.0) -> Any:
+    """A client of the worker: that none is there is said at once, one that restores is waited for."""
+    from milepost.ops.client import Client
+
+    settings = settings or _settings()
+    if not processes.answers(settings.port, settings.host):
+        raise StoreError(f"no worker answers at {settings.url}; start one with `milepost up`")
+    return Client(settings.url, token=settings.token, patience_s=patience_s)
+
+
+def _reachable(settings: Settings) -> Settings:
+    """The settings, once a broker answers: asking first gives a short error where a producer would wait."""
+    from milepost.ops.provision import cluster_id
+
+    cluster_id(settings)
+    return settings
+
+
+@contextlib.contextmanager
+def _said(json: bool, code: int | None = None) -> Iterator[None]:
+    """Turn our errors into a message and an exit code (`code`, else by the error's class)."""
+    from milepost.ops.client import Refused
+
+    try:
+        yield
+    except Refused as error:
+        guess, fix = error.problem.get("guess"), error.problem.get("fix")
+        more = (f"; did you mean {guess}?" if guess else "") + (f"; fix: {fix}" if fix else "")
+        _fail(json, f"{error}{more}", code or REFUSED, problem=error.problem)
+    except DeclarationError as error:
+        findings = [dataclasses.asdict(one) for one in getattr(error, "findings", ())]
+        _fail(json, str(error), code or DECLARATION, **({"findings": findings} if findings else {}))
+    except StoreError as error:
+        _fail(json, str(error), code or NOTHING_ANSWERS)
+    except MilepostError as error:
+        _fail(json, str(error), code or FAILED)
+
+
+def _fail(json: bool, said: str, code: int, **more: object) -> NoReturn:
+    typer.secho(f"milepost: {said}", err=True, fg="red")
+    if json:
+        _print(orjson.dumps({"error": said, **more}))
+    raise typer.Exit(code)
+
+
+def _show(json: bool, data: object, text: str) -> None:
+    _print(orjson.dumps(data, option=orjson.OPT_INDENT_2) if json else text.encode())
+
+
+def _print(line: bytes) -> None:
+    sys.stdout.buffer.write(line + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def _progress(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+@contextlib.contextmanager
+def _lines(file: Path) -> Iterator[Iterator[bytes]]:
+    if str(file) == "-":
+        yield iter(sys.stdin.buffer)
+        return
+    if not file.is_file():
+        raise DeclarationError(f"{file} is not a file")
+    with file.open("rb") as lines:
+        yield iter(lines)
+
+
+def _quoted(name: str) -> str:
+    from urllib.parse import quote
+
+    return quote(name, safe="")
+
+
+def _answer(answer: dict[str, Any]) -> str:
+    """An answer for people: a value with its unit and how final it is, or one line a row."""
+
+    def number(row: dict[str, Any]) -> str:
+        return f"– ({row.get('reason')})" if row.get("value") is None else f"{row['value']:,}"
+
+    if "points" in answer:
+        return "\n".join(f"{point['start']}  {number(point)}" for point in answer["points"])
+    if "rows" in answer:
+        return "\n".join(f"{row.get('label') or row.get('key')!s:24}  {number(row)}" for row in answer["rows"])
+    facts = [answer.get("unit"), answer.get("basis"), answer.get("at") and f"at {answer['at']}", answer.get("finality")]
+    return "  ".join([number(answer), *(str(fact) for fact in facts if fact)])

@@ -1,0 +1,113 @@
+"""Client: the worker's web views from Python, one connection, the standard library alone.
+
+503 (restoring, handing over) -> waits as long as the worker says, within a deadline
+4xx                           -> Refused, with the problem's own words
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import time
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, Final, Self
+
+from milepost.schemas.errors import MilepostError, StoreError
+
+PATIENCE_S: Final = 60.0
+PAUSE_S_MAX: Final = 2.0
+PAGE: Final = 1000
+
+
+class Refused(MilepostError):
+    """The worker's answer to a question that does not hold: `status`, and the problem details (RFC 9457)."""
+
+    def __init__(self, status: int, path: str, problem: Mapping[str, Any]) -> None:
+        super().__init__(status, path, problem)
+        self.status, self.path, self.problem = status, path, problem
+
+    def __str__(self) -> str:
+        said = self.problem.get("detail") or self.problem.get("title") or "no reason given"
+        return f"{self.status} for {self.path}: {said}"
+
+
+class Client:
+    """Questions to one worker.  Not for several threads: it holds one connection.
+
+    patience_s: how long a question waits for a worker that is restoring or does not answer yet (then StoreError).
+    """
+
+    def __init__(self, url: str, *, token: str = "", patience_s: float = PATIENCE_S) -> None:
+        parts = urllib.parse.urlsplit(url)
+        self.url = url.rstrip("/")
+        self.patience_s = patience_s
+        self._headers = {"Accept": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
+        self._connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port or 80, timeout=30)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._connection.close()
+
+    def get(self, path: str, /, **parameters: str | int | None) -> Any:
+        """The JSON of GET `path`; parameters that are None are left out."""
+        given = {name: value for name, value in parameters.items() if value is not None}
+        return self._ask("GET", f"{path}?{urllib.parse.urlencode(given)}" if given else path, None)
+
+    def post(self, path: str, body: Any) -> Any:
+        """The JSON of POST `path` with a JSON body."""
+        return self._ask("POST", path, json.dumps(body).encode())
+
+    def value(self, metric: str, **question: str | None) -> Any:
+        """The answer of `value`: {value, unit, at, basis, version, finality, complete_to, reason}."""
+        return self.get(f"/v1/metrics/{urllib.parse.quote(metric)}/value", **question)
+
+    def pages(self, path: str, items: str, **parameters: str | int | None) -> Iterator[Any]:
+        """All items of a paged list, page by page."""
+        following: str | None = None
+        while True:
+            page = self.get(path, limit=PAGE, next=following, **parameters)
+            yield from page[items]
+            following = page.get("next")
+            if not following:
+                return
+
+    def _ask(self, method: str, target: str, body: bytes | None) -> Any:
+        deadline, pause = time.monotonic() + self.patience_s, 0.05
+        while True:
+            why = "it does not answer"
+            try:
+                status, headers, content = self._once(method, target, body)
+                if status < 400:
+                    return json.loads(content)
+                if status != 503:
+                    raise Refused(status, target, _problem(content))
+                why = str(_problem(content).get("detail") or "it is not ready")
+                with contextlib.suppress(ValueError):
+                    pause = float(headers.get("Retry-After") or pause)
+            except (OSError, http.client.HTTPException) as error:
+                self._connection.close()
+                why = f"{type(error).__name__}: {error}"
+            if time.monotonic() + pause > deadline:
+                raise StoreError(f"the worker at {self.url} gave no answer in {self.patience_s:.0f} s: {why}")
+            time.sleep(min(pause, PAUSE_S_MAX))
+            pause = min(pause * 2, PAUSE_S_MAX)
+
+    def _once(self, method: str, target: str, body: bytes | None) -> tuple[int, http.client.HTTPMessage, bytes]:
+        headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
+        self._connection.request(method, target, body, headers)
+        answer = self._connection.getresponse()
+        return answer.status, answer.headers, answer.read()
+
+
+def _problem(content: bytes) -> dict[str, Any]:
+    """Problem details; a body that is none (a proxy's, say) becomes the detail."""
+    try:
+        problem = json.loads(content)
+    except ValueError:
+        return {"detail": content[:200].decode(errors="replace")}
+    return problem if isinstance(problem, dict) else {"detail": str(problem)[:200]}

@@ -1,0 +1,74 @@
+"""Docs: the generated parts of the pages, written between their marks.
+
+    <!-- generated: NAME -->
+    …
+    <!-- end -->
+
+`python -m milepost.ops.docs PAGE…` writes them anew; `--check` changes nothing and exits 1 when a page is stale.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from milepost.ops.settings import VARIABLES
+from milepost.schemas.errors import DeclarationError
+from milepost.topology import describe
+
+_BLOCK: Final = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def diagram() -> str:
+    return f"```mermaid\n{describe.mermaid().rstrip()}\n```\n"
+
+
+def line() -> str:
+    return f"```text\n{describe.text().rstrip()}\n```\n"
+
+
+def settings() -> str:
+    rows = [f"| `{name}` | {_cell(default)} | {means} |" for name, (default, means) in VARIABLES.items()]
+    return "\n".join(["| variable | default | what |", "|---|---|---|", *rows]) + "\n"
+
+
+PARTS: Final[Mapping[str, Callable[[], str]]] = {"diagram": diagram, "line": line, "settings": settings}
+
+
+def written(page: str) -> str:
+    """The page with its generated parts as they must be.  DeclarationError for a part that nobody generates."""
+
+    def part(found: re.Match[str]) -> str:
+        name = found[2]
+        if name not in PARTS:
+            raise DeclarationError(f"nothing generates {name!r}; known: {', '.join(PARTS)}")
+        return found[1] + PARTS[name]() + found[3]
+
+    return _BLOCK.sub(part, page)
+
+
+def main(arguments: Sequence[str]) -> int:
+    check = "--check" in arguments
+    stale = 0
+    for path in (Path(one) for one in arguments if one != "--check"):
+        if not path.exists():
+            continue
+        page = path.read_text()
+        wanted = written(page)
+        if page != wanted:
+            stale += 1
+            sys.stderr.write(f"{path} {'is stale; fix: make docs' if check else 'written'}\n")
+            if not check:
+                path.write_text(wanted)
+    return 1 if check and stale else 0
+
+
+def _cell(default: str) -> str:
+    return f"`{default}`" if default and " " not in default else default
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,68 @@
+"""Logs: one line an event that an operator can act on; text for people, or JSON for machines.
+
+A quiet log means a healthy line.  Fields bound to a record (`extra={"at": "raw-events/3@1288"}`) follow its message.
+No values of `data` and no secrets: they travel further than anyone remembers.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from typing import Any, Final, Literal
+
+from milepost.ops.settings import Settings
+
+_STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "data", "taskName"}
+
+
+class TextFormatter(logging.Formatter):
+    """`2013-01-01T05:17:00.123Z WARNING milepost.worker: message (at=raw-events/3@1288)`"""
+
+    def format(self, record: logging.LogRecord) -> str:
+        bound = " ".join(f"{name}={value}" for name, value in _bound(record).items())
+        line = f"{_moment(record)} {record.levelname} {record.name}: {record.getMessage()}"
+        line += f" ({bound})" if bound else ""
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, the bound fields, and the traceback if there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": _moment(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_bound(record),
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str, ensure_ascii=False)
+
+
+def logging_config(settings: Settings) -> dict[str, Any]:
+    """A `logging.config.dictConfig` for a worker: everything to stderr, the libraries' chatter at warning."""
+    formatter: Literal["JsonFormatter", "TextFormatter"]
+    formatter = "JsonFormatter" if settings.log_format == "json" else "TextFormatter"
+    level = settings.log.upper()
+    chatter = level if settings.log == "debug" else "WARNING"
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"line": {"()": f"{__name__}.{formatter}"}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "root": {"handlers": ["stderr"], "level": chatter},
+        "loggers": {"milepost": {"level": level}, "aiohttp.access": {"level": "WARNING"}},
+    }
+
+
+def _bound(record: logging.LogRecord) -> dict[str, Any]:
+    return {name: value for name, value in vars(record).items() if name not in _STANDARD and not name.startswith("_")}
+
+
+def _moment(record: logging.LogRecord) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"

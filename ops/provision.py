@@ -1,0 +1,192 @@
+"""Provisioning: the line's topics at the broker, made when absent, compared when there.
+
+Faust does not create its source topics, and a broker that creates them by itself gives them the wrong number of
+partitions, after which a table stays silently empty.  So every start passes here, and a topic that differs from the
+line stops it: the partition count is part of what the log means (dedupe is by partition).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
+from milepost.ops.settings import Settings
+from milepost.schemas.errors import DeclarationError, StoreError
+from milepost.topology.line import Topic, all_topics
+
+PATIENCE_S: Final = 30.0
+
+OUTSIDE: Final[Mapping[str, str]] = {"min.insync.replicas": "2", "unclean.leader.election.enable": "false"}
+"""What production adds to each topic, when it is replicated (design §11)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A topic as it shall be at the broker: full name, partitions, replication, the configuration that we set."""
+
+    name: str
+    partitions: int
+    replication: int
+    config: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A topic as it is at the broker: partitions, and the configuration with the broker's defaults filled in."""
+
+    name: str
+    partitions: int
+    config: Mapping[str, str]
+
+
+def wanted(settings: Settings) -> tuple[Wanted, ...]:
+    """The line's topics and changelogs as this deployment wants them, in the line's order."""
+    return tuple(_wanted(topic, settings) for topic in all_topics())
+
+
+def provision(settings: Settings) -> tuple[str, ...]:
+    """Make the topics that are absent and compare those that are there; returns the names of those made.
+
+    Raises DeclarationError when a topic differs (all differences, each with its fix), StoreError when the broker does
+    not answer or refuses.
+    """
+    admin = admin_client(settings)
+    targets = wanted(settings)
+    there = found(admin, [topic.name for topic in targets])
+    _compare(targets, there)
+    made = [topic.name for topic in targets if topic.name not in there and _create(admin, topic, settings)]
+    # Looked at again: another process may have made some, and the broker's view of what it made may lag.
+    end = time.monotonic() + PATIENCE_S
+    while len(there) < len(targets):
+        if time.monotonic() > end:
+            raise StoreError(f"topics made at {settings.bootstrap} did not appear in {PATIENCE_S:.0f} s")
+        there = found(admin, [topic.name for topic in targets])
+        if len(there) < len(targets):
+            time.sleep(0.05)
+    _compare(targets, there)
+    return tuple(made)
+
+
+def found(admin: AdminClient, names: Sequence[str]) -> Mapping[str, Found]:
+    """Those of `names` that exist at the broker."""
+    metadata = _metadata(admin)
+    there = [name for name in names if name in metadata.topics]
+    if not there:
+        return {}
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in there]
+    answers = admin.describe_configs(resources, request_timeout=PATIENCE_S)
+    out = {}
+    for resource, future in answers.items():
+        entries: Any = _result(future, f"describing {resource.name}")
+        config = {name: str(entry.value) for name, entry in entries.items()}
+        out[resource.name] = Found(
+            name=resource.name, partitions=len(metadata.topics[resource.name].partitions), config=config
+        )
+    return out
+
+
+def differences(topic: Wanted, there: Found) -> list[str]:
+    """What is wrong with a topic that exists, one line a difference, each with its fix."""
+    wrong = []
+    if there.partitions != topic.partitions:
+        wrong.append(
+            f"{topic.name} has {there.partitions} partitions, {topic.partitions} wanted; fix: set MILEPOST_PARTITIONS="
+            f"{there.partitions} if they were meant, or use another MILEPOST_NAMESPACE (growing them needs a replay)"
+        )
+    for name, value in topic.config.items():
+        is_there = there.config.get(name, "")
+        if set(is_there.split(",")) != set(value.split(",")):
+            wrong.append(
+                f"{topic.name} has {name}={is_there or 'nothing'}, {value} wanted; fix: kafka-configs.sh --alter "
+                f"--entity-type topics --entity-name {topic.name} --add-config {name}={_quoted(value)}"
+            )
+    return wrong
+
+
+def delete(settings: Settings) -> tuple[str, ...]:
+    """Delete this deployment's topics; returns the names of those that were there."""
+    admin = admin_client(settings)
+    metadata = _metadata(admin)
+    names = [topic.name for topic in wanted(settings) if topic.name in metadata.topics]
+    if names:
+        for name, future in admin.delete_topics(names, operation_timeout=PATIENCE_S).items():
+            _result(future, f"deleting {name}")
+    return tuple(names)
+
+
+def cluster_id(settings: Settings) -> str:
+    """The id of the cluster that answers; StoreError if none does."""
+    metadata = _metadata(admin_client(settings))
+    return str(metadata.cluster_id)
+
+
+def admin_client(settings: Settings) -> AdminClient:
+    # librdkafka would write each failed connection to stderr by itself; we say once, and what to do.
+    return AdminClient({"bootstrap.servers": settings.bootstrap, "log_level": 0, "client.id": "milepost-provision"})
+
+
+def _compare(targets: Sequence[Wanted], there: Mapping[str, Found]) -> None:
+    wrong = [line for topic in targets if topic.name in there for line in differences(topic, there[topic.name])]
+    if wrong:
+        raise DeclarationError(
+            "topics at the broker differ from the line, nothing is started:\n  " + "\n  ".join(wrong)
+        )
+
+
+def _wanted(topic: Topic, settings: Settings) -> Wanted:
+    replicated = dict(OUTSIDE) if settings.replication >= 3 else {}
+    return Wanted(
+        name=settings.topic(topic.name),
+        partitions=topic.partitions or settings.partitions,
+        replication=settings.replication,
+        config={**topic.config, **replicated},
+    )
+
+
+def _create(admin: AdminClient, topic: Wanted, settings: Settings) -> bool:
+    """Make one topic.  False: another process made it between our look and our request."""
+    new = NewTopic(
+        topic.name, num_partitions=topic.partitions, replication_factor=topic.replication, config=dict(topic.config)
+    )
+    future = admin.create_topics([new], operation_timeout=PATIENCE_S, request_timeout=PATIENCE_S)[topic.name]
+    try:
+        future.result(timeout=PATIENCE_S)
+    except KafkaException as error:
+        cause: Any = error.args[0]
+        if cause.code() == KafkaError.TOPIC_ALREADY_EXISTS:
+            return False
+        if cause.code() == KafkaError.INVALID_REPLICATION_FACTOR:
+            raise DeclarationError(
+                f"{topic.name} needs {topic.replication} brokers, {settings.bootstrap} has fewer; "
+                "fix: start more brokers, or set MILEPOST_REPLICATION=1 (one lost disk is then lost data)"
+            ) from error
+        raise StoreError(f"making topic {topic.name} at {settings.bootstrap}: {cause.str()}") from error
+    return True
+
+
+def _metadata(admin: AdminClient) -> Any:
+    try:
+        return admin.list_topics(timeout=10)
+    except KafkaException as error:
+        cause: Any = error.args[0]
+        raise StoreError(
+            f"no Kafka broker answers ({cause.str()}); "
+            "fix: start one with `milepost up`, or name it with MILEPOST_BROKER"
+        ) from error
+
+
+def _result(future: Any, doing: str) -> object:
+    try:
+        return future.result(timeout=PATIENCE_S)
+    except KafkaException as error:
+        cause: Any = error.args[0]
+        raise StoreError(f"{doing}: {cause.str()}") from error
+
+
+def _quoted(value: str) -> str:
+    return f"[{value}]" if "," in value else value

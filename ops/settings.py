@@ -1,0 +1,247 @@
+"""Settings: what the environment says, read once at the door; the rooms receive plain values.
+
+`VARIABLES` is the manual: each variable with its default and meaning, printed by `milepost doctor --settings`, compared
+with the container files by a test.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from milepost.schemas.errors import DeclarationError
+
+VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
+    "MILEPOST_HOME": ("the XDG data folder", "where state, logs, the secret and the embedded broker live"),
+    "MILEPOST_BROKER": ("", "host:port,… of an outside Kafka cluster; empty: the embedded broker"),
+    "MILEPOST_BROKER_PORT": ("9092", "port of the embedded broker; its controller takes the next one"),
+    "MILEPOST_NAMESPACE": ("", "prefix of topics, changelogs and consumer group, so that deployments share a cluster"),
+    "MILEPOST_PARTITIONS": ("4", "partitions of the partitioned topics, fixed at their creation"),
+    "MILEPOST_REPLICATION": ("", "replication of the topics; empty: 1 embedded, 3 outside"),
+    "MILEPOST_HOST": ("127.0.0.1", "address of the worker's web views; beyond loopback MILEPOST_TOKEN is required"),
+    "MILEPOST_PORT": ("6066", "port of the worker's web views"),
+    "MILEPOST_TOKEN": ("", "bearer token that the web views ask for; 16 characters or more"),
+    "MILEPOST_SECRET": ("", "the organisation's secret; empty: the file secret in MILEPOST_HOME, made at first need"),
+    "MILEPOST_WORKER": ("worker-1", "name of this worker: its static membership in the consumer group"),
+    "MILEPOST_CHUNK_MAX": ("4000", "records of one partition handed over at a time, at most"),
+    "MILEPOST_CHECKPOINT_MS": ("100", "a checkpoint at the latest so long after the first change, ms"),
+    "MILEPOST_CHECKPOINT_BYTES": ("8388608", "a checkpoint at the latest at so many changed bytes"),
+    "MILEPOST_SESSION_TIMEOUT_S": ("8", "after so many seconds of silence the broker gives a worker's partitions away"),
+    "MILEPOST_LOG": ("info", "log level: debug, info, warning, error"),
+    "MILEPOST_LOG_FORMAT": ("text", "text, or json (one object a line)"),
+    "MILEPOST_JARS": ("", "folder of the broker's jars, shared by several homes; empty: kafka in MILEPOST_HOME"),
+    "FAULT_AT": ("", "name:n kills the worker at the n-th passage of a named crash point (tests only)"),
+}
+
+DEMO_SECRET: Final = "milepost demo secret: fixed and public"
+"""The demo's organisation secret: the same everywhere, so a README can print its MetaKeys.  It protects nothing."""
+
+_NAME: Final = re.compile(r"^[a-z0-9][a-z0-9_-]{0,62}$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a process needs to know before it starts.  Times are in ms unless the name says `_s`; sizes in bytes."""
+
+    home: Path
+    broker: str = ""
+    broker_port: int = 9092
+    namespace: str = ""
+    partitions: int = 4
+    replication: int = 1
+    host: str = "127.0.0.1"
+    port: int = 6066
+    token: str = field(default="", repr=False)
+    secret_text: str = field(default="", repr=False)
+    worker: str = "worker-1"
+    chunk_max: int = 4000
+    checkpoint_ms: int = 100
+    checkpoint_bytes: int = 8 * 1024 * 1024
+    session_timeout_s: int = 8
+    log: str = "info"
+    log_format: str = "text"
+    jars_folder: Path | None = None
+    fault_at: str = ""
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the broker is ours to start."""
+        return not self.broker
+
+    @property
+    def bootstrap(self) -> str:
+        """host:port[,host:port…] of the Kafka cluster."""
+        return self.broker or f"127.0.0.1:{self.broker_port}"
+
+    @property
+    def group(self) -> str:
+        """The consumer group's id."""
+        return self.topic("milepost")
+
+    @property
+    def state(self) -> Path:
+        """Folder of the workers' RocksDB stores: a cache of the log that may be deleted."""
+        return self.home / "state" / (self.namespace or "default")
+
+    @property
+    def jars(self) -> Path:
+        """Folder of the embedded broker's jars, by version."""
+        return self.jars_folder or self.home / "kafka"
+
+    @property
+    def secret_file(self) -> Path:
+        return self.home / "secret"
+
+    @property
+    def url(self) -> str:
+        """Where this machine reaches the worker's web views."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    def topic(self, name: str) -> str:
+        """A topic's name at the broker: the line's name under this deployment's namespace."""
+        return f"{self.namespace}.{name}" if self.namespace else name
+
+    def secret(self) -> bytes:
+        """The organisation's secret: from the environment, else from the file, which is made (mode 0600) at first need.
+
+        Losing it makes every leaf of the log unreachable by its key, so the file is never overwritten.
+        """
+        if self.secret_text:
+            return self.secret_text.encode()
+        path = self.secret_file
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            fresh = path.with_name(f"secret.{os.getpid()}.{secrets.token_hex(4)}")
+            with os.fdopen(os.open(fresh, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(secrets.token_hex(32).encode())
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                os.link(fresh, path)  # never over another's: two processes at first need agree on one secret
+            except FileExistsError:
+                pass
+            finally:
+                fresh.unlink()
+        value = path.read_bytes().strip()
+        if not 16 <= len(value) <= 64:
+            raise DeclarationError(
+                f"{path} holds {len(value)} bytes, a secret has 16 to 64; fix: put the organisation's secret back"
+            )
+        return value
+
+    def environment(self) -> dict[str, str]:
+        """The variables that give another process these settings."""
+        return {
+            "MILEPOST_HOME": str(self.home),
+            "MILEPOST_BROKER": self.broker,
+            "MILEPOST_BROKER_PORT": str(self.broker_port),
+            "MILEPOST_NAMESPACE": self.namespace,
+            "MILEPOST_PARTITIONS": str(self.partitions),
+            "MILEPOST_REPLICATION": str(self.replication),
+            "MILEPOST_HOST": self.host,
+            "MILEPOST_PORT": str(self.port),
+            "MILEPOST_TOKEN": self.token,
+            "MILEPOST_SECRET": self.secret_text,
+            "MILEPOST_WORKER": self.worker,
+            "MILEPOST_CHUNK_MAX": str(self.chunk_max),
+            "MILEPOST_CHECKPOINT_MS": str(self.checkpoint_ms),
+            "MILEPOST_CHECKPOINT_BYTES": str(self.checkpoint_bytes),
+            "MILEPOST_SESSION_TIMEOUT_S": str(self.session_timeout_s),
+            "MILEPOST_LOG": self.log,
+            "MILEPOST_LOG_FORMAT": self.log_format,
+            "MILEPOST_JARS": str(self.jars_folder or ""),
+            "FAULT_AT": self.fault_at,
+        }
+
+
+def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings from the environment (or from `environ`); a DeclarationError names variable, value and fix."""
+    env = os.environ if environ is None else environ
+    unknown = sorted(name for name in env if name.startswith("MILEPOST_") and name not in VARIABLES.keys() | _OTHERS)
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], VARIABLES, n=1)
+        guess = f"; did you mean {near[0]}?" if near else ""
+        raise DeclarationError(f"{unknown[0]} is no setting{guess}; `milepost doctor --settings` lists them")
+
+    def text(name: str, default: str = "") -> str:
+        return env.get(name, "").strip() or default
+
+    def number(name: str, default: int, low: int, high: int) -> int:
+        given = text(name, str(default))
+        if not given.isascii() or not given.isdigit() or not low <= int(given) <= high:
+            raise DeclarationError(f"{name}={given!r}: expected a whole number from {low} to {high}")
+        return int(given)
+
+    def word(name: str, default: str, allowed: tuple[str, ...]) -> str:
+        given = text(name, default).lower()
+        if given not in allowed:
+            raise DeclarationError(f"{name}={given!r}: expected one of {', '.join(allowed)}")
+        return given
+
+    def label(name: str, default: str) -> str:
+        given = text(name, default)
+        if given and not _NAME.match(given):
+            raise DeclarationError(f"{name}={given!r}: expected at most 63 of a-z, 0-9, - and _, no - or _ first")
+        return given
+
+    broker = text("MILEPOST_BROKER")
+    jars = text("MILEPOST_JARS")
+    host = text("MILEPOST_HOST", "127.0.0.1")
+    token = text("MILEPOST_TOKEN")
+    secret_text = text("MILEPOST_SECRET")
+    if not _loopback(host) and len(token) < 16:
+        raise DeclarationError(
+            f"MILEPOST_HOST={host!r} is reachable from outside; "
+            "fix: set MILEPOST_TOKEN (16 characters or more), or bind to 127.0.0.1"
+        )
+    if secret_text and not 16 <= len(secret_text.encode()) <= 64:
+        raise DeclarationError(
+            f"MILEPOST_SECRET has {len(secret_text.encode())} bytes; expected 16 to 64, as of `openssl rand -hex 32`"
+        )
+    return Settings(
+        home=Path(text("MILEPOST_HOME") or default_home(env)).expanduser().absolute(),
+        broker=broker,
+        broker_port=number("MILEPOST_BROKER_PORT", 9092, 1, 65_534),
+        namespace=label("MILEPOST_NAMESPACE", ""),
+        partitions=number("MILEPOST_PARTITIONS", 4, 1, 256),
+        replication=number("MILEPOST_REPLICATION", 3 if broker else 1, 1, 9),
+        host=host,
+        port=number("MILEPOST_PORT", 6066, 1, 65_535),
+        token=token,
+        secret_text=secret_text,
+        worker=label("MILEPOST_WORKER", "worker-1"),
+        chunk_max=number("MILEPOST_CHUNK_MAX", 4000, 1, 100_000),
+        checkpoint_ms=number("MILEPOST_CHECKPOINT_MS", 100, 1, 60_000),
+        checkpoint_bytes=number("MILEPOST_CHECKPOINT_BYTES", 8 * 1024 * 1024, 1024, 12 * 1024 * 1024),
+        session_timeout_s=number("MILEPOST_SESSION_TIMEOUT_S", 8, 6, 300),
+        log=word("MILEPOST_LOG", "info", ("debug", "info", "warning", "error")),
+        log_format=word("MILEPOST_LOG_FORMAT", "text", ("text", "json")),
+        jars_folder=Path(jars).expanduser().absolute() if jars else None,
+        fault_at=text("FAULT_AT"),
+    )
+
+
+_OTHERS: Final = frozenset({"MILEPOST_TEST_BROKER"})  # read by the tests, not by the engine
+
+
+def default_home(env: Mapping[str, str]) -> str:
+    """$XDG_DATA_HOME/milepost, else ~/.local/share/milepost: data, never a cache that someone may sweep."""
+    base = env.get("XDG_DATA_HOME", "").strip()
+    return str(Path(base if base.startswith("/") else "~/.local/share") / "milepost")
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,120 @@
+"""The transport: ranges, pieces, and what is neutralised of stock acknowledgement."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka.errors import IllegalStateError
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+from hypothesis import given
+from hypothesis import strategies as st
+
+from milepost.agents.bindings import engine
+from milepost.agents.transport import ChunkConsumer, ChunkTransport, Ranges, split
+from milepost.ops.settings import Settings
+
+
+@given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 20)), min_size=1, max_size=12), st.randoms())
+def test_what_is_committed_is_the_acknowledged_prefix(sizes: list[tuple[int, int]], chance: random.Random) -> None:
+    """Acknowledged in any order, with gaps of the log between: never beyond a range that is in hand."""
+    ranges, at, made = Ranges(), 0, []
+    for size, gap in sizes:
+        at += gap
+        made.append((at, at + size - 1))
+        ranges.add(*made[-1])
+        at += size
+    done: set[tuple[int, int]] = set()
+    for one in chance.sample(made, len(made)):
+        ranges.acknowledge(*one)
+        done.add(one)
+        prefix = next((i for i, two in enumerate(made) if two not in done), len(made))
+        assert ranges.committable == (made[prefix - 1][1] + 1 if prefix else None)
+    assert len(ranges) == 0
+
+
+def test_a_range_that_has_landed_in_part_stays_in_hand() -> None:
+    """A checkpoint in the middle of a chunk commits up to there and keeps the rest in hand."""
+    ranges = Ranges()
+    ranges.add(0, 9)
+    ranges.add(10, 19)
+    ranges.landed(15)
+    assert (ranges.committable, len(ranges)) == (15, 1)
+    ranges.landed(20)
+    assert (ranges.committable, len(ranges)) == (20, 0)
+    ranges.landed(5)
+    assert ranges.committable == 20
+
+
+@given(st.lists(st.integers(), max_size=60), st.integers(1, 20))
+def test_pieces_are_the_whole_in_order(records: list[int], size: int) -> None:
+    """A long fetch is split into chunks of at most the bound, nothing lost, nothing empty."""
+    pieces = list(split(records, size))
+    assert [one for piece in pieces for one in piece] == records
+    assert all(0 < len(piece) <= size for piece in pieces)
+
+
+@pytest.fixture
+def consumer(tmp_path: Any) -> ChunkConsumer:
+    app, _ = engine(Settings(home=tmp_path, broker="127.0.0.1:1"), web_enabled=False)
+
+    async def nothing(*_args: Any) -> None: ...
+
+    async def make() -> ChunkConsumer:
+        return ChunkConsumer(app.transport, nothing, nothing, nothing)
+
+    assert isinstance(app.transport, ChunkTransport)
+    return asyncio.run(make())
+
+
+def test_an_acknowledgement_of_a_stream_acknowledges_nothing(consumer: ChunkConsumer) -> None:
+    """Stock streams acknowledge in a `finally`, an exception included: no offset moves."""
+    tp = TP("numbers", 0)
+    message = ConsumerMessage("numbers", 0, 7, 0.0, 0, [], None, None, None, 0, 0, tp)
+    consumer._ranges[tp] = Ranges()
+    consumer._ranges[tp].add(0, 7)
+    consumer.ack(message)
+    assert message.acked
+    assert consumer._ranges[tp].committable is None
+    assert not consumer._acked[tp]
+
+
+def test_a_gap_of_the_log_advances_nothing(consumer: ChunkConsumer) -> None:
+    """Stock book-keeping of gaps commits over unacknowledged ranges, so it does not run."""
+    asyncio.run(consumer._add_gap(TP("numbers", 0), 3, 99))
+    assert not consumer._gap
+
+
+def test_a_seek_during_a_rebalance_is_no_failure(consumer: ChunkConsumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the partitions leave while we seek, nothing is placed and nothing is raised."""
+    tp = TP("numbers", 0)
+
+    async def seek_wait(_partitions: Any) -> None:
+        raise IllegalStateError("no longer assigned")
+
+    hooks = SimpleNamespace(next_offset=lambda _tp: 5, chunk_max=10)
+    monkeypatch.setattr(ChunkTransport, "hooks", hooks)
+    monkeypatch.setattr(consumer, "assignment", lambda: {tp})
+    monkeypatch.setattr(consumer._thread, "seek_wait", seek_wait)
+    assert asyncio.run(consumer.seek_to_committed()) == {}
+    assert consumer._placed == set()
+
+
+def test_a_partition_that_is_not_restored_is_not_read(consumer: ChunkConsumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Assigned and without X+1: it is neither sought nor fetched."""
+    monkeypatch.setattr(ChunkTransport, "hooks", SimpleNamespace(next_offset=lambda _tp: None, chunk_max=10))
+    monkeypatch.setattr(consumer, "assignment", lambda: {TP("numbers", 0)})
+    assert asyncio.run(consumer.seek_to_committed()) == {}
+    assert consumer._placed == set()
+
+
+def test_names_cannot_leave_the_data_folder() -> None:
+    """Store folders are named from declared legs and numbers alone."""
+    from milepost.topology.line import LEGS
+
+    for spec in LEGS:
+        assert spec.name.isidentifier()

@@ -1,0 +1,523 @@
+"""The views over HTTP: what they answer, and that every bad request ends as a clear problem.
+
+The tables are filled by the driver; the broker is a list, because what is tested here is the HTTP layer."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import faust
+import pytest
+from aiohttp import web
+
+from milepost.agents.views import Health, SendFailed, attach
+from milepost.ops.settings import Settings
+from milepost.topology.bases import instant, written
+from milepost.topology.driver import Driver
+from milepost.topology.reading import Reader, Unavailable
+from milepost.topology.state import Output
+
+NOW = instant("2014-02-05T00:00:00Z")
+BUNDLE = Path(__file__).parents[2] / "ops" / "demo_bundle"
+
+
+class Tables:
+    """A reader that can be told to be restoring."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self.restoring = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._reader, name)
+
+    def stores(self, leg: str, partition: int) -> Any:
+        if self.restoring and leg == "measure":
+            raise Unavailable(leg, partition, "restoring")
+        return self._reader.stores(leg, partition)
+
+
+@dataclass
+class Worker:
+    """The worker's services, without a worker."""
+
+    settings: Settings
+    reader: Any
+    sent: list[Output] = field(default_factory=list)
+    fails: bool = False
+    state: Health = field(default_factory=Health)
+
+    def now_ms(self) -> int:
+        return NOW
+
+    async def send(self, outputs: Sequence[Output]) -> list[int]:
+        if self.fails:
+            raise SendFailed("no broker")
+        self.sent.extend(outputs)
+        return list(range(100, 100 + len(outputs)))
+
+    async def digest(self) -> Mapping[str, Any]:
+        return {"total": "00"}
+
+    async def dead_letters(self) -> Sequence[Mapping[str, Any]]:
+        return [{"reason": "unknown_type", "count": n} for n in range(3)]
+
+    def topology(self) -> Mapping[str, Any]:
+        return {"legs": []}
+
+    def status(self) -> Mapping[str, Any]:
+        told = {"fates": {"accepted": 7}, "next_offset": {"0": 12}, "lag": {"0": 3}, "restoring": []}
+        return {"legs": {"ingest": told}}
+
+    def health(self) -> Health:
+        return self.state
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Site:
+    port: int
+    worker: Worker
+
+    def call(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
+        link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        try:
+            link.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
+            got = link.getresponse()
+            return Answer(got.status, {name.lower(): value for name, value in got.getheaders()}, got.read())
+        finally:
+            link.close()
+
+    def get(self, path: str, **query: str) -> Answer:
+        return self.call("GET", f"{path}?{urlencode({name.replace('dim_', 'dim.'): v for name, v in query.items()})}")
+
+    def post(self, body: bytes, content_type: str = "application/json", **headers: str) -> Answer:
+        return self.call("POST", "/v1/events", body, Content_Type=content_type, **headers)
+
+
+def filled() -> Driver:
+    """Three airlines, one flight every hour of the first ten days, from origins in turn."""
+    driver = Driver(b"a secret of thirty-two bytes long", partitions=3)
+    files = {str(path.relative_to(BUNDLE)): path.read_bytes() for path in BUNDLE.rglob("*") if path.is_file()}
+    driver.apply("port-authority", files, NOW)
+    start = instant("2013-01-01T00:00:00Z")
+    for carrier, name in (("UA", "United Air Lines Inc."), ("AA", "American Airlines Inc."), ("DL", "Delta")):
+        event = {"org": "port-authority", "source": "registry", "id": carrier, "type": "airline.listed",
+                 "time": written(start), "data": {"carrier": carrier, "name": name}}  # fmt: skip
+        driver.produce(event, NOW, known_ms=start)
+    for i in range(240):
+        t_ms = start + i * 3_600_000
+        data = {"carrier": ("UA", "AA")[i % 2], "flight": i, "tailnum": f"N{i % 7}", "origin": ("EWR", "JFK", "LGA")[i % 3],
+                "dest": ("IAH", "MIA")[i % 5 == 0], "dep_delay": float(i % 60), "distance": 100.0}  # fmt: skip
+        event = {"org": "port-authority", "source": "flights", "id": f"f{i}", "type": "flight.departed",
+                 "time": written(t_ms), "data": data}  # fmt: skip
+        driver.produce(event, NOW, known_ms=t_ms + (3 * 86_400_000 if i == 5 else 0))
+    driver.run()
+    driver.tick(NOW)
+    driver.run()
+    return driver
+
+
+def served(worker: Worker) -> Iterator[Site]:
+    """The views on a free port, in a thread of their own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+
+    async def start() -> tuple[web.AppRunner, int]:
+        app = faust.App("views-test", broker="kafka://127.0.0.1:1", store="memory://")
+        attach(app, worker)
+        server: Any = app.web
+        server.init_server()
+        runner: web.AppRunner = server._runner
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        return runner, runner.addresses[0][1]
+
+    runner, port = asyncio.run_coroutine_threadsafe(start(), loop).result(30)
+    yield Site(port, worker)
+    asyncio.run_coroutine_threadsafe(_stop(runner), loop).result(30)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(10)
+    loop.close()
+
+
+async def _stop(runner: web.AppRunner) -> None:
+    await runner.cleanup()
+    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+@pytest.fixture(scope="module")
+def _site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    home = tmp_path_factory.mktemp("home")
+    yield from served(Worker(Settings(home=home), Tables(filled().reader)))
+
+
+@pytest.fixture
+def site(_site: Site) -> Site:
+    _site.worker.sent.clear()
+    _site.worker.fails, _site.worker.state, _site.worker.reader.restoring = False, Health(), False
+    return _site
+
+
+VALUE = "/v1/metrics/departures/value"
+
+
+def event(**changes: Any) -> dict[str, Any]:
+    return {"org": "port-authority", "source": "flights", "id": "new-1", "type": "flight.departed",
+            "time": "2013-01-01T05:17:00Z", "data": {}, **changes}  # fmt: skip
+
+
+def test_value(site: Site) -> None:
+    """A value comes with unit, time, basis, version, finality and completeness."""
+    got = site.get(VALUE)
+    assert got.status == 200
+    assert got.json["value"] == 240 and got.json["unit"] == "flights" and got.json["basis"] == "latest"
+    assert got.json["finality"] == "open" and got.json["company"] is None
+    assert got.json["complete_to"] == "2013-01-10T23:00:00Z" and len(got.json["version"]) == 16
+
+
+def test_corrected_and_as_shown(site: Site) -> None:
+    """A record that came late counts in the corrected value and not in the one shown then."""
+    at = "2013-01-02T00:07:00Z"
+    assert site.get(VALUE, at=at).json["value"] == 24
+    shown = site.get(VALUE, at=at, basis="as_shown").json
+    assert shown["value"] == 23 and shown["at"] == "2013-01-02T00:00:00Z" and shown["shown_lag_ms"] == 0
+    assert shown["definition"] == "backfilled"
+    assert site.get(VALUE, at="2013-01-05T00:00:00Z", basis="as_shown", window="1d").json["value"] == 24
+
+
+def test_a_company_by_any_of_its_keys(site: Site) -> None:
+    """A MetaKey, a key and a name of one company give one answer, which names the root."""
+    by_code = site.get(VALUE, company="carrier_code:UA").json
+    by_name = site.get(VALUE, company="airline_name:United Air Lines Inc.").json
+    assert by_code == by_name and by_code["value"] == 120
+    assert site.get(VALUE, company=by_code["company"]).json == by_code
+
+
+def test_formula_and_distinct(site: Site) -> None:
+    """A ratio is computed at read; aircraft that fly for two airlines count once."""
+    assert site.get("/v1/metrics/on_time_rate/value").json["value"] == pytest.approx(64 / 240)
+    assert site.get("/v1/metrics/aircraft_in_service/value").json["value"] == 7
+    assert site.get("/v1/metrics/cancellations/value").json | {"value": None, "reason": "no_events"} == (
+        site.get("/v1/metrics/cancellations/value").json
+    )
+    assert site.get("/v1/metrics/on_time_rate/value", window="1d").json["reason"] == "division_by_zero"
+
+
+def test_series_and_breakdown(site: Site) -> None:
+    """Points of a series and rows of a breakdown add up to the value."""
+    series = site.get(
+        "/v1/metrics/departures/series", **{"from": "2013-01-01T00:00:00Z", "to": "2013-01-11T00:00:00Z", "every": "1d"}
+    ).json
+    assert [point["value"] for point in series["points"]] == [24] * 10
+    rows = site.get("/v1/metrics/departures/breakdown", by="origin").json["rows"]
+    assert {row["key"]: row["value"] for row in rows} == {"EWR": 80, "JFK": 80, "LGA": 80}
+    rows = site.get("/v1/metrics/departures/breakdown", by="company").json["rows"]
+    assert [(row["label"], row["value"]) for row in rows] == [
+        (name, 120) for name in sorted(("American Airlines Inc.", "United Air Lines Inc."), key=lambda n: _key(rows, n))
+    ]
+    both = site.get("/v1/metrics/departures/breakdown", by="dest", dim_origin="JFK").json["rows"]
+    assert sum(row["value"] for row in both) == 80
+    assert site.get(VALUE, dim_origin="JFK", dim_dest="MIA").json["value"] == 16
+    paged = site.get("/v1/metrics/departures/breakdown", by="origin", limit="2").json
+    assert len(paged["rows"]) == 2 and paged["next"] == "2"
+
+
+def _key(rows: list[dict[str, Any]], label: str) -> str:
+    return next(str(row["key"]) for row in rows if row["label"] == label)
+
+
+def test_companies(site: Site) -> None:
+    """Companies are listed by name, searched by any key, and shown with their links."""
+    names = [one["name"] for one in site.get("/v1/companies").json["companies"]]
+    assert names == ["American Airlines Inc.", "Delta", "United Air Lines Inc."]
+    found = site.get("/v1/companies", q="united").json["companies"]
+    assert len(found) == 1 and found[0]["keys"] == ["carrier_code:UA", "airline_name:United Air Lines Inc."]
+    detail = site.get(f"/v1/companies/{found[0]['metakey']}").json
+    assert len(detail["alternate_keys"]) == 2 and len(detail["links"]) == 1
+    resolved = site.get("/v1/identity/resolve", entity="company", key="carrier_code", value="UA").json
+    assert resolved["metakey"] == found[0]["metakey"]
+    before = site.get("/v1/identity/resolve", key="carrier_code", value="UA", at="2012-01-01T00:00:00Z").json
+    assert before["links"] == []
+    first = site.get("/v1/companies", limit="1").json
+    assert first["next"] == "1" and len(first["companies"]) == 1
+
+
+def test_metrics_are_listed_with_the_time_they_span(site: Site) -> None:
+    """The list of metrics says unit, aggregate, dimensions, and the time of the data."""
+    got = site.get("/v1/metrics").json
+    assert got["time_range"] == {"from": "2013-01-01T00:00:00Z", "to": "2013-01-10T23:00:00Z"}
+    assert {"departures", "departure_delay_sum", "on_time_rate"} <= {one["name"] for one in got["metrics"]}
+
+
+BAD_QUESTIONS = [
+    ("/v1/metrics/departure/value", {}, 404, "departures"),
+    ("/v1/metrics/%F0%9F%9B%AB/value", {}, 404, None),
+    (VALUE, {"compny": "x"}, 422, "company"),
+    (VALUE, {"dim.orgin": "JFK"}, 422, "origin"),
+    (VALUE, {"basis": "as_show"}, 422, "as_shown"),
+    (VALUE, {"basis": "latest", "at": "2013-01-01T00:00:00Z"}, 422, None),
+    (VALUE, {"at": "2013-02-30T00:00:00Z"}, 422, None),
+    (VALUE, {"at": "2013-01-01"}, 422, None),
+    (VALUE, {"at": "2013-01-01T00:00:60Z"}, 422, None),
+    (VALUE, {"at": "1356998400"}, 422, None),
+    (VALUE, {"window": "fortnight"}, 422, None),
+    (VALUE, {"window": "monht"}, 422, "month"),
+    (VALUE, {"window": "3661d"}, 422, None),
+    (VALUE, {"window": "0d"}, 422, None),
+    (VALUE, {"window": "10m"}, 422, None),
+    (VALUE, {"window": "-1d"}, 422, None),
+    (VALUE, {"window": "9" * 500 + "d"}, 422, None),
+    (VALUE, {"tz": "Europe/Berln"}, 422, "Europe/Berlin"),
+    (VALUE, {"tz": "../../etc/passwd"}, 422, None),
+    (VALUE, {"tz": "Europe"}, 422, None),
+    (VALUE, {"tz": "\x00"}, 422, None),
+    (VALUE, {"tz": "Africa/Monrovia", "window": "year", "at": "1965-06-01T00:00:00Z"}, 422, None),
+    (VALUE, {"company": "carrier_code:UB"}, 404, "carrier_code:UA"),
+    (VALUE, {"company": "carrier_cod:UA"}, 404, "carrier_code:UA"),
+    (VALUE, {"company": "UA"}, 404, None),
+    (VALUE, {"company": "mk_nonsense"}, 404, None),
+    (VALUE, {"company": "mk_" + "a" * 26}, 404, None),
+    (VALUE, {"org": "port-authorty"}, 404, "port-authority"),
+    (VALUE, {"company": "x" * 2000}, 422, None),
+    ("/v1/metrics/departures/series", {}, 422, None),
+    ("/v1/metrics/departures/series", {"from": "2013-01-01T00:07:00Z"}, 422, None),
+    ("/v1/metrics/departures/series", {"from": "2013-01-01T00:00:00Z", "every": "15m"}, 422, None),
+    ("/v1/metrics/departures/series", {"from": "2013-01-01T00:00:00Z", "every": "fortnight"}, 422, None),
+    ("/v1/metrics/departures/series", {"from": "2015-01-01T00:00:00Z", "to": "2014-01-01T00:00:00Z"}, 422, None),
+    ("/v1/metrics/departures/breakdown", {}, 422, None),
+    ("/v1/metrics/departures/breakdown", {"by": "orign"}, 422, "origin"),
+    ("/v1/metrics/departures/breakdown", {"by": "origin", "dim.origin": "JFK"}, 422, None),
+    ("/v1/metrics/departures/breakdown", {"by": "origin", "limit": "1001"}, 422, None),
+    ("/v1/companies", {"next": "-1"}, 422, None),
+    ("/v1/companies/mk_x", {}, 404, None),
+    ("/v1/identity/resolve", {"key": "carrier_code"}, 422, None),
+    ("/v1/identity/resolve", {"key": "carrier_code", "value": "??"}, 404, None),
+    ("/v1/identity/resolve", {"entity": "compny", "key": "a", "value": "b"}, 404, "company"),
+    ("/nowhere", {}, 404, None),
+    ("/table", {}, 404, None),
+    ("/router", {}, 404, None),
+    ("/graph", {}, 404, None),
+    ("/page/../services.py", {}, 404, None),
+    ("/page/..%2f..%2fservices.py", {}, 404, None),
+]
+
+
+@pytest.mark.parametrize(("path", "query", "status", "guess"), BAD_QUESTIONS)
+def test_a_bad_question_ends_as_a_problem(
+    site: Site, path: str, query: dict[str, str], status: int, guess: str | None
+) -> None:
+    """Whatever is wrong with a question, the answer is a problem with status, title, detail and often a guess."""
+    got = site.call("GET", f"{path}?{urlencode(query, quote_via=quote)}")
+    assert got.status == status, got.body
+    assert got.headers["content-type"].startswith("application/problem+json")
+    assert got.json["status"] == status and got.json["title"] and got.json["detail"]
+    if guess is not None:
+        assert got.json["guess"] == guess
+
+
+def test_a_parameter_twice_is_refused(site: Site) -> None:
+    """A parameter that is given twice is refused: which one would count?"""
+    assert site.call("GET", f"{VALUE}?basis=latest&basis=corrected").status == 422
+
+
+def test_a_wrong_method_is_a_problem(site: Site) -> None:
+    """A method that a path does not take is a 405 problem."""
+    for method, path in (("DELETE", VALUE), ("GET", "/v1/events"), ("HEAD", "/v1/events"), ("PUT", "/")):
+        assert site.call(method, path).status == 405
+
+
+def test_malformed_http_is_a_problem(site: Site) -> None:
+    """What is no HTTP at all still ends as a problem, and the worker lives."""
+    with socket.create_connection(("127.0.0.1", site.port), timeout=10) as link:
+        link.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nbad header\r\n\r\n")
+        got = link.recv(65536)
+    assert b" 400 " in got.split(b"\r\n")[0] and b"application/problem+json" in got
+    assert site.get("/healthz").status == 200
+
+
+def test_events_are_placed_and_acknowledged(site: Site) -> None:
+    """One event, an array and NDJSON are appended as they came, each with a receipt."""
+    one = json.dumps(event()).encode()
+    got = site.post(one)
+    assert got.status == 202 and got.json["accepted"] == 1
+    assert site.worker.sent[0].value == one
+    assert got.json["items"][0]["receipt"] == f"raw-events/{site.worker.sent[0].partition}@100"
+    many = json.dumps([event(id="a"), event(id="b"), event(id="a")]).encode()
+    got = site.post(many)
+    assert [row["status"] for row in got.json["items"]] == ["accepted", "accepted", "duplicate"]
+    lines = b"\n".join(json.dumps(event(id=name)).encode() for name in "xyz") + b"\n\n"
+    got = site.post(lines, "application/x-ndjson")
+    assert got.json["accepted"] == 3 and len(site.worker.sent) == 6
+
+
+def test_an_event_that_was_taken_before_is_a_duplicate(site: Site) -> None:
+    """The owner of the partition knows an event that it has taken, and answers duplicate."""
+    known = site.worker.reader.driver.topics["raw-events"]
+    value = next(m.value for log in known for m in log if m.value is not None and b'"f17"' in m.value)
+    assert site.post(value).json["items"][0]["status"] == "duplicate"
+
+
+def test_only_what_cannot_be_keyed_is_rejected(site: Site) -> None:
+    """An item without identity is rejected beside its neighbours; a wrong contract is not the gateway's matter."""
+    bodies = [
+        event(id=""),
+        event(org=None),
+        event(id="x" * 257),
+        event(source=7),
+        {"type": "x"},
+        [],
+        event(type="no.such"),
+    ]
+    got = site.post(json.dumps(bodies).encode())
+    assert got.status == 202
+    assert [row["status"] for row in got.json["items"]] == ["rejected"] * 6 + ["accepted"]
+    assert all(row["problem"]["detail"] for row in got.json["items"][:6])
+
+
+NO_EVENTS = [
+    (b"", "application/json", 400),
+    (b"   ", "application/json", 400),
+    (b"not json", "application/json", 400),
+    (b'{"org": ', "application/json", 422),
+    (b"[" * 1_048_576, "application/json", 400),
+    (b'{"data":' + b"[" * 1_000_000, "application/json", 422),
+    (b"[]", "application/json", 422),
+    (b"[1, 2]", "application/json", 422),
+    (b'["a"', "application/json", 400),
+    (b"\xff\xfe{\x00}\x00", "application/json", 400),
+    (b'{"org":"\xed\xa0\x80","source":"s","id":"i"}', "application/json", 422),
+    (b'{"org":"\\ud800","source":"s","id":"i"}', "application/json", 422),
+    (b"nonsense\nmore", "application/x-ndjson", 422),
+    (b"{}", "text/plain", 415),
+    (b"{}", "application/xml", 415),
+    (b'{"org":"o","source":"s","id":"i","revision":-1}', "application/json", 422),
+    (b'{"org":"o","source":"s","id":"i","revision":99999999999999999999}', "application/json", 422),
+    (b'{"org":"o","source":"s","id":"i","x":"' + b"y" * 1_100_000 + b'"}', "application/json", 413),
+    (b"[" + b"{}," * 10_000 + b"{}]", "application/json", 413),
+]
+
+
+@pytest.mark.parametrize(("body", "content_type", "status"), NO_EVENTS, ids=range(len(NO_EVENTS)))
+def test_a_body_without_events_is_a_problem(site: Site, body: bytes, content_type: str, status: int) -> None:
+    """Whatever is sent that holds no event, the answer is a 4xx problem and nothing is appended."""
+    got = site.post(body, content_type)
+    assert got.status == status, got.body[:300]
+    assert got.headers["content-type"].startswith("application/problem+json") and not site.worker.sent
+
+
+def test_a_body_beyond_16_mib_is_refused(site: Site) -> None:
+    """A body that says it is larger than 16 MiB is refused before it is read."""
+    link = http.client.HTTPConnection("127.0.0.1", site.port, timeout=30)
+    link.putrequest("POST", "/v1/events")
+    link.putheader("Content-Type", "application/json")
+    link.putheader("Content-Length", str(17 * 1024 * 1024))
+    link.endheaders()
+    got = link.getresponse()
+    assert got.status == 413 and got.headers["Content-Type"].startswith("application/problem+json")
+    link.close()
+
+
+def test_a_broker_that_does_not_acknowledge_is_a_503(site: Site) -> None:
+    """When the broker does not acknowledge, no event is answered as accepted."""
+    site.worker.fails = True
+    got = site.post(json.dumps(event()).encode())
+    assert got.status == 503 and got.headers["retry-after"] == "1"
+
+
+def test_restoring_is_a_503_and_never_a_part(site: Site) -> None:
+    """While a partition that the answer needs is restored, there is no answer."""
+    site.worker.reader.restoring = True
+    for path in (VALUE, "/v1/metrics/departures/breakdown?by=company", "/v1/metrics"):
+        got = site.call("GET", path)
+        assert got.status == 503 and got.headers["retry-after"] == "1"
+    site.worker.state = Health(restoring=("measure/1",))
+    assert site.get("/readyz").json["reasons"] == ["measure/1 is being restored"]
+    site.worker.state = Health(ingest_lag_ms=25 * 3_600_000)
+    assert site.get("/readyz").status == 503 and site.get("/healthz").status == 200
+
+
+def test_foreign_hosts_and_pages_are_refused(site: Site) -> None:
+    """A request under another host's name, or from another page, is refused."""
+    body = json.dumps(event()).encode()
+    assert site.post(body, Host="evil.example:80").status == 421
+    assert site.call("GET", VALUE, None, Host="evil.example").status == 421
+    assert site.post(body, Origin="http://evil.example").status == 403
+    assert site.post(body, Origin="null").status == 403
+    assert site.post(body, Origin=f"http://127.0.0.1:{site.port}").status == 202
+    assert site.post(body, Host="[::1]:6066").status == 202
+
+
+def test_headers_close_the_doors(site: Site) -> None:
+    """Every answer carries the content policy and forbids sniffing; data is not stored."""
+    for path in (VALUE, "/nowhere", "/", "/metrics"):
+        got = site.call("GET", path)
+        policy = got.headers["content-security-policy"]
+        assert "default-src 'self'" in policy and "unsafe" not in policy
+        assert got.headers["x-content-type-options"] == "nosniff"
+    assert site.get(VALUE).headers["cache-control"] == "no-store"
+
+
+def test_the_page_is_served_with_its_tag(site: Site) -> None:
+    """The page's files are served with an ETag and asked for again each time."""
+    got = site.call("GET", "/")
+    assert got.status == 200 and got.headers["content-type"].startswith("text/html")
+    assert got.headers["cache-control"] == "no-cache"
+    assert site.call("GET", "/", None, If_None_Match=got.headers["etag"]).status == 304
+    script = site.call("GET", "/page/main.js")
+    assert script.status == 200 and script.headers["content-type"].startswith("text/javascript")
+    assert site.call("HEAD", "/").status == 200
+
+
+def test_openapi_lists_every_route(site: Site) -> None:
+    """The description of the interface holds every path with its parameters."""
+    got = site.get("/openapi.json").json
+    assert set(got["paths"]["/v1/metrics/{metric}/value"]["get"]) >= {"operationId", "parameters", "responses"}
+    assert "/v1/events" in got["paths"] and got["openapi"].startswith("3.1")
+
+
+def test_operations(site: Site) -> None:
+    """Digest, topology, status, dead letters and telemetry answer."""
+    assert site.get("/v1/digest").json == {"total": "00"}
+    assert site.get("/v1/topology").status == site.get("/v1/status").status == site.get("/readyz").status == 200
+    assert site.get("/v1/dead-letters", limit="2").json["next"] == "2"
+    text = site.get("/metrics").body.decode()
+    assert 'milepost_http_answers_total{method="GET",route="/v1/digest",status="200"}' in text
+    assert 'milepost_records_total{fate="accepted",leg="ingest"} 7.0' in text
+    assert 'milepost_lag_records{leg="ingest",partition="0"} 3.0' in text
+    assert 'milepost_records_total{fate="accepted",leg="ingest"} 7.0' in site.get("/metrics").body.decode()
+    assert "nowhere" not in text
+
+
+def test_a_token_is_asked_for_where_one_is_set(tmp_path: Path, site: Site) -> None:
+    """With a token nothing but the probes answers without it."""
+    worker = replace(site.worker, settings=Settings(home=tmp_path, token="0123456789abcdef"))
+    guarded = served(worker)
+    other = next(guarded)
+    assert other.get(VALUE).status == 401 and other.get("/healthz").status == 200
+    assert other.call("GET", VALUE, None, Authorization="Bearer wrong").status == 401
+    assert other.call("GET", VALUE, None, Authorization="Bearer 0123456789abcdef").status == 200
+    assert next(guarded, None) is None

@@ -1,0 +1,51 @@
+"""Fixtures for every room: a broker a session, a namespace and settings a test."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from milepost.ops.processes import free_ports
+from milepost.ops.settings import Settings
+from tests.support.broker import TestBroker, running_broker, shared_jars
+
+# A setting of the person who runs the tests must not change what they test.
+_KEPT = ("MILEPOST_TEST_BROKER", "MILEPOST_JARS")
+for _name in [name for name in os.environ if name.startswith("MILEPOST_") and name not in _KEPT]:
+    del os.environ[_name]
+os.environ.pop("FAULT_AT", None)
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[TestBroker]:
+    """One broker for the whole session (MILEPOST_TEST_BROKER, else an embedded one)."""
+    with running_broker() as running:
+        yield running
+
+
+@pytest.fixture
+def namespace(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A namespace of the test's own; its topics are deleted afterwards when the test used the broker."""
+    name = f"t{uuid.uuid4().hex[:10]}"
+    yield name
+    if "broker" in request.fixturenames:
+        broker: TestBroker = request.getfixturevalue("broker")
+        broker.drop(name)
+
+
+@pytest.fixture
+def settings(broker: TestBroker, namespace: str, tmp_path: Path) -> Settings:
+    """Settings of a deployment of the test's own: session broker, own namespace, own home, a free web port."""
+    return Settings(
+        home=tmp_path / "home",
+        broker=broker.bootstrap,
+        namespace=namespace,
+        replication=1,
+        port=free_ports(1)[0],
+        secret_text="a secret that only tests use",
+        jars_folder=shared_jars(),
+    )

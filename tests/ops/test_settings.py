@@ -1,0 +1,80 @@
+"""Settings: read once, refused with variable, value and fix."""
+
+from __future__ import annotations
+
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from milepost.ops.settings import VARIABLES, Settings, read_settings
+from milepost.schemas.errors import DeclarationError
+
+
+def test_defaults_hold_when_nothing_is_said(tmp_path: Path) -> None:
+    """An empty environment gives one laptop: loopback, the embedded broker, the XDG data folder."""
+    settings = read_settings({"XDG_DATA_HOME": str(tmp_path)})
+    assert settings.home == tmp_path / "milepost"
+    assert settings.embedded and settings.bootstrap == "127.0.0.1:9092"
+    assert (settings.partitions, settings.replication, settings.group) == (4, 1, "milepost")
+    assert settings.url == "http://127.0.0.1:6066"
+
+
+def test_a_namespace_prefixes_what_is_shared(tmp_path: Path) -> None:
+    """Topics, group and state folder carry the namespace; an outside cluster is replicated three times."""
+    settings = read_settings({"MILEPOST_HOME": str(tmp_path), "MILEPOST_NAMESPACE": "a", "MILEPOST_BROKER": "k:9092"})
+    assert (settings.topic("signals"), settings.group) == ("a.signals", "a.milepost")
+    assert settings.state == tmp_path / "state" / "a"
+    assert settings.replication == 3 and not settings.embedded
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("MILEPOST_PARTITIONS", "0", "whole number from 1 to 256"),
+        ("MILEPOST_PARTITIONS", "four", "whole number"),
+        ("MILEPOST_CHUNK_MAX", "-1", "whole number"),
+        ("MILEPOST_NAMESPACE", "../x", "expected at most 63 of a-z"),
+        ("MILEPOST_LOG", "loud", "expected one of debug"),
+        ("MILEPOST_HOST", "0.0.0.0", "fix: set MILEPOST_TOKEN"),
+        ("MILEPOST_SECRET", "short", "expected 16 to 64"),
+        ("MILEPOST_PARTITION", "4", "is no setting; did you mean MILEPOST_PARTITIONS"),
+    ],
+)
+def test_a_wrong_setting_is_refused(name: str, value: str, said: str) -> None:
+    """A setting that does not hold names itself, what came and what was expected."""
+    with pytest.raises(DeclarationError, match=name) as error:
+        read_settings({name: value})
+    assert said in str(error.value)
+
+
+def test_the_environment_round_trips(tmp_path: Path) -> None:
+    """What `environment` hands to a worker is read there as the same settings, and every variable is in the manual."""
+    settings = read_settings(
+        {
+            "MILEPOST_HOME": str(tmp_path),
+            "MILEPOST_NAMESPACE": "n",
+            "MILEPOST_SECRET": "s" * 20,
+            "MILEPOST_CHUNK_MAX": "7",
+            "FAULT_AT": "after_fold:1",
+            "MILEPOST_JARS": str(tmp_path / "jars"),
+        }
+    )
+    assert read_settings(settings.environment()) == settings
+    assert settings.environment().keys() == VARIABLES.keys()
+    assert len(fields(Settings)) == len(VARIABLES)
+
+
+def test_the_secret_is_made_once_and_private(tmp_path: Path) -> None:
+    """Many processes at first need agree on one secret; the file is readable by its owner only, and not shown."""
+    settings = read_settings({"MILEPOST_HOME": str(tmp_path / "home")})
+    with ThreadPoolExecutor(8) as pool:
+        secrets = set(pool.map(lambda _: settings.secret(), range(8)))
+    assert len(secrets) == 1 and len(secrets.pop()) == 64
+    assert stat.S_IMODE(settings.secret_file.stat().st_mode) == 0o600
+    settings.secret_file.write_text("")
+    with pytest.raises(DeclarationError, match="put the organisation's secret back"):
+        settings.secret()
+    assert "hidden" not in repr(Settings(home=tmp_path, secret_text="hidden hidden hidden", token="hidden"))

@@ -1,0 +1,84 @@
+"""Completeness: how far the sources have come, and how final a number is.
+
+    open         the end of the question lies behind `complete_to` (or it has no end): more is expected
+    provisional  closed for less than 14 days
+    corrected    final, and a counted record became known more than 14 days after its pane (or day) had ended
+    final        none of these
+
+`complete_to` is the least, over the sources that the metric needs, of the latest event time that the source has sent.
+The ticks carry both to every signals partition (design §3).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from milepost.schemas import keys
+from milepost.topology.asked import Asked
+from milepost.topology.bases import Span
+from milepost.topology.catalog import Catalog, Measure
+from milepost.topology.panes import DAY_MS, PANE_MS
+from milepost.topology.reading import Reader
+
+FINAL_AFTER_MS: Final = 14 * DAY_MS
+Finality = Literal["open", "provisional", "corrected", "final"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completeness:
+    """complete_to: event time up to which the metric's sources have sent;  seen_to: known time up to which all raw
+    partitions have been seen.  None: not known."""
+
+    complete_to: int | None
+    seen_to: int | None
+
+
+def completeness(reader: Reader, asked: Asked) -> Completeness:
+    """How complete the partitions are that a question reads."""
+    if asked.root is None:
+        partitions = list(range(reader.partitions))
+    else:
+        own = asked.components.leaves(asked.root)
+        partitions = sorted({keys.leaf_partition(leaf, reader.partitions) for leaf in own})
+    sources = _sources(asked.catalog, asked.measures.values())
+    latest = [one.get((asked.org, source), (None, None))[0] for one in told(reader, partitions) for source in sources]
+    complete = None if not latest or None in latest else min(one for one in latest if one is not None)
+    seen: list[int] = []
+    for partition in partitions:
+        progress = reader.progress(partition)
+        if len(progress) < reader.partitions:
+            return Completeness(complete_to=complete, seen_to=None)
+        seen.extend(one.k_ms for one in progress.values())
+    return Completeness(complete_to=complete, seen_to=min(seen, default=None))
+
+
+def finality(asked: Asked, span: Span, corrected: bool, complete: Completeness) -> Finality:
+    """How final a number is; see the module.  `corrected`: a counted record came after its time was final."""
+    end_ms = span.stop * PANE_MS
+    if not span.bounded or complete.complete_to is None or end_ms > complete.complete_to:
+        return "open"
+    if corrected:
+        return "corrected"
+    clock = asked.moment.at_ms if asked.moment.basis == "as_shown" else asked.question.now_ms
+    return "provisional" if clock < end_ms + FINAL_AFTER_MS else "final"
+
+
+def told(reader: Reader, partitions: Iterable[int]) -> list[dict[tuple[str, str], tuple[int, int]]]:
+    """For each signals partition: (org, source) -> (largest event time, last known time)."""
+    out = []
+    for partition in partitions:
+        latest: dict[tuple[str, str], tuple[int, int]] = {}
+        for progress in reader.progress(partition).values():
+            for source, (t_ms, k_ms) in progress.sources.items():
+                known = latest.get(source, (t_ms, k_ms))
+                latest[source] = (max(known[0], t_ms), max(known[1], k_ms))
+        out.append(latest)
+    return out
+
+
+def _sources(catalog: Catalog, measures: Iterable[Measure]) -> list[str]:
+    """The sources whose events the measures are made of."""
+    types = {catalog.rules[measure.rule].on for measure in measures}
+    return sorted(name for name, source in catalog.sources.items() if types & set(source.types))

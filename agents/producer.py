@@ -92,7 +92,7 @@ class LegProducer:
 
     @property
     def waiting(self) -> int:
-        """Messages that are not acknowledged yet."""
+        """Messages that are not acknowledged yet, about."""
         return len(self._producer)
 
     async def send(self, outputs: Iterable[Output]) -> None:
@@ -135,8 +135,11 @@ class LegProducer:
         await asyncio.to_thread(self._thread.join)
 
     def _poll(self) -> None:
-        while not self._stopping.is_set():
-            self._producer.poll(0.1)
+        try:
+            while not self._stopping.is_set():
+                self._producer.poll(0.1)
+        except Exception as error:  # noqa: BLE001 - without this thread no barrier would ever return
+            end(f"delivery reports can no longer be read: {error}", error=error)
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():

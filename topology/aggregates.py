@@ -168,6 +168,8 @@ class Patch:
 
     def __call__(self, old: bytes | None, hits: Sequence[Hit]) -> tuple[bytes | None, int]:
         """(the new bytes, or None when nothing is new; hits that were absorbed already, by `upto`)."""
+        if old is None and len(hits) == 1:
+            return self._first(hits[0]), 0
         upto = -1 if old is None else int.from_bytes(old[:8], "big")
         fresh = hits if hits[0].offset > upto else [hit for hit in hits if hit.offset > upto]
         absorbed = len(hits) - len(fresh)
@@ -181,6 +183,20 @@ class Patch:
                 self._one(buffer, hit)
         buffer[:8] = fresh[-1].offset.to_bytes(8, "big")
         return bytes(buffer), absorbed
+
+    def _first(self, hit: Hit) -> bytes:
+        """A new cell with one hit: most cells of a wide measure begin so."""
+        shape, value = self.shape, hit.value
+        head = hit.offset.to_bytes(8, "big") + _HEAD.pack(hit.end, 1)
+        if shape.distinct:
+            assert hit.number is not None
+            bitmap = BitMap([hit.number]).serialize()
+            return head + _LENGTH.pack(len(bitmap)) + bitmap
+        if value is None:
+            return head + bytes(self.size - 12)
+        number = value.to_bytes(16, "big", signed=True)
+        last = _LAST.pack(hit.t_ms, hit.event, number) if shape.last else b""
+        return head + number * (shape.sum + 2 * shape.extremes) + last
 
     def _one(self, buffer: bytearray, hit: Hit) -> None:
         size, shape = self.size, self.shape

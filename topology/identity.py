@@ -59,13 +59,13 @@ def identify(event: Event, source: Source, org_key: bytes, leaves: Leaves) -> Id
 def _value(data: Mapping[str, Any], identity: Identity) -> str | Reject | None:
     at: Any = data
     for name in identity.path:
-        at = at.get(name) if isinstance(at, Mapping) else None
+        at = at.get(name) if type(at) is dict else None
     if at is None or at == "":
         if identity.required:
             return Reject("missing_key", f"the required key {identity.entity}/{identity.key} is not in the event")
         return None
-    if isinstance(at, str):
-        if len(at.encode()) > KEY_BYTES_MAX:
+    if type(at) is str:
+        if len(at) * 4 > KEY_BYTES_MAX and len(at.encode()) > KEY_BYTES_MAX:
             return Reject(
                 "contract_violation", f"{identity.entity}/{identity.key} is longer than {KEY_BYTES_MAX} bytes"
             )

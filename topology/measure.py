@@ -67,6 +67,7 @@ class MeasureLeg:
     def __init__(self, partitions: int, decisions: Decisions) -> None:
         self.partitions = partitions
         self.decisions = decisions
+        self._choices = metrics.Choices()
 
     # -- the mark
 
@@ -147,6 +148,7 @@ class MeasureLeg:
             catalog = self.decisions.catalogs[message["bundle"]]
             leaf, pane = message["leaf"], panes.pane_of(message["t_ms"])
             end, day = panes.bucket_end(pane, message["k_ms"]), panes.day_of(pane)
+            day_tail = day.to_bytes(4, "big")
             for measure, fields in _measures(catalog, message):
                 value = metrics.amount(measure, fields)
                 if measure.field is not None and value is None:
@@ -158,12 +160,13 @@ class MeasureLeg:
                         for member in message["members"]
                         if member["entity"] == measure.entity
                     ]
-                rows = metrics.choices(measure, fields)
+                rows = self._choices(measure, fields)
+                head = measure.version + leaf
                 for number in numbers:
                     hit = Hit(offset, end, value, number, message["t_ms"], message["event"])
-                    for mask, values in rows:
-                        before = metrics.prefix(measure.version, leaf, mask, metrics.packed(values))
-                        day_key = metrics.row_key(before, day)
+                    for mask, values, tail in rows:
+                        before = head + tail
+                        day_key = before + day_tail
                         if mask and day_key not in naming.known:
                             naming.ask(measure, leaf, mask, values, day, day_key, offset)
                         pending.append((measure, before, pane, day, day_key, hit))
@@ -175,7 +178,7 @@ class MeasureLeg:
                 out.count("folded_into_other")
                 before = refused[day_key]
                 day_key = metrics.row_key(before, day)
-            cell_key = metrics.row_key(before, pane)
+            cell_key = before + pane.to_bytes(4, "big")
             if cell_key in cells:
                 cells[cell_key][1].append(hit)
             else:

@@ -115,14 +115,33 @@ class Naming:
         return refused
 
 
-def choices(measure: Measure, fields: Mapping[str, object]) -> list[tuple[int, tuple[bytes, ...]]]:
-    """The rows a signal adds to: (mask, values) for the total, each single dimension, the full tuple."""
-    values = [dimension_value(fields.get(name)) for name in measure.dimensions]
-    rows: list[tuple[int, tuple[bytes, ...]]] = [(0, ())]
-    rows.extend((1 << i, (value,)) for i, value in enumerate(values))
-    if len(values) > 1:
-        rows.append(((1 << len(values)) - 1, tuple(values)))
-    return rows
+class Choices:
+    """The rows a signal adds to: the total, each single dimension, the full tuple.
+
+    Answers (mask, values, tail) where the tail is the key between leaf and pane.  Remembers 50,000 combinations: the
+    values of dimensions come again and again.
+    """
+
+    REMEMBERED_MAX: Final = 50_000
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[object, ...], list[tuple[int, tuple[bytes, ...], bytes]]] = {}
+
+    def __call__(self, measure: Measure, fields: Mapping[str, object]) -> list[tuple[int, tuple[bytes, ...], bytes]]:
+        # repr: 1, 1.0 and True are equal to a dict and three different texts.
+        key = (measure.version, *[repr(fields.get(name)) for name in measure.dimensions])
+        found = self._known.get(key)
+        if found is None:
+            if len(self._known) >= self.REMEMBERED_MAX:
+                self._known.clear()
+            values = [dimension_value(fields.get(name)) for name in measure.dimensions]
+            rows: list[tuple[int, tuple[bytes, ...]]] = [(0, ())]
+            rows.extend((1 << i, (value,)) for i, value in enumerate(values))
+            if len(values) > 1:
+                rows.append(((1 << len(values)) - 1, tuple(values)))
+            found = [(mask, some, bytes((mask,)) + packed(some)) for mask, some in rows]
+            self._known[key] = found
+        return found
 
 
 def always_named(measure: Measure, mask: int, values: tuple[bytes, ...]) -> bool:

@@ -9,6 +9,7 @@ newer one.  A stage changes state only through `put` and `delete`, and both say 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -47,7 +48,7 @@ class Store:
     Values are raw bytes that begin with `upto` (see the module).  `None` in `dirty` is a deletion.
     """
 
-    __slots__ = ("base", "dirty", "name", "size", "taken")
+    __slots__ = ("_fresh", "_order", "_taken_order", "base", "dirty", "name", "size", "taken")
 
     def __init__(self, name: str, base: Base) -> None:
         self.name = name
@@ -55,6 +56,9 @@ class Store:
         self.dirty: dict[bytes, bytes | None] = {}
         self.taken: dict[bytes, bytes | None] = {}
         self.size = 0  # bytes put since the last take: what bounds a checkpoint
+        self._order: list[bytes] = []  # the keys of `dirty` in order, but for `_fresh`
+        self._fresh: list[bytes] = []  # keys of `dirty` that came since `_order` was sorted
+        self._taken_order: list[bytes] | None = None  # made by the first scan that needs it
 
     def get(self, key: bytes) -> bytes | None:
         return self.get_many((key,))[0]
@@ -79,17 +83,23 @@ class Store:
         return out
 
     def put(self, key: bytes, value: bytes) -> None:
+        if key not in self.dirty:
+            self._fresh.append(key)
         self.dirty[key] = value
         self.size += len(key) + len(value) + 16
 
     def delete(self, key: bytes) -> None:
+        if key not in self.dirty:
+            self._fresh.append(key)
         self.dirty[key] = None
         self.size += len(key) + 24
 
     def scan(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Pairs with start <= key < stop in key order, changes in memory included."""
-        over = {k: v for k, v in self.taken.items() if start <= k < stop}
-        over.update((k, v) for k, v in self.dirty.items() if start <= k < stop)
+        if self._taken_order is None:
+            self._taken_order = sorted(self.taken)
+        over = {key: self.taken[key] for key in _between(self._taken_order, start, stop)}
+        over.update((key, self.dirty[key]) for key in _between(self._sorted(), start, stop))
         if not over:
             yield from self.base.scan(start, stop)
             return
@@ -114,12 +124,26 @@ class Store:
     def take(self) -> dict[bytes, bytes | None]:
         """Hand the changes to a checkpoint; they stay readable until `landed`.  One checkpoint at a time."""
         assert not self.taken, f"{self.name}: a checkpoint is already in flight"
+        self._taken_order, self._order, self._fresh = None, [], []
         self.taken, self.dirty, self.size = self.dirty, {}, 0
         return self.taken
 
     def landed(self) -> None:
         """The base now holds what was taken."""
-        self.taken = {}
+        self.taken, self._taken_order = {}, None
+
+    def _sorted(self) -> list[bytes]:
+        """The keys of `dirty` in order: two sorted runs are merged, so that a question beside a fold costs little."""
+        if self._fresh:
+            self._fresh.sort()
+            self._order += self._fresh
+            self._order.sort()
+            self._fresh = []
+        return self._order
+
+
+def _between(keys: list[bytes], start: bytes, stop: bytes) -> list[bytes]:
+    return keys[bisect_left(keys, start) : bisect_left(keys, stop)]
 
 
 class Record(Protocol):

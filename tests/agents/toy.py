@@ -42,6 +42,7 @@ class Count:
 
     name = "count"
     broken = ""  # a mutant's name, for positive controls
+    raises_at = -1  # an offset the leg cannot take
 
     def new_mark(self) -> dict[str, int]:
         return {"firsts": 0}
@@ -59,6 +60,8 @@ class Count:
         fold = Fold()
         seen, sums, owed, facts, copies = (at.stores[one.name] for one in SPEC.stores)
         for record in records:
+            if record.offset == self.raises_at:
+                raise RuntimeError("a leg that cannot take this record")
             at.next_offset = record.offset + 1
             head = _upto.pack(record.offset)
             key = record.key or b""
@@ -142,7 +145,8 @@ def main() -> None:
     settings = read_settings()
     app, runtime = engine(settings, web_enabled=False)
     leg = Count()
-    leg.broken = os.environ.get("TOY_BROKEN", "")
+    leg.raises_at = int(os.environ.get("TOY_RAISES_AT", "-1"))
+    _mutate(os.environ.get("TOY_MUTANT", ""))
     bound = runtime.bind(leg, SPEC)
     status = Path(settings.home) / f"status-{settings.worker}.json"
 
@@ -159,6 +163,20 @@ def main() -> None:
         await report()
 
     Worker(app, loglevel="info", quiet=False, redirect_stdouts=False).execute_from_commandline()
+
+
+def _mutate(mutant: str) -> None:
+    """Break the engine, for positive controls."""
+    from milepost.agents.restore import Restore
+
+    real = Restore.x.fget
+    if mutant == "goes back":  # and does not know what it has seen
+        Restore.x = property(lambda self: max(-1, real(self) - 100))
+        Count.broken = "no guard by upto"
+    elif mutant == "skips":
+        Restore.x = property(lambda self: real(self) + 20)
+    elif mutant == "forgets":
+        Restore._row = lambda *_args: None
 
 
 if __name__ == "__main__":

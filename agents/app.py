@@ -194,7 +194,7 @@ class Worker:
         }
 
     def _ingest_lag_ms(self) -> int | None:
-        """How far ingest is behind: now less the last known time it has taken, where records wait; None: not open yet."""
+        """How far ingest is behind: now less the last known time taken, where records wait; None: not open yet."""
         ingest = self.runtime.legs["ingest"]
         lags = ingest.lag()
         if not lags:

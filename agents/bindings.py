@@ -14,14 +14,12 @@ import asyncio
 import logging
 import time
 import uuid
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
 import faust
-from confluent_kafka import TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import AdminClient
 from faust.types import TP
 
 from milepost.agents import faults
@@ -29,20 +27,20 @@ from milepost.agents.changelog import ChangelogWriter
 from milepost.agents.decisions import Follower
 from milepost.agents.ending import STUCK, end
 from milepost.agents.holding import IDLE_S, Holding, Place
+from milepost.agents.leg_runtime import LegRuntime
+from milepost.agents.lookups import describe, end_offsets
 from milepost.agents.producer import LegProducer
 from milepost.agents.store import Stamp
-from milepost.agents.table import LegTable
+from milepost.agents.table import LegTable, LegTableManager
 from milepost.agents.transport import ChunkConsumer, ChunkSchema, ChunkTransport
-from milepost.schemas.errors import DeclarationError, StoreError
+from milepost.schemas.errors import DeclarationError
 from milepost.topology.line import LegSpec
-from milepost.topology.state import Leg, Partition
+from milepost.topology.state import Leg
 
 log = logging.getLogger("milepost.agents")
 
 STUCK_S: Final = 30.0
 """A restore without progress for so many seconds ends the process: stock recovery can wait for ever."""
-READY_S: Final = 5.0
-"""How long, in seconds, a leg waits for a decision before the wait is logged."""
 
 
 class EngineSettings(Protocol):
@@ -92,6 +90,7 @@ def engine(settings: EngineSettings, **options: Any) -> tuple[faust.App, Runtime
             "datadir": str(folder),
             "store": "memory://",  # never used: LegTable makes its own
             "Table": LegTable,
+            "TableManager": LegTableManager,
             "topic_partitions": settings.partitions,
             "topic_allow_declare": False,
             "topic_disable_leader": True,
@@ -118,121 +117,6 @@ def engine(settings: EngineSettings, **options: Any) -> tuple[faust.App, Runtime
     runtime = Runtime(app, settings)
     transport.hooks = runtime
     return app, runtime
-
-
-class LegRuntime:
-    """One bound leg: its holdings by partition, what was folded, what became of it."""
-
-    def __init__(self, runtime: Runtime, leg: Leg, spec: LegSpec) -> None:
-        self.leg = leg
-        self.spec = spec
-        self.source = runtime.settings.topic(spec.reads)
-        self.changelog = runtime.settings.topic(spec.changelog)
-        self.holdings: dict[int, Holding] = {}
-        self.records = 0
-        self.checkpoints = 0
-        self._runtime = runtime
-        self._fates: Counter[str] = Counter()
-
-    @property
-    def partitions(self) -> dict[int, Partition]:
-        """The open partitions, by number: what the web views read."""
-        return {
-            number: one.partition
-            for number, one in self.holdings.items()
-            if one.state == "open" and one.partition is not None
-        }
-
-    @property
-    def restoring(self) -> set[int]:
-        """Partitions that are ours and cannot be asked yet."""
-        return {number for number, one in self.holdings.items() if one.state in ("new", "restoring", "opening")}
-
-    @property
-    def fates(self) -> Counter[str]:
-        """Fate -> records (or pairs) since the process started."""
-        total = Counter(self._fates)
-        for one in self.holdings.values():
-            total.update(one.fates)
-        return total
-
-    def lag(self) -> dict[int, int]:
-        """Records between what is folded and the end of the log, by partition; those not known yet are left out."""
-        found: dict[int, int] = {}
-        for number, at in self.partitions.items():
-            end_offset = self._runtime.highwater(TP(self.source, number))
-            if end_offset is not None:
-                found[number] = max(0, end_offset - at.next_offset)
-        return found
-
-    # -- what the table asks (agents/table.py)
-
-    def applied(self, number: int) -> int:
-        holding = self.holdings.get(number)
-        return -1 if holding is None else holding.applied
-
-    async def take_over(self, numbers: set[int]) -> None:
-        await self.release()
-        await self._runtime.start()
-        stamps = await self._runtime.stamps(self, numbers)
-        for number in sorted(numbers):
-            self.holdings[number] = self._runtime.holding(self, number, stamps[number])
-        await asyncio.gather(*(one.take_over() for one in self.holdings.values()))
-
-    def apply(self, number: int, records: Sequence[Any]) -> None:
-        holding = self.holdings.get(number)
-        if holding is not None:
-            holding.apply(records)
-
-    async def open(self, numbers: set[int]) -> None:
-        # Derived rows need the definitions they were made by, and a fold must not wait for what is in the log already.
-        await self._runtime.caught_up()
-        ends = await self._runtime.ends({TP(self.source, number) for number in numbers})
-        for number in sorted(numbers):
-            holding = self.holdings.get(number)
-            if holding is None:
-                continue
-            try:
-                await holding.open(ends.get(TP(self.source, number)))
-            except StoreError:
-                if holding.state != "closed":
-                    raise
-                log.info("%r was taken away while opening", holding)
-
-    async def release(self) -> None:
-        holdings, self.holdings = self.holdings, {}
-        await asyncio.gather(*(one.release() for one in holdings.values()))
-        for one in holdings.values():
-            self._fates.update(one.fates)
-
-    # -- the agent
-
-    async def run(self, stream: Any) -> None:
-        """Take chunks, fold them, for as long as the process lives."""
-        try:
-            async for event in stream.events():
-                await self._take(event.message)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the record must not be acknowledged
-            end(f"{self.spec.name}: a record could not be folded: {error}", error=error)
-
-    async def _take(self, message: Any) -> None:
-        tp, records = message.tp, message.value
-        holding = self.holdings.get(tp.partition)
-        left: Sequence[Any] = records
-        waited = 0.0
-        try:
-            while left and holding is not None and holding.state == "open":
-                seen = self._runtime.decided
-                done = await holding.fold(left)
-                self.records += done
-                left = left[done:]
-                if done or not left or holding.state != "open":
-                    continue
-                if not await self._runtime.wait_for_decision(seen, READY_S):
-                    waited += READY_S
-                    log.warning("%r waits at %d for a decision: %.0f s so far", holding, left[0].offset, waited)
-        finally:
-            self._runtime.consumer.taken(tp, len(records))
 
 
 class Runtime:
@@ -432,23 +316,3 @@ class Runtime:
                 # One partition waits while another is read: the leg stands still only when all do.
                 if waiting and now - max(one.moved_at for one in waiting) > STUCK_S:
                     end(f"{waiting}: no progress in {STUCK_S:.0f} s of restoring", STUCK)
-
-
-def end_offsets(admin: AdminClient, tps: set[TP]) -> dict[TP, int]:
-    """Where partitions end.  Blocks."""
-    wanted = {TopicPartition(tp.topic, tp.partition): OffsetSpec.latest() for tp in tps}  # type: ignore[no-untyped-call]
-    found = admin.list_offsets(wanted, request_timeout=30)
-    return {TP(one.topic, one.partition): int(future.result().offset) for one, future in found.items()}
-
-
-def describe(admin: AdminClient, names: Sequence[str]) -> tuple[str, dict[str, tuple[str, int]]]:
-    """(cluster id, topic -> (topic id, partitions)).  Blocks.  DeclarationError when a topic is missing."""
-    cluster = admin.describe_cluster(request_timeout=30).result().cluster_id
-    topics: dict[str, tuple[str, int]] = {}
-    for name, future in admin.describe_topics(TopicCollection(list(names)), request_timeout=30).items():
-        try:
-            found = future.result()
-        except Exception as error:
-            raise DeclarationError(f"topic {name} cannot be read: {error}; fix: provision the topics first") from error
-        topics[name] = (str(found.topic_id), len(found.partitions))
-    return str(cluster), topics

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import struct
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -22,11 +21,13 @@ from milepost.agents import faults, store
 from milepost.agents.changelog import OWN_KEY, ChangelogWriter, Mark, Zombie, dump_own, read_range
 from milepost.agents.checkpoint import Checkpointer, Taken
 from milepost.agents.ending import ZOMBIE, end
+from milepost.agents.opening import check_source, restore_derived, restore_source
 from milepost.agents.producer import LegProducer
+from milepost.agents.reappend import again
 from milepost.agents.restore import Restore
 from milepost.schemas.errors import StoreError
 from milepost.topology.line import LegSpec
-from milepost.topology.state import Leg, Output, Owed, Partition, Record, Store
+from milepost.topology.state import Leg, Owed, Partition, Record, Store
 
 log = logging.getLogger("milepost.agents.holding")
 
@@ -34,13 +35,10 @@ SLICE_S: Final = 0.002
 """How long a slice may keep the loop, in seconds: questions are answered between slices."""
 SLICE_MAX: Final = 1000
 SLICE_FIRST: Final = 32
-ROWS_A_WRITE: Final = 2000
 IDLE_S: Final = 600.0
 """An idle owner writes an empty batch so often: it bounds how long late bytes go unnoticed (design §7.5)."""
 
 State = Literal["new", "restoring", "opening", "open", "closed"]
-
-_i64 = struct.Struct(">q")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +120,9 @@ class Holding:
             store.quarantine(folder, str(error))
             rocks = await asyncio.to_thread(store.open_store, folder, self.stamp)
             restore = Restore(rocks, self.spec, epoch)
+        if self._is_closed():  # the worker stops while it is given partitions
+            rocks.close()
+            return
         self._rocks, self.restore = rocks, restore
         self._checkpointer = Checkpointer(
             spec=self.spec, rocks=rocks, log=self._log, outputs=self._outputs, epoch=epoch, landed=self._landed
@@ -152,25 +153,27 @@ class Holding:
             if self.state != "restoring":
                 return
             assert self.restore is not None and self._rocks is not None
+            place = self.place
             if not self.restore.done:
                 # Recovery said it was through and was not: read the rest ourselves, whatever the reason.
                 start, stop = self.restore.position + 1, self.restore.own_at + 1
-                async for records in self._read(self.place.changelog, start, stop):
+                async for records in read_range(place.bootstrap, place.changelog, self.number, start, stop):
                     self.restore.apply(records)
                     self._touch()
             if not self.restore.done:
                 raise StoreError(f"{self!r}: the changelog ends at {self.restore.position}, before its own `own`")
             self.state = "opening"
             mark = self.restore.mark
-            self._check_source(mark, source_end)
+            check_source(mark, self.stamp, source=place.source, changelog=place.changelog, source_end=source_end)
             at = Partition(
                 number=self.number,
                 stores={one.name: Store(one.name, store.TableBase(self._rocks, one.tag)) for one in self.spec.stores},
                 mark=self.leg.new_mark() if mark is None else self.leg.load_mark(mark.body),
                 next_offset=self.restore.x + 1,
             )
-            await self._restore_source(at)
-            await self._restore_derived(at)
+            leg, spec, rocks = self.leg, self.spec, self._rocks
+            await restore_source(leg, spec, at, rocks, self._write, bootstrap=place.bootstrap, source=place.source)
+            await restore_derived(leg, spec, at, rocks, self._write, self.restore)
             faults.point("restored")
             self._taken_to = at.next_offset
             if self.restore.rewrite:
@@ -246,12 +249,14 @@ class Holding:
 
     async def checkpoint(self) -> None:
         """Write what has changed, and return when it has landed."""
-        while self._flight is not None:
-            await asyncio.wait([self._flight])
+        await self._flown()
         if self.partition is not None and self.partition.next_offset > self._taken_to:
             self._start()
-            while self._flight is not None:
-                await asyncio.wait([self._flight])
+            await self._flown()
+
+    async def _flown(self) -> None:
+        while self._flight is not None:
+            await asyncio.wait([self._flight])
 
     def _start(self) -> None:
         assert self._flight is None
@@ -332,101 +337,22 @@ class Holding:
         else:
             self._due = True
 
-    # -- re-appends
+    # -- what is asked of the log
 
     async def _append_again(self, owed: Sequence[Owed]) -> None:
-        """Append first records to the source topic again, as their leg stamps them."""
         at = self.partition
-        if not owed or at is None:
-            return
-        missing = sorted({one.at for one in owed if one.value is None})
-        found = await self._fetch(missing)
-        outputs: list[Output] = []
-        for one in owed:
-            value = one.value
-            if value is None:
-                record = found.get(one.at)
-                if record is None or record.key != one.key or record.value is None:
-                    log.error("%r: a first record is no longer at %d and cannot be appended again", self, one.at)
-                    self.fates["owed_lost"] += 1
-                    continue
-                value = record.value
-            outputs.append(self.leg.again(at, one, value))
-        await self._outputs.send(outputs)
-
-    async def _fetch(self, offsets: Sequence[int]) -> dict[int, Any]:
-        """The records at `offsets` (ascending) of the source partition; near ones are read in one go."""
-        found: dict[int, Any] = {}
-        for start, stop in runs(offsets, gap_max=5000):
-            wanted = {one for one in offsets if start <= one < stop}
-            async for records in self._read(self.place.source, start, stop):
-                found.update((one.offset, one) for one in records if one.offset in wanted)
-        return found
-
-    # -- restoring what has no changelog
-
-    def _check_source(self, mark: Mark | None, source_end: int | None) -> None:
-        if mark is not None and source_end is not None and mark.x >= source_end:
-            raise StoreError(
-                f"{self!r}: has absorbed {self.place.source} up to {mark.x}, which ends at {source_end}: "
-                f"the log was cut; fix: bring the log back, or delete the topic {self.place.changelog} to start over"
-            )
-        if mark is not None and (mark.cluster, mark.source_topic) != (self.stamp.cluster, self.stamp.source_topic):
-            raise StoreError(
-                f"{self!r}: its mark is of topic {mark.source_topic} in cluster {mark.cluster}, {self.place.source} is "
-                f"{self.stamp.source_topic} in {self.stamp.cluster}: the log was made anew under its state; "
-                f"fix: delete the topic {self.place.changelog}, or bring the log back"
-            )
-
-    async def _restore_source(self, at: Partition) -> None:
-        assert self._rocks is not None
-        tags = {one.name: bytes((one.tag,)) for one in self.spec.stores if one.changelog == "source"}
-        if not tags:
-            return
-        held = [self._rocks.get(store.SOURCE + tag) for tag in tags.values()]
-        start = min(-1 if one is None else int(_i64.unpack(one)[0]) for one in held) + 1
-        async for records in self._read(self.place.source, start, at.next_offset):
-            rows = self.leg.from_source(records)
-            changes: list[store.Change] = [(tags[name] + key, value) for name, key, value in rows]
-            changes += [(store.SOURCE + tag, _i64.pack(records[-1].offset)) for tag in tags.values()]
-            self._write(changes)
-            await asyncio.sleep(0)
-        if start < at.next_offset:
-            self._write([(store.SOURCE + tag, _i64.pack(at.next_offset - 1)) for tag in tags.values()])
-
-    async def _restore_derived(self, at: Partition) -> None:
-        assert self._rocks is not None and self.restore is not None
-        tags = {one.name: bytes((one.tag,)) for one in self.spec.stores if one.changelog == "derived"}
-        changed = self.restore.changed
-        if tags and (changed is None or changed):
-            if changed is None:
-                for tag in tags.values():
-                    self._rocks.delete_range(tag, bytes((tag[0] + 1,)))
-            rows: list[store.Change] = []
-            for name, key, value in self.leg.derive(at, self._all_rows(at) if changed is None else sorted(changed)):
-                rows.append((tags[name] + key, value))
-                if len(rows) >= ROWS_A_WRITE:
-                    self._write(rows)
-                    rows = []
-                    await asyncio.sleep(0)
-            self._write(rows)
-        self._write([(store.DERIVE, None)])
-
-    def _all_rows(self, at: Partition) -> Iterator[tuple[str, bytes]]:
-        for spec in self.spec.stores:
-            if spec.changelog in ("each", "packed"):
-                for key, _ in at.stores[spec.name].base.scan(b"", b"\xff" * 64):
-                    yield spec.name, key
+        if owed and at is not None:
+            place = self.place
+            outputs, lost = await again(self.leg, at, owed, bootstrap=place.bootstrap, source=place.source)
+            if lost:
+                self.fates["owed_lost"] += lost
+            await self._outputs.send(outputs)
 
     def _write(self, changes: Sequence[store.Change]) -> None:
         if self._is_closed() or self._rocks is None:
             raise StoreError(f"{self!r}: taken away while opening")
         self._rocks.write(changes)
         self._touch()
-
-    async def _read(self, topic: str, start: int, stop: int) -> Any:
-        async for records in read_range(self.place.bootstrap, topic, self.number, start, stop):
-            yield records
 
     # -- being taken away
 
@@ -453,14 +379,3 @@ class Holding:
 
     def _touch(self) -> None:
         self.moved_at = time.monotonic()
-
-
-def runs(offsets: Sequence[int], *, gap_max: int) -> list[tuple[int, int]]:
-    """Half-open ranges that cover the ascending `offsets`, joined over gaps of at most `gap_max`."""
-    found: list[tuple[int, int]] = []
-    for one in offsets:
-        if found and one - found[-1][1] <= gap_max:
-            found[-1] = (found[-1][0], one + 1)
-        else:
-            found.append((one, one + 1))
-    return found

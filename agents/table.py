@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import faust
 from faust.stores.base import Store
+from faust.tables.manager import TableManager
 from faust.types import TP
 
 from milepost.agents.changelog import Zombie
@@ -110,6 +111,14 @@ class LegTable(faust.Table[Any, Any]):
 
     def _new_store(self) -> LegStore:
         return LegStore("milepost://", self.app, self, table_name=self.name, holder=self.holder, loop=self.loop)
+
+
+class LegTableManager(TableManager):
+    """Stock, without the second it sleeps at each start to let tables be declared: ours are, before the app starts."""
+
+    async def on_start(self) -> None:
+        await self._update_channels()
+        await self.recovery.start()
 
 
 async def _or_end(name: str, step: Callable[[], Any]) -> None:

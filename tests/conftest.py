@@ -12,6 +12,7 @@ import pytest
 from milepost.ops.processes import free_ports
 from milepost.ops.settings import Settings
 from tests.support.broker import TestBroker, running_broker, shared_jars
+from tests.support.workers import Deployment, week
 
 # A setting of the person who runs the tests must not change what they test.
 _KEPT = ("MILEPOST_TEST_BROKER", "MILEPOST_JARS")
@@ -49,3 +50,29 @@ def settings(broker: TestBroker, namespace: str, tmp_path: Path) -> Settings:
         secret_text="a secret that only tests use",
         jars_folder=shared_jars(),
     )
+
+
+@pytest.fixture(scope="session")
+def demo(broker: TestBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """A deployment with the first week of the demo's flights, its worker running: to be asked, not to be changed."""
+    settings = Settings(
+        home=tmp_path_factory.mktemp("demo"),
+        broker=broker.bootstrap,
+        namespace=f"demo{uuid.uuid4().hex[:8]}",
+        replication=1,
+        secret_text="a secret that only tests use",
+        jars_folder=shared_jars(),
+    )
+    with Deployment(settings) as deployment:
+        deployment.apply()
+        deployment.start()
+        deployment.send(week())
+        deployment.settle()
+        yield deployment
+    broker.drop(settings.namespace)
+
+
+@pytest.fixture(scope="session")
+def demo_url(demo: Deployment) -> str:
+    """Where the demo's worker answers."""
+    return demo.settings.url

@@ -26,6 +26,7 @@ from faust.web.exceptions import WebError
 from milepost.agents.views.services import SendFailed
 from milepost.ops import telemetry
 from milepost.ops.settings import Settings
+from milepost.schemas.errors import StoreError
 from milepost.topology.reading import Unavailable
 from milepost.topology.refusals import QuestionError
 
@@ -85,6 +86,10 @@ def from_exception(error: Exception) -> web.Response:
             return problem(error.status, error.title, error.detail, fix=error.fix, **error.more)
         case Unavailable():
             return problem(503, "a partition is being restored or handed over", str(error), slug="unavailable")
+        case StoreError():
+            # A partition was closed (handed over) or put aside (damaged) in the middle of the question.
+            log.warning("a question met a store that is not open: %s", error)
+            return problem(503, "a partition is being restored or handed over", "ask again", slug="unavailable")
         case SendFailed():
             return problem(503, "the broker did not take it", "send it again: ids make that harmless", slug="not-sent")
         case web.HTTPException():

@@ -56,7 +56,14 @@ def events(n: int, *, seed: int, partitions: int = 2, repeats: float = 0.1) -> l
 
 def send(settings: Settings, made: Sequence[Event], *, pause_s: float = 0.0) -> None:
     """Append the events; every one is acknowledged when this returns."""
-    producer = Producer({"bootstrap.servers": settings.bootstrap, "enable.idempotence": True, "linger.ms": 5, "queue.buffering.max.messages": 1_000_000})
+    producer = Producer(
+        {
+            "bootstrap.servers": settings.bootstrap,
+            "enable.idempotence": True,
+            "linger.ms": 5,
+            "queue.buffering.max.messages": 1_000_000,
+        }
+    )
     for i, (partition, key, body) in enumerate(made):
         producer.produce(settings.topic("numbers"), value=body, key=key, partition=partition)
         if pause_s and i % 50 == 49:

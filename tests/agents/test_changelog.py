@@ -10,7 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from milepost.agents.changelog import (
-    MARK_KEY, OWN_KEY, Mark, Row, Zombie, append_proved, dump_own, dump_packed, dump_row, epoch_of, load_mark, load_packed,
+    MARK_KEY,
+    OWN_KEY,
+    Mark,
+    Row,
+    Zombie,
+    append_proved,
+    dump_own,
+    dump_packed,
+    dump_row,
+    epoch_of,
+    load_mark,
+    load_packed,
 )  # fmt: skip
 from milepost.schemas.errors import ContractError, StoreError
 from tests.agents.memory import MemoryLog, Rec

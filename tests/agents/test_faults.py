@@ -33,5 +33,7 @@ def test_the_third_passage_kills() -> None:
         "for _ in range(9):\n    faults.point('after_fetch')\n"
         "for n in range(9):\n    print(n, flush=True); faults.point('after_fold')\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env={"PYTHONPATH": "src"})
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env={"PYTHONPATH": "src"}
+    )
     assert (done.returncode, done.stdout.split()) == (-9, ["0", "1", "2"])

@@ -13,8 +13,9 @@ import pytest
 
 from milepost.agents import holding as module
 from milepost.agents.changelog import ChangelogWriter, dump_row, read_range
-from milepost.agents.holding import Holding, Place, runs
+from milepost.agents.holding import Holding, Place
 from milepost.agents.producer import LegProducer
+from milepost.agents.reappend import runs
 from milepost.agents.store import Stamp
 from milepost.ops.settings import Settings
 from milepost.schemas.errors import StoreError
@@ -122,7 +123,9 @@ def check(held: Holding, made: list[Event]) -> None:
         assert said[name] == wanted, name
 
 
-def test_what_is_folded_is_there_after_every_kind_of_restart(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_folded_is_there_after_every_kind_of_restart(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Taken over by the same node, by another one, and after the folder is lost: the tables are the same."""
     made = events(1500, seed=3, partitions=1)
 
@@ -228,7 +231,9 @@ def test_late_bytes_are_covered_by_the_owner(settings: Settings, monkeypatch: py
     assert bench(settings, body, monkeypatch).ended == []
 
 
-def test_late_bytes_before_an_own_are_covered_when_restored(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_late_bytes_before_an_own_are_covered_when_restored(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Late bytes that nobody met are found by the next owner, and written over before the partition opens."""
     made = events(300, seed=8, partitions=1)
 
@@ -302,7 +307,9 @@ def test_changes_stay_under_the_bound(settings: Settings, monkeypatch: pytest.Mo
     assert max(sizes) < 20_000 + 400 * module.SLICE_MAX
 
 
-def test_a_restore_that_was_cut_off_derives_everything_again(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_restore_that_was_cut_off_derives_everything_again(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Derived rows follow from changed rows; who does not know which changed derives all."""
     made = events(600, seed=11, partitions=1)
 

@@ -23,7 +23,9 @@ pytestmark = pytest.mark.broker
 
 
 def outputs(n: int, topic: str = "echoes", partition: int = 0) -> list[Output]:
-    return [Output(topic=topic, partition=partition, key=b"%d" % i, value=b"v", headers=(("h", b"x"),)) for i in range(n)]
+    return [
+        Output(topic=topic, partition=partition, key=b"%d" % i, value=b"v", headers=(("h", b"x"),)) for i in range(n)
+    ]
 
 
 def test_a_barrier_means_that_everything_before_it_is_in_the_log(settings: Settings) -> None:
@@ -63,7 +65,9 @@ async def run():
 asyncio.run(run())
 """
     env = {"PYTHONPATH": "src", "PATH": os.environ["PATH"]}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30, env=env)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30, env=env
+    )
     assert (done.returncode, done.stdout) == (70, "")
     assert "MSG_SIZE_TOO_LARGE" in done.stderr or "too large" in done.stderr
 
@@ -73,7 +77,9 @@ def test_sending_waits_while_the_clients_queue_is_full(settings: Settings) -> No
     make_topics(settings, 1)
 
     async def run() -> None:
-        made = LegProducer(settings.bootstrap, "t", namespace=settings.namespace, extra={"queue.buffering.max.messages": 100})
+        made = LegProducer(
+            settings.bootstrap, "t", namespace=settings.namespace, extra={"queue.buffering.max.messages": 100}
+        )
         await made.send(outputs(2000))
         await made.barrier()
         await made.stop()

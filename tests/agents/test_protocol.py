@@ -101,7 +101,12 @@ class Owner:
                 raise Crash
         assert restore.done
         self.checkpointer = Checkpointer(
-            spec=SPEC, rocks=self.rocks, log=self, outputs=self, epoch=epoch, landed=self.outputs.append  # type: ignore[arg-type]
+            spec=SPEC,
+            rocks=self.rocks,
+            log=self,
+            outputs=self,
+            epoch=epoch,
+            landed=self.outputs.append,  # type: ignore[arg-type]
         )
         self.at = Partition(
             number=0,
@@ -215,7 +220,9 @@ def _healed(world: World, owner: Owner | None) -> list[str]:
         owner.checkpoint()
     except Zombie:
         return _healed(world, None)
-    plain = Partition(number=0, stores={one.name: Store(one.name, DictRows()) for one in SPEC.stores}, mark={"firsts": 0})
+    plain = Partition(
+        number=0, stores={one.name: Store(one.name, DictRows()) for one in SPEC.stores}, mark={"firsts": 0}
+    )
     Count().fold(plain, world.source)
     wrong = [f"live {name}" for name in _wrong(tables(owner.at), tables(plain))]
     world.now += 10 * LAG_STEPS
@@ -274,7 +281,9 @@ def _no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
 def _no_own(monkeypatch: pytest.MonkeyPatch) -> None:
     real = changelog.foreign_keys
     monkeypatch.setattr(
-        changelog, "foreign_keys", lambda gap, **rest: real([one for one in gap if one.key != changelog.OWN_KEY], **rest)
+        changelog,
+        "foreign_keys",
+        lambda gap, **rest: real([one for one in gap if one.key != changelog.OWN_KEY], **rest),
     )
 
 

@@ -1,0 +1,146 @@
+"""A bound leg: its holdings by partition, the agent that feeds them, and what became of the records.
+
+    chunk -> holding of its partition -> fold, until all is folded or the partition is taken away
+                                          |_ not ready: wait for a decision, ask again
+
+It is what the table asks when partitions come and go (`agents.table.Holder`), and what the web views read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from faust.types import TP
+
+from milepost.agents.ending import end
+from milepost.agents.holding import Holding
+from milepost.schemas.errors import StoreError
+from milepost.topology.line import LegSpec
+from milepost.topology.state import Leg, Partition
+
+if TYPE_CHECKING:
+    from milepost.agents.bindings import Runtime
+
+log = logging.getLogger("milepost.agents")
+
+READY_S: Final = 5.0
+"""How long, in seconds, a leg waits for a decision before the wait is logged."""
+
+
+class LegRuntime:
+    """One bound leg: its holdings by partition, what was folded, what became of it."""
+
+    def __init__(self, runtime: Runtime, leg: Leg, spec: LegSpec) -> None:
+        self.leg = leg
+        self.spec = spec
+        self.source = runtime.settings.topic(spec.reads)
+        self.changelog = runtime.settings.topic(spec.changelog)
+        self.holdings: dict[int, Holding] = {}
+        self.records = 0
+        self.checkpoints = 0
+        self._runtime = runtime
+        self._fates: Counter[str] = Counter()
+
+    @property
+    def partitions(self) -> dict[int, Partition]:
+        """The open partitions, by number: what the web views read."""
+        return {
+            number: one.partition
+            for number, one in self.holdings.items()
+            if one.state == "open" and one.partition is not None
+        }
+
+    @property
+    def restoring(self) -> set[int]:
+        """Partitions that are ours and cannot be asked yet."""
+        return {number for number, one in self.holdings.items() if one.state in ("new", "restoring", "opening")}
+
+    @property
+    def fates(self) -> Counter[str]:
+        """Fate -> records (or pairs) since the process started."""
+        total = Counter(self._fates)
+        for one in self.holdings.values():
+            total.update(one.fates)
+        return total
+
+    def lag(self) -> dict[int, int]:
+        """Records between what is folded and the end of the log, by partition; those not known yet are left out."""
+        found: dict[int, int] = {}
+        for number, at in self.partitions.items():
+            end_offset = self._runtime.highwater(TP(self.source, number))
+            if end_offset is not None:
+                found[number] = max(0, end_offset - at.next_offset)
+        return found
+
+    # -- what the table asks (agents/table.py)
+
+    def applied(self, number: int) -> int:
+        holding = self.holdings.get(number)
+        return -1 if holding is None else holding.applied
+
+    async def take_over(self, numbers: set[int]) -> None:
+        await self.release()
+        await self._runtime.start()
+        stamps = await self._runtime.stamps(self, numbers)
+        for number in sorted(numbers):
+            self.holdings[number] = self._runtime.holding(self, number, stamps[number])
+        await asyncio.gather(*(one.take_over() for one in self.holdings.values()))
+
+    def apply(self, number: int, records: Sequence[Any]) -> None:
+        holding = self.holdings.get(number)
+        if holding is not None:
+            holding.apply(records)
+
+    async def open(self, numbers: set[int]) -> None:
+        # Derived rows need the definitions they were made by, and a fold must not wait for what is in the log already.
+        await self._runtime.caught_up()
+        ends = await self._runtime.ends({TP(self.source, number) for number in numbers})
+        for number in sorted(numbers):
+            holding = self.holdings.get(number)
+            if holding is None:
+                continue
+            try:
+                await holding.open(ends.get(TP(self.source, number)))
+            except StoreError:
+                if holding.state != "closed":
+                    raise
+                log.info("%r was taken away while opening", holding)
+
+    async def release(self) -> None:
+        holdings, self.holdings = self.holdings, {}
+        await asyncio.gather(*(one.release() for one in holdings.values()))
+        for one in holdings.values():
+            self._fates.update(one.fates)
+
+    # -- the agent
+
+    async def run(self, stream: Any) -> None:
+        """Take chunks, fold them, for as long as the process lives."""
+        try:
+            async for event in stream.events():
+                await self._take(event.message)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the record must not be acknowledged
+            end(f"{self.spec.name}: a record could not be folded: {error}", error=error)
+
+    async def _take(self, message: Any) -> None:
+        tp, records = message.tp, message.value
+        holding = self.holdings.get(tp.partition)
+        left: Sequence[Any] = records
+        waited = 0.0
+        try:
+            while left and holding is not None and holding.state == "open":
+                seen = self._runtime.decided
+                done = await holding.fold(left)
+                self.records += done
+                left = left[done:]
+                if done or not left or holding.state != "open":
+                    continue
+                if not await self._runtime.wait_for_decision(seen, READY_S):
+                    waited += READY_S
+                    log.warning("%r waits at %d for a decision: %.0f s so far", holding, left[0].offset, waited)
+        finally:
+            self._runtime.consumer.taken(tp, len(records))

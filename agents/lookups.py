@@ -1,0 +1,31 @@
+"""Look-ups: what the broker says about topics, over a connection of its own.  They block: call them in a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from confluent_kafka import TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+from faust.types import TP
+
+from milepost.schemas.errors import DeclarationError
+
+
+def end_offsets(admin: AdminClient, tps: set[TP]) -> dict[TP, int]:
+    """Where partitions end.  Blocks."""
+    wanted = {TopicPartition(tp.topic, tp.partition): OffsetSpec.latest() for tp in tps}  # type: ignore[no-untyped-call]
+    found = admin.list_offsets(wanted, request_timeout=30)
+    return {TP(one.topic, one.partition): int(future.result().offset) for one, future in found.items()}
+
+
+def describe(admin: AdminClient, names: Sequence[str]) -> tuple[str, dict[str, tuple[str, int]]]:
+    """(cluster id, topic -> (topic id, partitions)).  Blocks.  DeclarationError when a topic is missing."""
+    cluster = admin.describe_cluster(request_timeout=30).result().cluster_id
+    topics: dict[str, tuple[str, int]] = {}
+    for name, future in admin.describe_topics(TopicCollection(list(names)), request_timeout=30).items():
+        try:
+            found = future.result()
+        except Exception as error:
+            raise DeclarationError(f"topic {name} cannot be read: {error}; fix: provision the topics first") from error
+        topics[name] = (str(found.topic_id), len(found.partitions))
+    return str(cluster), topics

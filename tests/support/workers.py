@@ -1,0 +1,291 @@
+"""A whole deployment for tests: topics in a namespace of its own, definitions, events, and a real worker process.
+
+    Deployment -> provision -> apply -> send flights -> start (FAULT_AT) -> kill -> start -> settle -> digest, values
+
+The worker is `python -m milepost.agents` as users run it.  Every process is ended by its id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
+
+from milepost.ops.apply import apply_bundle, demo_bundle
+from milepost.ops.client import Client
+from milepost.ops.flights import ORG, FlightEvent, Flights, read_flights
+from milepost.ops.processes import free_ports
+from milepost.ops.provision import admin_client, provision
+from milepost.ops.reader import plain_consumer, read_to_end, topic_ends
+from milepost.ops.sender import Sender
+from milepost.ops.settings import Settings
+from milepost.schemas import stamps
+from milepost.schemas.errors import MilepostError
+from milepost.schemas.keys import checked_secret, org_key, raw_place
+from milepost.schemas.stamps import Stamp
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+AT: Final = "2014-01-05T00:00:00Z"
+BASES: Final = ("latest", "corrected", "as_shown")
+LEGS: Final[Mapping[str, str]] = {"ingest": "raw-events", "measure": "signals"}
+_OPEN: Final = re.compile(r"(ingest|measure)/(\d+): open at (\d+)")
+
+
+@cache
+def week() -> Flights:
+    """The first week of the demo's data: 6,099 rows, 12,158 events with the airlines."""
+    return read_flights(week=True)
+
+
+class Worker:
+    """One life of a worker process.  `log` is what this life has written."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        settings.home.mkdir(parents=True, exist_ok=True)
+        self.log_file = settings.home / f"{settings.worker}.log"
+        self._from = self.log_file.stat().st_size if self.log_file.exists() else 0
+        env = {name: value for name, value in os.environ.items() if not name.startswith("MILEPOST_")}
+        env |= {**settings.environment(), "PYTHONPATH": str(ROOT / "src"), "PYTHONHASHSEED": "random"}
+        with self.log_file.open("ab") as out:
+            command = [sys.executable, "-m", "milepost.agents"]
+            self.process = subprocess.Popen(
+                command, cwd=settings.home, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
+            )
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    @property
+    def log(self) -> str:
+        with self.log_file.open("rb") as file:
+            file.seek(self._from)
+            return file.read().decode(errors="replace")
+
+    def client(self, patience_s: float = 60.0) -> Client:
+        return Client(self.settings.url, patience_s=patience_s)
+
+    def status(self) -> dict[str, Any]:
+        """What the worker says of itself now; {} when it does not answer."""
+        with contextlib.suppress(MilepostError), self.client(patience_s=0.0) as client:
+            found: dict[str, Any] = client.get("/v1/status")
+            return found
+        return {}
+
+    def opened(self) -> dict[tuple[str, int], int]:
+        """(leg, partition) -> the offset at which this life began to fold, for those that were opened."""
+        return {(leg, int(number)): int(at) for leg, number, at in _OPEN.findall(self.log)}
+
+    def wait_end(self, seconds: float = 60.0) -> int:
+        """The exit code; -9 after kill -9."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the worker did not end in {seconds:.0f} s:\n{self.told()}") from None
+
+    def kill(self) -> None:
+        """kill -9, at once."""
+        if self.alive:
+            self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """An orderly end; killed when it takes too long."""
+        if self.alive:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                return self.process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        return self.process.returncode
+
+    def told(self) -> str:
+        """The end of the log, for a failed assertion."""
+        return self.log[-3000:]
+
+
+class Deployment:
+    """A deployment on a running broker.  As a context manager it ends its worker.
+
+    lives: the worker processes so far;  folded: per life (leg, partition) -> next offset as last heard
+    """
+
+    def __init__(self, settings: Settings, **changes: Any) -> None:
+        self.settings = replace(settings, **changes)
+        self.lives: list[Worker] = []
+        provision(self.settings)
+
+    def __enter__(self) -> Deployment:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for one in self.lives:
+            one.kill()
+
+    # -- what goes in
+
+    def apply(self, files: Mapping[str, bytes] | None = None) -> None:
+        """Put the demo's definitions (or `files`) in force."""
+        apply_bundle(self.settings, files if files is not None else demo_bundle(), ORG)
+
+    def send(
+        self, events: Iterable[FlightEvent], *, shift: Callable[[FlightEvent], int] = lambda _: 0
+    ) -> None:
+        """Append events in this order, backdated as the importer does, `shift` ms later; acknowledged on return."""
+        sealing = org_key(checked_secret(self.settings.secret()), ORG)
+        topic = self.settings.topic("raw-events")
+        with Sender(self.settings.bootstrap, linger_ms=5) as sender:
+            for event in events:
+                key, partition = raw_place(ORG, event.source, event.id, 0, 0, self.settings.partitions)
+                value = event.body()
+                stamp = Stamp(kind=stamps.BACKDATED, k_ms=event.k_ms + shift(event))
+                sender.send(topic, partition, key, value, (stamps.header(sealing, key, value, stamp),))
+
+    def put(
+        self,
+        topic: str,
+        records: Iterable[tuple[int, bytes | None, bytes | None]],
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> None:
+        """Append (partition, key, value) to a topic of the line as any client may; acknowledged on return."""
+        producer = Producer({"bootstrap.servers": self.settings.bootstrap, "linger.ms": 5, "log_level": 2})
+        for partition, key, value in records:
+            producer.produce(
+                self.settings.topic(topic), value=value, key=key, partition=partition, headers=list(headers) or None
+            )
+        assert producer.flush(60) == 0, f"{topic}: not acknowledged"
+
+    # -- the worker
+
+    @property
+    def worker(self) -> Worker:
+        return self.lives[-1]
+
+    def start(self, fault_at: str = "", *, ready: bool = True, **changes: Any) -> Worker:
+        """A new life of the worker; unless `ready` is False, returns when it can be asked."""
+        assert not self.lives or not self.worker.alive, "one worker at a time"
+        self.settings = replace(self.settings, port=free_ports(1)[0], fault_at=fault_at, **changes)
+        worker = Worker(self.settings)
+        self.lives.append(worker)
+        if ready:
+            self.wait(lambda: bool(worker.status().get("ready")), "the worker is not ready")
+        return worker
+
+    def kill(self) -> dict[str, Any]:
+        """The worker's last status, then kill -9."""
+        status = self.worker.status()
+        self.worker.kill()
+        return status
+
+    def lose_state(self) -> None:
+        """Delete every state folder of the worker, which must not be running."""
+        assert not self.worker.alive
+        shutil.rmtree(self.settings.state)
+
+    def wait(self, true: Callable[[], bool], what: str, seconds: float = 90.0, pause_s: float = 0.05) -> None:
+        """Wait until `true`; AssertionError with the worker's log when it does not come, or the worker ends."""
+        until = time.monotonic() + seconds
+        while not true():
+            if self.lives:
+                assert self.worker.alive, f"{what}: the worker ended with {self.worker.process.returncode}:\n{self.worker.told()}"
+            assert time.monotonic() < until, f"{what} after {seconds:.0f} s:\n{self.worker.told() if self.lives else ''}"
+            time.sleep(pause_s)
+
+    def ends(self, topic: str) -> dict[int, int]:
+        return topic_ends(self.settings, topic)
+
+    def committed(self, topic: str) -> dict[int, int]:
+        """What the group has committed: behind it every checkpoint has landed, and its outputs before it."""
+        admin = admin_client(self.settings)
+        wanted = [TopicPartition(self.settings.topic(topic), number) for number in range(self.settings.partitions)]
+        asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(self.settings.group, wanted)])
+        found = asked[self.settings.group].result(timeout=30).topic_partitions or []
+        return {one.partition: one.offset for one in found}
+
+    def settle(self, seconds: float = 120.0) -> dict[str, Any]:
+        """Wait until each leg has folded and committed what its topic held now; returns the status.
+
+        Ingest first: a commit follows the acknowledgement of its outputs, so `signals` is complete when it is asked for.
+        """
+        for leg, topic in LEGS.items():
+            ends = self.ends(topic)
+
+            def reached(leg: str = leg, topic: str = topic, ends: Mapping[int, int] = ends) -> bool:
+                status = self.worker.status()
+                at = status.get("legs", {}).get(leg, {}).get("next_offset", {})
+                if not status.get("ready") or any(at.get(str(n), 0) < end for n, end in ends.items()):
+                    return False
+                done = self.committed(topic)
+                return all(done.get(n, 0) >= end for n, end in ends.items())
+
+            self.wait(reached, f"{leg} has not taken all of {topic} up to {ends}", seconds, pause_s=0.15)
+        return self.worker.status()
+
+    # -- what comes out
+
+    def digest(self) -> dict[str, str]:
+        """Table -> digest, and `total`."""
+        with self.worker.client() as client:
+            found: dict[str, str] = client.get("/v1/digest")
+        return found
+
+    def answers(self) -> dict[tuple[str, str, str], Any]:
+        """(metric, basis, company or "") -> value, over everything and of each airline that has flown."""
+        found: dict[tuple[str, str, str], Any] = {}
+        with self.worker.client() as client:
+            metrics = [one["name"] for one in client.get("/v1/metrics")["metrics"]]
+            companies = [one["metakey"] for one in client.get("/v1/companies")["companies"]]
+            for metric in metrics:
+                for basis in BASES:
+                    at = None if basis == "latest" else AT  # it is what is known now
+                    found[metric, basis, ""] = client.value(metric, at=at, basis=basis)["value"]
+                for company in companies:
+                    answer = client.value(metric, at=AT, basis="corrected", company=company)
+                    found[metric, "corrected", company] = answer["value"]
+        return found
+
+    def problems(self) -> list[dict[str, Any]]:
+        """The problems that dead letters tell of."""
+        with self.worker.client() as client:
+            found: list[dict[str, Any]] = client.get("/v1/dead-letters")["problems"]
+        return found
+
+    def dead(self) -> Counter[tuple[str, str]]:
+        """(stage, reason) -> dead letters."""
+        counted: Counter[tuple[str, str]] = Counter()
+        for one in self.problems():
+            counted[one["stage"], one["reason"]] += one["count"]
+        return counted
+
+    def read(self, topic: str) -> list[Any]:
+        """All messages of a topic, in order within each partition."""
+        consumer = plain_consumer(self.settings.bootstrap)
+        try:
+            count = len(self.ends(topic))
+            return list(read_to_end(consumer, self.settings.topic(topic), count))
+        finally:
+            consumer.close()
+
+
+def positions(status: Mapping[str, Any]) -> dict[tuple[str, int], int]:
+    """(leg, partition) -> next offset, of a status."""
+    return {
+        (leg, int(number)): at
+        for leg, told in status.get("legs", {}).items()
+        for number, at in told["next_offset"].items()
+    }
+

@@ -97,7 +97,9 @@ def engine(settings: EngineSettings, **options: Any) -> tuple[faust.App, Runtime
             "table_standby_replicas": 0,
             "consumer_auto_offset_reset": "earliest",
             "consumer_max_fetch_size": 8 * 1024 * 1024,
-            "consumer_group_instance_id": f"{settings.group}.{settings.worker}",
+            # With the port: a static member that comes back gets its old assignment, which names its old address, and
+            # stock Faust's assertion about that address ends the coordinator without a word to anyone.
+            "consumer_group_instance_id": f"{settings.group}.{settings.worker}.{settings.port}",
             "broker_max_poll_records": max(settings.chunk_max, 500),
             "broker_session_timeout": float(settings.session_timeout_s),
             "broker_heartbeat_interval": min(2.0, settings.session_timeout_s / 4),

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from milepost.schemas.errors import ContractError, StoreError
 from milepost.schemas.serde import wire
@@ -216,7 +216,7 @@ class ChangelogWriter:
             linger_ms=0,
             max_batch_size=BATCH_BYTES_MAX,
             max_request_size=BATCH_BYTES_MAX + 1024 * 1024,
-            compression_type="lz4",
+            compression_type="snappy",  # aiokafka's lz4 is level 9: 35 times slower on a batch of 35,000 rows
         )
 
     async def start(self) -> None:
@@ -235,7 +235,9 @@ class ChangelogWriter:
         pause_s = 0.1
         while True:
             batch = self._producer.create_batch()
-            for key, value, epoch in rows:
+            for number, (key, value, epoch) in enumerate(rows):
+                if number % 2000 == 1999:
+                    await asyncio.sleep(0)  # questions are answered beside it
                 headers = [] if value is not None else [(EPOCH_HEADER, _u64.pack(epoch))]
                 if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
                     raise StoreError(
@@ -251,7 +253,8 @@ class ChangelogWriter:
                     return int(metadata.offset)
                 raise StoreError(f"{topic}/{partition}: the broker did not say where the batch lies")
             except KafkaError as error:
-                if not error.retriable:
+                # A time-out is not "retriable" to aiokafka: the batch may have landed.  The proof tells.
+                if not (error.retriable or isinstance(error, KafkaTimeoutError)):
                     raise StoreError(f"{topic}/{partition}: the batch was refused: {error}") from error
                 log.warning("%s/%s: the broker did not answer, the batch is sent again: %r", topic, partition, error)
             await asyncio.sleep(pause_s)

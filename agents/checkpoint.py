@@ -9,16 +9,23 @@ elsewhere, and a mark that is ahead of its outputs loses them.
 
 from __future__ import annotations
 
+import asyncio
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import islice
+from typing import Final, Protocol, TypeVar
 
 from milepost.agents import faults, store
 from milepost.agents.changelog import ChangelogPartition, Mark, Row, append_proved, dump_packed, dump_row
 from milepost.agents.restore import position_value
 from milepost.topology.line import LegSpec
 from milepost.topology.state import Owed, Partition
+
+T = TypeVar("T")
+
+ROWS_A_TURN: Final = 1000
+"""Rows after which a checkpoint lets others have the loop: about a millisecond."""
 
 _i64 = struct.Struct(">q")
 
@@ -81,7 +88,7 @@ class Checkpointer:
         await self._outputs.barrier()
         faults.point("outputs_acked")
         mark: Row = (store.MARK, taken.mark.dump(), self.epoch)
-        rows = self._rows(taken)
+        rows = await self._rows(taken)
         rows += self._newest(at, sorted(taken.rewrite))
         self.expected = await append_proved(
             self._log,
@@ -94,6 +101,7 @@ class Checkpointer:
             newest=lambda keys: self._newest(at, keys),
         )
         faults.point("batch_acked")
+        # Not in a thread: rocksdict keeps the interpreter's lock while it writes, so nothing would run beside it.
         self._rocks.write(self._changes(taken, mark))
         faults.point("local_written")
         for one in at.stores.values():
@@ -102,7 +110,7 @@ class Checkpointer:
         self.checkpoints += 1
         faults.point("committed")
 
-    def _rows(self, taken: Taken) -> list[Row]:
+    async def _rows(self, taken: Taken) -> list[Row]:
         rows: list[Row] = []
         epoch = self.epoch
         for name, changed in taken.changes.items():
@@ -111,7 +119,9 @@ class Checkpointer:
             spec = self._stores[name]
             tag = bytes((spec.tag,))
             if spec.changelog == "each":
-                rows += [dump_row(tag, key, value, epoch) for key, value in changed.items()]
+                for part in batched(changed.items(), ROWS_A_TURN):
+                    rows += [dump_row(tag, key, value, epoch) for key, value in part]
+                    await asyncio.sleep(0)
             elif spec.changelog == "packed":
                 rows.append(dump_packed(tag, changed.items(), epoch, taken.mark.x))
         return rows
@@ -139,3 +149,10 @@ class Checkpointer:
         changes.append((store.MARK, mark[1]))
         changes.append((store.POSITION, position_value(self.expected - 1, self.epoch)))
         return changes
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """`items` in lists of at most `size`."""
+    rest = iter(items)
+    while part := list(islice(rest, size)):
+        yield part

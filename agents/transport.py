@@ -17,18 +17,24 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final, Protocol, cast
 
 import faust
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, KafkaError
+from aiokafka.structs import OffsetAndMetadata
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
+from mode import Service
 
 from milepost.agents import faults
+from milepost.agents.ending import end
 
 HELD_BACK_S: Final = 0.02
 """How long a fetch may wait, in seconds, while some partition is held back and may come free."""
 
 FETCH_WAIT_MS: Final = 250
+COMMIT_S: Final = 5.0
+MEMBER_S: Final = 2.0
+"""How often, in seconds, the membership in the consumer group is looked at."""
 
 
 class Ranges:
@@ -125,9 +131,22 @@ class ChunkConsumer(driver.Consumer):
         assert hooks is not None, "ChunkTransport.hooks is set when the runtime is made"
         return hooks
 
-    # -- fetching
+    # -- membership
 
-    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109 - Faust's signature
+    @Service.timer(MEMBER_S)
+    async def _membership(self) -> None:
+        self.look_at_membership()
+
+    def look_at_membership(self) -> None:
+        """End the process when the group's coordinator has died: aiokafka logs that, and waits for ever for partitions."""
+        coordinator = getattr(self._thread._consumer, "_coordinator", None)
+        task = getattr(coordinator, "_coordination_task", None)
+        if task is not None and task.done() and not task.cancelled() and (error := task.exception()) is not None:
+            end(f"the membership in the consumer group has ended: {error!r}", error=error)
+
+    # -- fetching (the signatures are Faust's)
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109
         """Yield (partition, message) with one message a chunk.  The value is the list of aiokafka's records."""
         generation = self.app.consumer_generation_id  # before the fetch: what it brings belongs to this generation
         records, _active = await self._wait_next_records(timeout)
@@ -149,7 +168,7 @@ class ChunkConsumer(driver.Consumer):
                     self._untaken[tp] += len(chunk)
                 yield tp, _message(tp, chunk, generation)
 
-    async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ASYNC109 - Faust's signature
+    async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ASYNC109
         if not self.flow_active:
             await self.wait(self.can_resume_flow)  # type: ignore[arg-type]
         wanted = self._get_active_partitions()
@@ -187,6 +206,8 @@ class ChunkConsumer(driver.Consumer):
                 await self._thread.seek_wait(placed)
                 for tp, offset in placed.items():
                     await self._check_committed(tp, offset)
+            # Restored, and from now on written by us alone: else the fetcher would read our own writes back.
+            await self._thread.call_thread(self._pause_changelogs)
         except IllegalStateError:
             # A rebalance took the partitions away while we were seeking.  It ends in a seek of its own.
             self.log.info("partitions left while seeking; the rebalance seeks again")
@@ -197,6 +218,16 @@ class ChunkConsumer(driver.Consumer):
             self._placed.add(tp)
         self._room.set()
         return placed
+
+    async def _pause_changelogs(self) -> None:
+        consumer = self._thread._ensure_consumer()
+        # A new assignment begins unpaused, so recovery can read them again.
+        consumer.pause(*(tp for tp in consumer.assignment() if self._is_changelog_tp(tp)))
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Stock checks that something was fetched of late; of a changelog nothing is, on purpose."""
+        if not self._is_changelog_tp(tp):
+            super().verify_event_path(now, tp)
 
     async def _check_committed(self, tp: TP, offset: int) -> None:
         consumer = self._thread._ensure_consumer()
@@ -236,9 +267,19 @@ class ChunkConsumer(driver.Consumer):
                 due[tp] = offset
         assigned = self.assignment() if due else set()
         due = {tp: offset for tp, offset in due.items() if tp in assigned}
-        if not due or not await self._commit(due):
+        if not due or not await self._thread.call_thread(self._commit_for_display, due):
             return False
         self._committed.update(due)
+        return True
+
+    async def _commit_for_display(self, offsets: Mapping[TP, int]) -> bool:
+        consumer = self._thread._ensure_consumer()
+        wanted = {driver.ensure_aiokafka_TP(tp): OffsetAndMetadata(offset, "") for tp, offset in offsets.items()}
+        try:
+            await asyncio.wait_for(consumer.commit(wanted), COMMIT_S)
+        except (KafkaError, TimeoutError) as error:  # stock code crashes the worker over it
+            self.log.info("the offsets were not committed, the next ones will be: %r", error)
+            return False
         return True
 
     # -- life cycle

@@ -213,7 +213,7 @@ def tail(
 def digest(json: Json = False) -> None:
     """The digest of the logical content of all tables: one line a table and a total."""
     with _said(json), _client(patience_s=600) as client:
-        answer = client.get("/v1/digest")
+        answer = client.digest()
         _show(json, answer, "\n".join(f"{value}  {name}" for name, value in answer.items()))
 
 

@@ -18,6 +18,12 @@ from typing import Any, Final, Self
 from milepost.schemas.errors import MilepostError, StoreError
 
 PATIENCE_S: Final = 60.0
+ANSWER_S: Final = 30.0
+"""How long one answer may take, in seconds."""
+
+DIGEST_S: Final = 1800.0
+"""The same for a digest: about ten microseconds a row."""
+
 PAUSE_S_MAX: Final = 2.0
 PAGE: Final = 1000
 
@@ -45,7 +51,7 @@ class Client:
         self.url = url.rstrip("/")
         self.patience_s = patience_s
         self._headers = {"Accept": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
-        self._connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port or 80, timeout=30)
+        self._connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port or 80, timeout=ANSWER_S)
 
     def __enter__(self) -> Self:
         return self
@@ -61,6 +67,15 @@ class Client:
     def post(self, path: str, body: Any) -> Any:
         """The JSON of POST `path` with a JSON body."""
         return self._ask("POST", path, json.dumps(body).encode())
+
+    def digest(self) -> dict[str, str]:
+        """Table -> digest, and `total`.  It reads every row there is, so it may take minutes."""
+        self._wait(DIGEST_S)
+        try:
+            found: dict[str, str] = self.get("/v1/digest")
+        finally:
+            self._wait(ANSWER_S)
+        return found
 
     def value(self, metric: str, **question: str | None) -> Any:
         """The answer of `value`: {value, unit, at, basis, version, finality, complete_to, reason}."""
@@ -96,6 +111,12 @@ class Client:
                 raise StoreError(f"the worker at {self.url} gave no answer in {self.patience_s:.0f} s: {why}")
             time.sleep(min(pause, PAUSE_S_MAX))
             pause = min(pause * 2, PAUSE_S_MAX)
+
+    def _wait(self, seconds: float) -> None:
+        """How long one answer may take from here on."""
+        self._connection.timeout = seconds
+        if self._connection.sock is not None:
+            self._connection.sock.settimeout(seconds)
 
     def _once(self, method: str, target: str, body: bytes | None) -> tuple[int, http.client.HTTPMessage, bytes]:
         headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}

@@ -179,7 +179,7 @@ def ask(
         seconds=round(seconds, 3),
         events_per_s=round(imported.sent / seconds, 1) if seconds > 0 else 0.0,
         page=page,
-        digest=str(client.get("/v1/digest")["total"]),
+        digest=client.digest()["total"],
         names=names,
     )
 

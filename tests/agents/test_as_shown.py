@@ -13,7 +13,15 @@ MINUTE = 60_000
 
 
 def departure(id: str) -> FlightEvent:
-    data = {"carrier": "ZZ", "flight": 1, "tailnum": None, "origin": "EWR", "dest": "BOS", "dep_delay": 2.0, "distance": 200.0}
+    data = {
+        "carrier": "ZZ",
+        "flight": 1,
+        "tailnum": None,
+        "origin": "EWR",
+        "dest": "BOS",
+        "dep_delay": 2.0,
+        "distance": 200.0,
+    }
     return FlightEvent(source="flights", id=id, type="flight.departed", t_ms=TEN, data=data)
 
 

@@ -38,8 +38,12 @@ from milepost.schemas.keys import checked_secret, org_key, raw_place
 from milepost.schemas.stamps import Stamp
 
 ROOT: Final = Path(__file__).resolve().parents[2]
+SECRET: Final = "a secret that only tests use"
+"""The secret of the fixture `settings`: leaves, and so digests, depend on it."""
 AT: Final = "2014-01-05T00:00:00Z"
 BASES: Final = ("latest", "corrected", "as_shown")
+Shift = Callable[[FlightEvent], int]
+"""How much later, in ms, the log is told to have learned of an event."""
 LEGS: Final[Mapping[str, str]] = {"ingest": "raw-events", "measure": "signals"}
 _OPEN: Final = re.compile(r"(ingest|measure)/(\d+): open at (\d+)")
 
@@ -125,7 +129,7 @@ class Deployment:
     """
 
     def __init__(self, settings: Settings, **changes: Any) -> None:
-        self.settings = replace(settings, **changes)
+        self.settings = replace(settings, port=free_ports(1)[0], **changes)
         self.lives: list[Worker] = []
         provision(self.settings)
 
@@ -142,9 +146,7 @@ class Deployment:
         """Put the demo's definitions (or `files`) in force."""
         apply_bundle(self.settings, files if files is not None else demo_bundle(), ORG)
 
-    def send(
-        self, events: Iterable[FlightEvent], *, shift: Callable[[FlightEvent], int] = lambda _: 0
-    ) -> None:
+    def send(self, events: Iterable[FlightEvent], *, shift: Shift = lambda _: 0) -> None:
         """Append events in this order, backdated as the importer does, `shift` ms later; acknowledged on return."""
         sealing = org_key(checked_secret(self.settings.secret()), ORG)
         topic = self.settings.topic("raw-events")
@@ -178,7 +180,7 @@ class Deployment:
     def start(self, fault_at: str = "", *, ready: bool = True, **changes: Any) -> Worker:
         """A new life of the worker; unless `ready` is False, returns when it can be asked."""
         assert not self.lives or not self.worker.alive, "one worker at a time"
-        self.settings = replace(self.settings, port=free_ports(1)[0], fault_at=fault_at, **changes)
+        self.settings = replace(self.settings, fault_at=fault_at, **changes)
         worker = Worker(self.settings)
         self.lives.append(worker)
         if ready:
@@ -216,6 +218,10 @@ class Deployment:
         found = asked[self.settings.group].result(timeout=30).topic_partitions or []
         return {one.partition: one.offset for one in found}
 
+    def folded(self, leg: str) -> int:
+        """Records that the leg has folded, over all partitions and lives; 0 while the worker does not answer."""
+        return sum(at for (name, _), at in positions(self.worker.status()).items() if name == leg)
+
     def settle(self, seconds: float = 120.0) -> dict[str, Any]:
         """Wait until each leg has folded and committed what its topic held now; returns the status.
 
@@ -240,8 +246,7 @@ class Deployment:
     def digest(self) -> dict[str, str]:
         """Table -> digest, and `total`."""
         with self.worker.client() as client:
-            found: dict[str, str] = client.get("/v1/digest")
-        return found
+            return client.digest()
 
     def answers(self) -> dict[tuple[str, str, str], Any]:
         """(metric, basis, company or "") -> value, over everything and of each airline that has flown."""

@@ -1,0 +1,189 @@
+"""The wheel: it holds ordinary files and all of them, and without the clone it runs the demo.
+
+files of the repository -> copy -> wheel -> an empty environment -> milepost demo, in an empty directory
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from milepost.ops.processes import free_ports, taken
+from tests.support import flights_expected as other
+from tests.support.broker import shared_jars
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
+
+ROOT = Path(__file__).resolve().parents[2]
+ROOMS = ("agents", "ops", "schemas", "topology")
+LINK = 0o120000
+KIND = 0o170000
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy that holds what a clone holds, without git's folder."""
+    folder = tmp_path_factory.mktemp("wheel")
+    clone = folder / "clone"
+    clone.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, clone)
+    for name in ("src", *ROOMS):
+        left_out = shutil.ignore_patterns("__pycache__", "*.egg-info")
+        shutil.copytree(ROOT / name, clone / name, symlinks=True, ignore=left_out)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(clone)]
+    if _setuptools() >= 77:  # what pyproject.toml asks for is here: nothing has to be fetched
+        command.insert(-1, "--no-build-isolation")
+    built = subprocess.run(command, env=_environment(), capture_output=True, text=True, timeout=240)
+    assert built.returncode == 0, built.stdout + built.stderr
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+def _setuptools() -> int:
+    try:
+        return int(importlib.metadata.version("setuptools").split(".")[0])
+    except importlib.metadata.PackageNotFoundError:
+        return 0
+
+
+def _environment() -> dict[str, str]:
+    """The environment without the paths that lead to the clone."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+
+
+def _shipped() -> set[str]:
+    """What the rooms hold and a running deployment needs: code, contracts, lists, the demo's bundle, the page."""
+    suffixes = {".py", ".avsc", ".json", ".html", ".js", ".css", ".svg"}
+    wanted = {"ops/demo_bundle/milepost.yaml"}
+    for room in ROOMS:
+        for path in (ROOT / room).rglob("*"):
+            if path.is_file() and path.suffix in suffixes and "grafana" not in path.parts:
+                wanted.add(str(path.relative_to(ROOT)))
+    return {f"milepost/{one}" for one in wanted} | {
+        f"milepost/{one}" for one in ("__init__.py", "__main__.py", "py.typed")
+    }
+
+
+def test_the_wheel_holds_ordinary_files(wheel: Path) -> None:
+    """Code, contracts, the jar list, the demo's bundle and the page are in the wheel, under one name, none a link."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        assert not [one.filename for one in archive.infolist() if (one.external_attr >> 16) & KIND == LINK]
+        assert all(archive.read(name) for name in names if name.endswith((".avsc", ".html", ".json", ".yaml")))
+    missing = _shipped() - names
+    assert not missing, sorted(missing)
+    for one in (
+        "milepost/schemas/RawEvent.avsc",
+        "milepost/ops/jars.lock.json",
+        "milepost/ops/demo_bundle/milepost.yaml",
+        "milepost/ops/demo_bundle/schemas/FlightDeparted.avsc",
+        "milepost/agents/views/page/index.html",
+        "milepost/agents/views/page/vendor/uPlot.esm.js",
+        "milepost/agents/views/page/vendor/LICENSE",
+    ):
+        assert one in names, one
+    # `agents`, `ops`, `schemas` and `topology` are other projects' names: at the top they would overwrite them.
+    tops = {name.split("/")[0] for name in names}
+    assert {top for top in tops if not re.fullmatch(r"milepost-[^/]+\.dist-info", top)} == {"milepost"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Empty:
+    """An environment that holds the wheel and, by a path, what it depends on; and an empty directory."""
+
+    folder: Path
+    here: Path
+
+    @property
+    def python(self) -> Path:
+        return self.folder / "bin" / "python"
+
+    @property
+    def milepost(self) -> Path:
+        return self.folder / "bin" / "milepost"
+
+
+@pytest.fixture
+def empty(wheel: Path, tmp_path: Path) -> Empty:
+    folder, here, others = tmp_path / "environment", tmp_path / "here", tmp_path / "others"
+    here.mkdir()
+    venv.create(folder, system_site_packages=False, with_pip=False, symlinks=True)
+    _link_dependencies(others)
+    (site,) = folder.glob("lib/python*/site-packages")
+    (site / "dependencies.pth").write_text(f"{others}\n")
+    made = Empty(folder=folder, here=here)
+    pip = [sys.executable, "-m", "pip", "--python", str(made.python), "install", "--quiet", "--no-index", "--no-deps"]
+    done = subprocess.run([*pip, str(wheel)], env=_environment(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return made
+
+
+def _link_dependencies(folder: Path) -> None:
+    """All that is installed where the tests run, but for milepost itself and for `.pth` files, which may lead to it."""
+    folder.mkdir()
+    paths = sysconfig.get_paths()
+    for site in sorted({paths["purelib"], paths["platlib"]}):
+        for entry in Path(site).iterdir():
+            if "milepost" not in entry.name and entry.suffix != ".pth" and entry.name != "__pycache__":
+                (folder / entry.name).symlink_to(entry)
+
+
+def test_a_wheel_alone_runs_the_demo(empty: Empty, tmp_path: Path) -> None:
+    """Installed from the wheel, in an empty directory, the first week ends with 0 and answers as the CSV does."""
+    where = subprocess.run(
+        [empty.python, "-c", "import milepost.agents, milepost.ops; print(milepost.__file__, milepost.ops.__file__)"],
+        cwd=empty.here,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert where.returncode == 0, where.stderr
+    assert all(Path(one).is_relative_to(empty.folder) for one in where.stdout.split()), where.stdout
+    broker_port, port = _ports()
+    home = tmp_path / "home"
+    done = subprocess.run(
+        [empty.milepost, "demo", "--exit", "--json", "--week"],
+        cwd=empty.here,
+        env={
+            **_environment(),
+            "MILEPOST_HOME": str(home),
+            "MILEPOST_JARS": str(shared_jars()),
+            "MILEPOST_BROKER_PORT": str(broker_port),
+            "MILEPOST_PORT": str(port),
+        },
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    answers = json.loads(done.stdout)
+    week = other.first_week(other.read_csv())
+    assert week.height == 6_099
+    expected = other.expected(week)
+    assert answers["totals"] == pytest.approx(expected.totals)
+    assert answers["by_company"].keys() == expected.by_company.keys()
+    for carrier, own in expected.by_company.items():
+        assert answers["by_company"][carrier] == pytest.approx(own), carrier
+    assert answers["events"]["dead_letters"] == 0
+    assert not list(empty.here.iterdir()), "the demo writes into its home, not into the directory where it was started"
+
+
+def _ports() -> tuple[int, int]:
+    while True:
+        broker_port, port = free_ports(2)
+        if not taken(broker_port + 1) and broker_port + 1 != port:
+            return broker_port, port

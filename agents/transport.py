@@ -138,7 +138,7 @@ class ChunkConsumer(driver.Consumer):
         self.look_at_membership()
 
     def look_at_membership(self) -> None:
-        """End the process when the group's coordinator has died: aiokafka logs that, and waits for ever for partitions."""
+        """End the process when the group's coordinator has died: aiokafka logs it and waits for partitions for ever."""
         coordinator = getattr(self._thread._consumer, "_coordinator", None)
         task = getattr(coordinator, "_coordination_task", None)
         if task is not None and task.done() and not task.cancelled() and (error := task.exception()) is not None:
@@ -206,8 +206,8 @@ class ChunkConsumer(driver.Consumer):
                 await self._thread.seek_wait(placed)
                 for tp, offset in placed.items():
                     await self._check_committed(tp, offset)
-            # Restored, and from now on written by us alone: else the fetcher would read our own writes back.
-            await self._thread.call_thread(self._pause_changelogs)
+                # Restored, and from now on written by us alone: else the fetcher would read our own writes back.
+                await self._thread.call_thread(self._pause_changelogs)
         except IllegalStateError:
             # A rebalance took the partitions away while we were seeking.  It ends in a seek of its own.
             self.log.info("partitions left while seeking; the rebalance seeks again")

@@ -26,6 +26,7 @@ import typer
 
 from milepost.ops import cli, demo, docs
 from milepost.ops.processes import free_ports, taken
+from milepost.ops.settings import VARIABLES
 from milepost.schemas.errors import DeclarationError
 from tests.support import flights_expected as other
 from tests.support.broker import shared_jars
@@ -239,7 +240,7 @@ def test_what_the_readme_points_to_is_there() -> None:
         assert (ROOT / link).is_file(), link
     for folder in re.findall(r"^\| `([a-z]+)/` \|", README, re.MULTILINE):
         assert (ROOT / folder).is_dir(), folder
-    assert set(re.findall(r"MILEPOST_[A-Z_]+[A-Z]", README)) <= docs.VARIABLES.keys()
+    assert set(re.findall(r"MILEPOST_[A-Z_]+[A-Z]", README)) <= VARIABLES.keys()
 
 
 def test_the_first_screen_says_what_to_type() -> None:

@@ -139,7 +139,12 @@ def routes(files: Files) -> tuple[Route, ...]:
         Route(path="/metrics", about="Telemetry for Prometheus", answers=operations.exposition),
         Route(path="/healthz", about="Whether the process lives", answers=operations.healthz),
         Route(path="/readyz", about="Whether its answers are whole", answers=operations.readyz),
-        Route(path="/", about="The page", answers=files.index),
+        Route(
+            path="/",
+            about="The page",
+            answers=files.index,
+            parameters=(Parameter(name="*", about="what the page shows; read by the page itself"),),
+        ),
         Route(
             path="/page/{path:.+}",
             about="The page's files",

@@ -67,7 +67,13 @@ def test_a_dead_coordinator_ends_the_worker(monkeypatch: pytest.MonkeyPatch) -> 
     ended: list[str] = []
     monkeypatch.setattr(transport, "end", lambda reason, **_: ended.append(reason))
     for done, error in ((False, None), (True, None), (True, AssertionError("the address"))):
-        task = SimpleNamespace(done=lambda done=done: done, cancelled=lambda: False, exception=lambda error=error: error)
-        consumer: Any = SimpleNamespace(_thread=SimpleNamespace(_consumer=SimpleNamespace(_coordinator=SimpleNamespace(_coordination_task=task))))
+        task = SimpleNamespace(
+            done=lambda done=done: done, cancelled=lambda: False, exception=lambda error=error: error
+        )
+        consumer: Any = SimpleNamespace(
+            _thread=SimpleNamespace(_consumer=SimpleNamespace(_coordinator=SimpleNamespace(_coordination_task=task)))
+        )
         ChunkConsumer.look_at_membership(consumer)
-        assert ended == (["the membership in the consumer group has ended: AssertionError('the address')"] if error else [])
+        assert ended == (
+            ["the membership in the consumer group has ended: AssertionError('the address')"] if error else []
+        )

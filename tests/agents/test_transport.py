@@ -93,20 +93,24 @@ def test_a_seek_during_a_rebalance_is_no_failure(consumer: ChunkConsumer, monkey
     """When the partitions leave while we seek, nothing is placed and nothing is raised."""
     tp = TP("numbers", 0)
 
-    async def seek_wait(_partitions: Any) -> None:
+    sought: list[Any] = []
+
+    async def seek_wait(partitions: Any) -> None:
+        sought.append(partitions)
         raise IllegalStateError("no longer assigned")
 
     hooks = SimpleNamespace(next_offset=lambda _tp: 5, chunk_max=10)
-    monkeypatch.setattr(ChunkTransport, "hooks", hooks)
+    monkeypatch.setattr(consumer.transport, "hooks", hooks)
     monkeypatch.setattr(consumer, "assignment", lambda: {tp})
     monkeypatch.setattr(consumer._thread, "seek_wait", seek_wait)
     assert asyncio.run(consumer.seek_to_committed()) == {}
+    assert sought == [{tp: 5}]
     assert consumer._placed == set()
 
 
 def test_a_partition_that_is_not_restored_is_not_read(consumer: ChunkConsumer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Assigned and without X+1: it is neither sought nor fetched."""
-    monkeypatch.setattr(ChunkTransport, "hooks", SimpleNamespace(next_offset=lambda _tp: None, chunk_max=10))
+    monkeypatch.setattr(consumer.transport, "hooks", SimpleNamespace(next_offset=lambda _tp: None, chunk_max=10))
     monkeypatch.setattr(consumer, "assignment", lambda: {TP("numbers", 0)})
     assert asyncio.run(consumer.seek_to_committed()) == {}
     assert consumer._placed == set()

@@ -6,13 +6,16 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from milepost.ops.processes import free_ports
 from milepost.ops.settings import Settings
-from tests.support.broker import TestBroker, running_broker, shared_jars
-from tests.support.workers import Deployment, week
+
+if TYPE_CHECKING:  # the rooms below agents are tested where no Kafka client is installed: see tests/test_pure.py
+    from tests.support.broker import TestBroker
+    from tests.support.workers import Deployment
 
 # A setting of the person who runs the tests must not change what they test.
 _KEPT = ("MILEPOST_TEST_BROKER", "MILEPOST_JARS")
@@ -24,6 +27,8 @@ os.environ.pop("FAULT_AT", None)
 @pytest.fixture(scope="session")
 def broker() -> Iterator[TestBroker]:
     """One broker for the whole session (MILEPOST_TEST_BROKER, else an embedded one)."""
+    from tests.support.broker import running_broker
+
     with running_broker() as running:
         yield running
 
@@ -41,6 +46,8 @@ def namespace(request: pytest.FixtureRequest) -> Iterator[str]:
 @pytest.fixture
 def settings(broker: TestBroker, namespace: str, tmp_path: Path) -> Settings:
     """Settings of a deployment of the test's own: session broker, own namespace, own home, a free web port."""
+    from tests.support.broker import shared_jars
+
     return Settings(
         home=tmp_path / "home",
         broker=broker.bootstrap,
@@ -55,6 +62,9 @@ def settings(broker: TestBroker, namespace: str, tmp_path: Path) -> Settings:
 @pytest.fixture(scope="session")
 def demo(broker: TestBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
     """A deployment with the first week of the demo's flights, its worker running: to be asked, not to be changed."""
+    from tests.support.broker import shared_jars
+    from tests.support.workers import Deployment, week
+
     settings = Settings(
         home=tmp_path_factory.mktemp("demo"),
         broker=broker.bootstrap,

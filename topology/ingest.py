@@ -30,6 +30,8 @@ from milepost.topology.state import Fold, Output, Owed, Partition, Record
 
 REMEMBERED_MAX: Final = 200_000
 MARKER_VALUE_MAX: Final = 8 + 256
+SIGNALS_BYTES_MAX: Final = 1536 * 1024
+"""Bound of one message on `signals`, below the topic's own: a refused message would stop the gapless producer."""
 _OURS: Final = (stamps.MARKER, stamps.TICK)
 """Kinds of records that are no events: their stamp is under the key of the empty organisation."""
 
@@ -264,7 +266,6 @@ class Ingest:
             if not judged.failed:
                 out.count("no_rule")
             return
-        out.count("signal", len(judged.signals))
         target = self._target(who.leaf)
         message = {
             "org": event.org, "source": event.source, "id": event.id, "type": event.type,
@@ -276,10 +277,14 @@ class Ingest:
                 {"rule": s.rule, "version": s.version, "fields": orjson.dumps(s.fields)} for s in judged.signals
             ],
         }  # fmt: skip
+        value = wire("Signals").encode(message)
+        if len(value) > SIGNALS_BYTES_MAX:
+            detail = f"its signals have {len(value)} bytes together; at most {SIGNALS_BYTES_MAX} are expected"
+            self._dead(at, a, "signals", Reject("too_large", detail), out, "*")
+            return
+        out.count("signal", len(judged.signals))
         mark.prev[target] = a.record.offset
-        out.before.append(
-            Output(topic="signals", partition=target, key=who.leaf + a.key, value=wire("Signals").encode(message))
-        )
+        out.before.append(Output(topic="signals", partition=target, key=who.leaf + a.key, value=value))
 
     def _keep_keys(self, at: Partition, mark: IngestMark, a: _Arrival, event: Event, who: Identified) -> None:
         """The values of the keys, for people to read; of several arrivals the least (k, source) is kept."""

@@ -63,6 +63,7 @@ class LegSpec:
 
 COMPACT = {"cleanup.policy": "compact"}
 LONG = {"min.compaction.lag.ms": str(72 * HOUR_MS)}
+ROOMY = {"max.message.bytes": str(2 * 1024 * 1024)}  # an event of 1 MiB, its headers, its signals: a re-append must fit
 CHANGELOG = {
     **COMPACT,
     "min.compaction.lag.ms": str(HOUR_MS),
@@ -77,6 +78,7 @@ TOPICS: tuple[Topic, ...] = (
         config={
             **COMPACT,
             **LONG,
+            **ROOMY,
             "message.timestamp.type": "LogAppendTime",
             "max.compaction.lag.ms": str(7 * DAY_MS),
             "segment.ms": str(7 * DAY_MS // 2),
@@ -86,10 +88,10 @@ TOPICS: tuple[Topic, ...] = (
         name="signals",
         key="company leaf + event",
         partition_from="murmur2 of the company leaf",
-        config={**COMPACT, **LONG},
+        config={**COMPACT, **LONG, **ROOMY},
     ),
     Topic(name="identity-links", key="edge + raw partition", partition_from="-", partitions=1, config=dict(COMPACT)),
-    Topic(name="definitions", key="one attempt", partition_from="-", partitions=1, config=dict(COMPACT)),
+    Topic(name="definitions", key="one attempt", partition_from="-", partitions=1, config={**COMPACT, **ROOMY}),
     Topic(
         name="dead-letters",
         key="raw position + stage",

@@ -41,6 +41,7 @@ class Run:
             deployment.kill()
             deployment.lose_state()
             deployment.start()
+            assert all(deployment.worker.opened().values()), "nothing came back from the changelogs"
         deployment.send((week()[number] for number in order[middle:]), shift=shift)
         status = deployment.settle()
         if not self.lost:  # one life counts everything once; the second of two does not know the first

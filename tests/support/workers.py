@@ -45,6 +45,8 @@ BASES: Final = ("latest", "corrected", "as_shown")
 Shift = Callable[[FlightEvent], int]
 """How much later, in ms, the log is told to have learned of an event."""
 LEGS: Final[Mapping[str, str]] = {"ingest": "raw-events", "measure": "signals"}
+SIGNAL_KEY_BYTES: Final = 32
+"""Leaf and event; ticks have shorter keys."""
 _OPEN: Final = re.compile(r"(ingest|measure)/(\d+): open at (\d+)")
 
 
@@ -275,6 +277,11 @@ class Deployment:
         for one in self.problems():
             counted[one["stage"], one["reason"]] += one["count"]
         return counted
+
+    def processed_again(self) -> int:
+        """Messages on `signals` that repeat one before: what ingest had sent, and folded again after a kill."""
+        keys = [message.key() for message in self.read("signals") if len(message.key() or b"") == SIGNAL_KEY_BYTES]
+        return len(keys) - len(set(keys))
 
     def read(self, topic: str) -> list[Any]:
         """All messages of a topic, in order within each partition."""

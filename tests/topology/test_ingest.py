@@ -242,3 +242,15 @@ def test_garbage_on_signals_is_a_dead_letter() -> None:
     made.produce(visit("e1", T0), NOW)
     made.run()
     assert reasons(made) == ["not_decodable", "not_decodable"] and made.fates["measure"]["taken"] == 1
+
+
+def test_signals_that_would_not_fit_are_a_dead_letter() -> None:
+    """An event whose rules would copy a large field too often becomes a dead letter; the line goes on."""
+    rules = "\n".join(f"  copy_{i}: {{on: visit, fields: {{page: data.page}}}}" for i in range(4))
+    files = {**FILES, "milepost.yaml": FILES["milepost.yaml"].replace(b"signals:\n", f"signals:\n{rules}\n".encode())}
+    made = Driver(SECRET)
+    made.apply(ORG, files, NOW)
+    made.produce(visit("e1", T0, page="p" * 600_000), NOW)
+    made.produce(visit("e2", T0), NOW)
+    made.run()
+    assert reasons(made) == ["too_large"] and made.fates["measure"]["taken"] == 1

@@ -20,6 +20,7 @@ from milepost.agents.bindings import Runtime, engine
 from milepost.agents.changelog import read_range
 from milepost.agents.ending import end
 from milepost.agents.gateway import Gateway
+from milepost.agents.store import disk_bytes
 from milepost.agents.views.services import Health, SendFailed
 from milepost.ops.settings import Settings
 from milepost.schemas.errors import BundleError, ContractError
@@ -213,6 +214,10 @@ class Worker:
                 "restoring": sorted(leg.restoring),
                 "next_offset": {str(number): at.next_offset for number, at in sorted(leg.partitions.items())},
                 "lag": {str(number): lag for number, lag in sorted(leg.lag().items())},
+                "bytes": {
+                    str(number): disk_bytes(self.settings.state / f"{name}-{number}")
+                    for number in sorted(leg.partitions)
+                },
                 "fates": dict(sorted(leg.fates.items())),
             }
         return {

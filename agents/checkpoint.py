@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -19,6 +20,7 @@ from typing import Final, Protocol, TypeVar
 from milepost.agents import faults, store
 from milepost.agents.changelog import ChangelogPartition, Mark, Row, append_proved, dump_packed, dump_row
 from milepost.agents.restore import position_value
+from milepost.ops import telemetry
 from milepost.topology.line import LegSpec
 from milepost.topology.state import Owed, Partition
 
@@ -85,6 +87,7 @@ class Checkpointer:
 
     async def write(self, at: Partition, taken: Taken) -> None:
         """Steps (a) to (d).  Raises Zombie, StoreError: then nothing is committed and the process must end."""
+        begun = time.perf_counter()
         await self._outputs.barrier()
         faults.point("outputs_acked")
         mark: Row = (store.MARK, taken.mark.dump(), self.epoch)
@@ -108,6 +111,8 @@ class Checkpointer:
             one.landed()
         self._landed(taken.next_offset)
         self.checkpoints += 1
+        changed = sum(len(key) + len(value or b"") for key, value, _ in rows)
+        telemetry.checkpoint(self.spec.name, time.perf_counter() - begun, changed)
         faults.point("committed")
 
     async def _rows(self, taken: Taken) -> list[Row]:

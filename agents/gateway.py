@@ -41,6 +41,7 @@ class Gateway:
                 "message.max.bytes": 8 * 1024 * 1024,
                 "queue.buffering.max.messages": QUEUED_MAX,
                 "error_cb": _on_error,
+                "log_level": 2,  # what matters comes through error_cb and the delivery reports
             }
         )
         self._stopping = threading.Event()

@@ -25,6 +25,7 @@ from milepost.agents.opening import check_source, restore_derived, restore_sourc
 from milepost.agents.producer import LegProducer
 from milepost.agents.reappend import again
 from milepost.agents.restore import Restore
+from milepost.ops import telemetry
 from milepost.schemas.errors import StoreError
 from milepost.topology.line import LegSpec
 from milepost.topology.state import Leg, Owed, Partition, Record, Store
@@ -84,6 +85,7 @@ class Holding:
         self.moved_at = time.monotonic()
         self.partition: Partition | None = None
         self.restore: Restore | None = None
+        self._taken_at = 0.0
         self._outputs = outputs
         self._decisions = decisions
         self._landed = landed
@@ -111,6 +113,7 @@ class Holding:
         own = dump_own(
             worker=self.place.worker, incarnation=self.place.incarnation, leg=self.spec.name, partition=self.number
         )
+        self._taken_at = time.monotonic()
         epoch = await self._log.append([(OWN_KEY, own, 0)])
         faults.point("own_appended")
         try:
@@ -182,6 +185,7 @@ class Holding:
             if not self._set_open(at):
                 return
             log.info("%r: open at %d", self, at.next_offset)
+            telemetry.restored(self.spec.name, time.monotonic() - self._taken_at, self.restore.applied)
         await self._append_again(owed)
 
     def _set_open(self, at: Partition) -> bool:

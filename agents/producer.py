@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from milepost.agents import faults
 from milepost.agents.ending import end
+from milepost.ops import telemetry
 from milepost.topology.state import Output
 
 log = logging.getLogger("milepost.agents.producer")
@@ -84,6 +86,8 @@ class LegProducer:
                 **(extra or {}),
             }
         )
+        self._name = name
+        self._sent: Counter[str] = Counter()  # topic -> messages since the last barrier
         self._group = _Group(self._loop)
         self._open: list[_Group] = []
         self._stopping = threading.Event()
@@ -97,8 +101,9 @@ class LegProducer:
 
     async def send(self, outputs: Iterable[Output]) -> None:
         """Hand `outputs` to the client, in order; waits while its queue is full.  `barrier` says when they landed."""
-        produce, prefix = self._producer.produce, self._prefix
+        produce, prefix, sent = self._producer.produce, self._prefix, self._sent
         for one in outputs:
+            sent[one.topic] += 1
             while True:
                 group = self._group
                 group.sent += 1  # before the call: the report may come during it
@@ -125,8 +130,11 @@ class LegProducer:
             self._open.append(group)
         group.close()
         self._open = [one for one in self._open if not one.done.done()]
+        sent, self._sent = self._sent, Counter()
         for one in list(self._open):
             await asyncio.shield(one.done)
+        for topic, count in sent.items():
+            telemetry.sent(self._name, topic, count)
 
     async def stop(self) -> None:
         """Wait for what is on its way and end the poll thread."""

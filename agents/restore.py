@@ -55,6 +55,7 @@ class Restore:
         cut_off = rocks.get(store.DERIVE) is not None
         self.changed: set[tuple[str, bytes]] | None = None if cut_off or held is None else set()
         self.ignored = 0
+        self.applied = 0  # records taken from the changelog, for telemetry
         self._late = False
 
     @property
@@ -75,6 +76,7 @@ class Restore:
             if record.offset <= self.position or record.offset > self.own_at:
                 continue
             self.position = record.offset
+            self.applied += 1
             key = record.key or b""
             if key == OWN_KEY:
                 self.high = max(self.high, record.offset)

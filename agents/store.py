@@ -29,6 +29,7 @@ from typing import Any, Final, cast
 
 from rocksdict import BlockBasedOptions, Cache, Options, Rdict, ReadOptions, WriteBatch
 
+from milepost.ops import telemetry
 from milepost.schemas.errors import StoreError
 
 log = logging.getLogger("milepost.agents.store")
@@ -186,6 +187,7 @@ def open_store(folder: Path, stamp: Stamp) -> Rocks:
         if rocks is not None:
             return rocks
     quarantine(folder, reason)
+    telemetry.quarantined(stamp.leg)
     rocks, again = _try(folder, wanted)
     if rocks is None:
         raise StoreError(f"{folder}: cannot be opened even empty: {again}; fix: check the disk and its permissions")

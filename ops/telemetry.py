@@ -69,9 +69,9 @@ _shown: dict[tuple[Gauge, str], tuple[str, ...]] = {}
 def observe(legs: Mapping[str, Mapping[str, Any]]) -> None:
     """Take over what the worker's legs say of themselves; called at each scrape.
 
-    legs: name -> {"fates": fate -> count since the start, "next_offset": partition -> offset,
-    "lag": partition -> records, "restoring": partitions}.  Partitions that lie with another worker now lose their
-    gauges: they would be stale.
+    legs: name -> {"fates": fate -> count since the start, "next_offset": partition -> offset, "lag": partition ->
+    records, "bytes": partition -> bytes on disk, "restoring": partitions}.  Partitions that lie with another worker now
+    lose their gauges: they would be stale.
     """
     for leg, told in legs.items():
         for fate, n in told["fates"].items():
@@ -80,7 +80,11 @@ def observe(legs: Mapping[str, Mapping[str, Any]]) -> None:
             RECORDS.labels(leg, fate).inc(max(0, n - _counted.get((leg, fate), 0)))
             _counted[leg, fate] = n
         RESTORING.labels(leg).set(len(told["restoring"]))
-        for gauge, values in ((POSITION, told["next_offset"]), (LAG, told["lag"])):
+        for gauge, values in (
+            (POSITION, told["next_offset"]),
+            (LAG, told["lag"]),
+            (STORE_BYTES, told.get("bytes", {})),
+        ):
             for one in [one for one in _shown.get((gauge, leg), ()) if one not in values]:
                 gauge.remove(leg, one)
             for partition, value in values.items():
@@ -104,11 +108,6 @@ def restored(leg: str, seconds: float, rows: int) -> None:
     """A partition was restored from its changelog."""
     RESTORE.labels(leg).observe(seconds)
     RESTORED.labels(leg).inc(rows)
-
-
-def store_bytes(leg: str, partition: int, size: int) -> None:
-    """How large a partition's store is on disk now."""
-    STORE_BYTES.labels(leg, str(partition)).set(size)
 
 
 def quarantined(leg: str) -> None:

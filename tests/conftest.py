@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # the rooms below agents are tested where no Kafka client is 
     from tests.support.broker import TestBroker
     from tests.support.workers import Deployment
 
+_FULL_YEAR = os.environ.get("MILEPOST_FULL_YEAR", "") == "1"
+
 # A setting of the person who runs the tests must not change what they test.
 _KEPT = ("MILEPOST_TEST_BROKER", "MILEPOST_JARS")
 for _name in [name for name in os.environ if name.startswith("MILEPOST_") and name not in _KEPT]:
@@ -31,6 +33,13 @@ def broker() -> Iterator[TestBroker]:
 
     with running_broker() as running:
         yield running
+
+
+@pytest.fixture
+def full_year() -> None:
+    """For tests that take many minutes: they run where MILEPOST_FULL_YEAR is 1."""
+    if not _FULL_YEAR:
+        pytest.skip("the full year runs with MILEPOST_FULL_YEAR=1")
 
 
 @pytest.fixture

@@ -48,7 +48,8 @@ def mermaid() -> str:
         out.append(f"  {_id(leg.reads)} --> {leg.name}")
         out.extend(f"  {leg.name} --> {_id(topic)}" for topic in leg.writes if topic != leg.reads)
         out.append(f"  {leg.name} --- {leg.name}_stores")
-    out.append("  definitions --> ingest")
+    out.extend(f"  definitions --> {leg.name}" for leg in line.LEGS)
+    out.append("  identity_links --> questions")
     out.append("  measure_stores --> questions")
     return "\n".join(out) + "\n"
 

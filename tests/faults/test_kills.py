@@ -74,10 +74,9 @@ def test_five_kills_in_the_middle_of_an_import(settings: Settings) -> None:
     faults = ["", "batch_sent:11", "", "outputs_acked:11", ""]
     with Deployment(settings) as deployment:
         deployment.apply()
-        first, *rest = parts(6, seed=33)
+        first, *middle, last = parts(len(faults) + 2, seed=33)
         deployment.send(first)
-        folded_again = 0
-        for fault, some in zip(faults, rest, strict=True):
+        for fault, some in zip(faults, middle, strict=True):
             worker = deployment.start(fault)
             deployment.send(some)
             if fault:
@@ -86,5 +85,6 @@ def test_five_kills_in_the_middle_of_an_import(settings: Settings) -> None:
                 time.sleep(chance.uniform(0.1, 0.5))
                 deployment.kill()
         deployment.start()
+        deployment.send(last)
         check(deployment)
         assert deployment.processed_again() > 0

@@ -166,7 +166,15 @@ class Deployment:
         headers: Sequence[tuple[str, bytes]] = (),
     ) -> None:
         """Append (partition, key, value) to a topic of the line as any client may; acknowledged on return."""
-        producer = Producer({"bootstrap.servers": self.settings.bootstrap, "linger.ms": 5, "log_level": 2})
+        producer = Producer(
+            {
+                "bootstrap.servers": self.settings.bootstrap,
+                "linger.ms": 5,
+                "log_level": 2,
+                "compression.type": "lz4",  # the broker's limit holds for the batch as it comes
+                "message.max.bytes": 16 * 1024 * 1024,
+            }
+        )
         for partition, key, value in records:
             producer.produce(
                 self.settings.topic(topic), value=value, key=key, partition=partition, headers=list(headers) or None

@@ -21,7 +21,7 @@ from milepost.agents import faults, store
 from milepost.agents.changelog import OWN_KEY, ChangelogWriter, Mark, Zombie, dump_own, read_range
 from milepost.agents.checkpoint import Checkpointer, Taken
 from milepost.agents.ending import ZOMBIE, end
-from milepost.agents.opening import check_source, restore_derived, restore_source
+from milepost.agents.opening import announce, check_source, restore_derived, restore_source
 from milepost.agents.producer import LegProducer
 from milepost.agents.reappend import again
 from milepost.agents.restore import Restore
@@ -181,6 +181,11 @@ class Holding:
             self._taken_to = at.next_offset
             if self.restore.rewrite:
                 await self._rewrite(at)
+            if at.next_offset == 0 and source_end:
+                await announce(
+                    leg, at, lambda: self._note(at), bootstrap=place.bootstrap, source=place.source,
+                    source_end=source_end, bytes_max=place.checkpoint_bytes,
+                )  # fmt: skip
             owed = list(self.leg.owed(at))
             if not self._set_open(at):
                 return
@@ -314,6 +319,12 @@ class Holding:
         assert self.restore is not None and self._checkpointer is not None
         log.warning("%r: %d keys were covered by late bytes: written again", self, len(self.restore.rewrite))
         await self._checkpointer.write(at, self._take(at, (), frozenset(self.restore.rewrite)))
+
+    async def _note(self, at: Partition) -> None:
+        """A checkpoint of an empty prefix: notes about the log, with nothing of it absorbed."""
+        assert self._checkpointer is not None
+        await self._checkpointer.write(at, self._take(at, ()))
+        self._touch()
 
     # -- timers
 

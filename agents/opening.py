@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
 from milepost.agents import store
@@ -63,6 +63,24 @@ async def restore_source(
         await asyncio.sleep(0)
     if start < at.next_offset:
         write([(store.SOURCE + tag, _i64.pack(at.next_offset - 1)) for tag in tags.values()])
+
+
+async def announce(
+    leg: Leg,
+    at: Partition,
+    checkpoint: Callable[[], Awaitable[None]],
+    *,
+    bootstrap: str,
+    source: str,
+    source_end: int,
+    bytes_max: int,
+) -> None:
+    """Tell the leg of a log that it will fold from its beginning; what it notes is written as it grows."""
+    async for records in read_range(bootstrap, source, at.number, 0, source_end):
+        leg.announce(at, records)
+        if at.size >= bytes_max:
+            await checkpoint()
+        await asyncio.sleep(0)
 
 
 async def restore_derived(

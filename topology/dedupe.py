@@ -6,6 +6,9 @@
     another with an equal body              -> REPEAT
     another with another body               -> CONFLICT
 
+A log that is folded from its beginning may have lost a first record to compaction and kept a repeat before the copy.
+So the copies are announced before: a record of an announced key that is not the first is a repeat of what comes.
+
 After a repeat or a conflict the log would end with another record than the first, so the first is appended again once
 the checkpoint is committed (design §3).
 """
@@ -14,10 +17,12 @@ from __future__ import annotations
 
 import struct
 from enum import Enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from milepost.schemas import stamps
 from milepost.schemas.stamps import Stamp
+
+ANNOUNCED: Final = -1
 
 _SEEN = struct.Struct(">Qqiqqq8s8s8s")
 
@@ -35,7 +40,7 @@ class Seen(NamedTuple):
     upto:             offset that last changed this row
     k_ms:             known time of the first record
     partition,offset: its first position
-    taken:            offset in this partition at which it was taken as first
+    taken:            offset in this partition at which it was taken as first; ANNOUNCED: it is still to come
     at:               latest offset in this partition where a good copy of it lies
     body:             hash of its canonical form;  raw: hash of its bytes;  bundle: definitions in force
     """

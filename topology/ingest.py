@@ -211,6 +211,13 @@ class Ingest:
         assert envelope is not None and record.value is not None and a.bundle is not None
         catalog = self.decisions.catalogs.get(a.bundle)
         known = seen.get(a.key)
+        if known is not None and known.taken == dedupe.ANNOUNCED:
+            if (known.partition, known.offset) != (a.partition, a.offset):
+                out.count("duplicate")
+                return
+            a.k_ms, a.bundle = known.k_ms, known.bundle  # what it had when it was first taken
+            catalog = self.decisions.catalogs.get(a.bundle)
+            known = None
         if (
             known is not None
             and (known.partition, known.offset) == (a.partition, a.offset)
@@ -246,6 +253,9 @@ class Ingest:
                 at=record.offset, body=event.body, raw=_raw(record.value), bundle=a.bundle,
             )  # fmt: skip
             at.stores["seen"].put(a.key, known.pack())
+        if a.genuine is None and known.k_ms != record.timestamp:
+            # The broker's clock stepped back, and k came from a record before: compaction may remove that one.
+            self._note_owed(at, record, known, out, record.value)
         out.count("accepted")
         progress = mark.progress.setdefault((event.org, event.source), [event.t_ms, a.k_ms])
         progress[0], progress[1] = max(progress[0], event.t_ms), max(progress[1], a.k_ms)
@@ -367,11 +377,33 @@ class Ingest:
 
     # -- what is owed to the log
 
+    def announce(self, at: Partition, records: Sequence[Record]) -> None:
+        """The engine's copies in a log that is folded from its beginning: each says where its first record lay.
+
+        Compaction may have removed that first record and left a repeat before the copy; without this the repeat, or
+        another body, would be taken as first.
+        """
+        for record in records:
+            stamp = stamps.find(record.headers) if record.headers else None
+            if stamp is None or stamp[:1] != stamps.AGAIN or record.key is None:
+                continue
+            genuine = self._stamp_of(record, stamp)
+            if genuine is not None and at.stores["seen"].get(record.key) is None:
+                known = Seen(
+                    upto=0, k_ms=genuine.k_ms, partition=genuine.partition, offset=genuine.offset,
+                    taken=dedupe.ANNOUNCED, at=record.offset, body=bytes(8), raw=bytes(8), bundle=genuine.bundle,
+                )  # fmt: skip
+                at.stores["seen"].put(record.key, known.pack())
+
     def _owe(self, at: Partition, record: Record, seen: Mapping[bytes, Seen], out: Fold, value: bytes | None) -> None:
         """The log now ends with `record` under its key; if a first record of that key is known, it is owed again."""
         known = seen.get(record.key) if record.key else None
-        if known is None or record.key is None or known.taken == record.offset:
-            return
+        if known is None or record.key is None or known.taken in (record.offset, dedupe.ANNOUNCED):
+            return  # what is announced lies behind this record: the log ends with it already
+        self._note_owed(at, record, known, out, value)
+
+    def _note_owed(self, at: Partition, record: Record, known: Seen, out: Fold, value: bytes | None) -> None:
+        assert record.key is not None
         packed = known.stamp().pack()
         same = value is not None and _raw(value) == known.raw
         row = record.offset.to_bytes(8, "big") + known.at.to_bytes(8, "big") + packed

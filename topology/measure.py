@@ -242,6 +242,9 @@ class MeasureLeg:
                 assert record.value is not None
                 yield "facts", _fact_key(found[1]), record.offset.to_bytes(8, "big") + record.value
 
+    def announce(self, at: Partition, records: Sequence[Record]) -> None:
+        """Nothing: of several messages of one event each is the same."""
+
     def owed(self, at: Partition) -> Iterator[Owed]:
         return iter(())
 

@@ -247,6 +247,10 @@ class Leg(Protocol):
         """Fold `records` (ascending offsets, all >= at.next_offset) into `at`; sets at.next_offset."""
         ...
 
+    def announce(self, at: Partition, records: Sequence[Record]) -> None:
+        """Before a log is folded from its beginning: what later records say of the first ones (design §3)."""
+        ...
+
     def owed(self, at: Partition) -> Iterator[Owed]:
         """At restore: everything the stores say is still owed to the raw log."""
         ...

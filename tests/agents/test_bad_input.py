@@ -67,7 +67,9 @@ def the_line_goes_on(deployment: Deployment, digest: dict[str, str] | None = Non
     return fates
 
 
-def garbage(seed: int, keys: tuple[bytes | None, ...], partitions: int, n: int = 60) -> list[tuple[int, bytes | None, bytes]]:
+def garbage(
+    seed: int, keys: tuple[bytes, ...], partitions: int, n: int = 60
+) -> list[tuple[int, bytes | None, bytes]]:
     """Records of random bytes; some begin as one of our messages does, some hold nothing."""
     rng = random.Random(seed)
     starts = [b"", b"{", b"\xc3\x01", *(wire(name).header for name in NAMES)]
@@ -100,7 +102,7 @@ def test_a_foreign_tombstone_is_answered_by_the_first_record(deployment: Deploym
     """A tombstone changes no table, is counted, and the log ends with the event's own bytes again."""
     gone = some()[0]
     key, partition = raw_place(ORG, gone.source, gone.id, 0, 0, deployment.settings.partitions)
-    deployment.put("raw-events", [(partition, key, None), (partition, b"nobody's", None), (partition, None, None)])
+    deployment.put("raw-events", [(partition, key, None), (partition, b"nobody's", None), (partition, b"", None)])
     deployment.settle()
     fates = the_line_goes_on(deployment)
     assert (fates["foreign_tombstone"], fates["copy"]) == (3, 1)
@@ -113,7 +115,7 @@ def test_a_foreign_tombstone_is_answered_by_the_first_record(deployment: Deploym
 def test_garbage_on_raw_events_becomes_dead_letters(deployment: Deployment) -> None:
     """Each record of random bytes under random keys is one dead letter with its reason; no accepted one is hurt."""
     good = raw_place(ORG, some()[1].source, some()[1].id, 0, 0, deployment.settings.partitions)[0]
-    junk = garbage(52, (None, b"", b"k", good), deployment.settings.partitions)
+    junk = garbage(52, (b"", b"k", good), deployment.settings.partitions)
     deployment.put("raw-events", junk)
     fates = the_line_goes_on(deployment)
     dead = deployment.dead()
@@ -129,7 +131,9 @@ def test_forged_stamps_are_ignored_and_counted(deployment: Deployment) -> None:
     value = orjson.dumps(event())
     for kind in (stamps.MARKER, stamps.TICK, stamps.AGAIN, stamps.BACKDATED, stamps.FORWARDED):
         stamp = Stamp(kind=kind, k_ms=1, partition=0, offset=0, bundle=b"nobody's")
-        deployment.put("raw-events", [(partition, key, value)], (stamps.header(b"another secret of 24 by.", key, value, stamp),))
+        deployment.put(
+            "raw-events", [(partition, key, value)], (stamps.header(b"another secret of 24 by.", key, value, stamp),)
+        )
     deployment.settle()
     fates = deployment.worker.status()["fates"]["ingest"]
     assert (fates["bad_stamp"], fates["accepted"], fates["duplicate"]) == (5, SOME // 2 + 1, 4)
@@ -141,7 +145,7 @@ def test_forged_stamps_are_ignored_and_counted(deployment: Deployment) -> None:
 
 def test_garbage_on_signals_becomes_dead_letters(deployment: Deployment) -> None:
     """Bytes on `signals` that are none of ours are dead letters of the stage metrics, and no cell has changed."""
-    junk = garbage(53, (None, b"", b"k" * 32), deployment.settings.partitions)
+    junk = garbage(53, (b"", b"k" * 32), deployment.settings.partitions)
     deployment.put("signals", [*junk, (0, b"k", None)])
     the_line_goes_on(deployment)
     assert deployment.dead() == {("metrics", "not_decodable"): len(junk) + 1}
@@ -152,9 +156,9 @@ def test_garbage_among_the_decisions_is_passed_over(deployment: Deployment) -> N
     bundle = wire("Bundle").encode(
         {"org": ORG, "bundle": b"notvalid", "attempt": "x", "k_ms": 0, "files": {"milepost.yaml": b"sources: ["}}
     )
-    junk = [*garbage(54, (None, b"k"), 1), (0, b"k", bundle)]
+    junk = [*garbage(54, (b"k", b"l"), 1), (0, b"k", bundle)]
     deployment.put("definitions", [*junk, (0, b"k", None)])
-    deployment.put("identity-links", [*garbage(55, (None, b"k"), 1), (0, b"k", None)])
+    deployment.put("identity-links", [*garbage(55, (b"k", b"l"), 1), (0, b"k", None)])
     deployment.wait(
         lambda: deployment.worker.status().get("refused_decisions") == len(junk) + 1 + 61, "garbage is not refused"
     )
@@ -165,7 +169,7 @@ def test_garbage_among_the_decisions_is_passed_over(deployment: Deployment) -> N
 
 def test_garbage_among_the_dead_letters_hides_none(deployment: Deployment) -> None:
     """Bytes on `dead-letters` that are none of ours are left out of the answer; the real ones are in it."""
-    deployment.put("dead-letters", garbage(56, (None, b"k"), deployment.settings.partitions))
+    deployment.put("dead-letters", garbage(56, (b"k", b"l"), deployment.settings.partitions))
     assert deployment.problems() == []
     deployment.put("raw-events", [(0, b"k", b"no event")])
     the_line_goes_on(deployment)
@@ -182,7 +186,7 @@ def test_garbage_on_the_changelogs_covers_nothing(deployment: Deployment) -> Non
         junk += [(row.partition(), row.key(), None) for row in ours[:10]]
         junk += [(row.partition(), b"\x00mark", rng.randbytes(30)) for row in ours[:5]]
         tags = tuple(bytes((tag,)) for tag in range(8))
-        junk += garbage(59, (None, b"", b"\xff", *tags), deployment.settings.partitions)
+        junk += garbage(59, (b"", b"\xff", *tags), deployment.settings.partitions)
         deployment.put(leg.changelog, junk)
     the_line_goes_on(deployment)
 
@@ -243,7 +247,9 @@ def test_deep_and_large_records_on_the_raw_log_are_dead_letters(deployment: Depl
     deep = orjson.dumps(event(id="deep"))[:-2] + b',"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}}"
     nested = orjson.dumps(event(id="nested", data={"carrier": "UA", "x": json.loads("[" * 40 + "]" * 40)}))
     values = [BRACKETS, deep, nested, b"{" * 1000, b'"' + b"x" * (1024 * 1024) + b'"', struct.pack(">d", float("nan"))]
-    deployment.put("raw-events", [(n % deployment.settings.partitions, b"k%d" % n, value) for n, value in enumerate(values)])
+    deployment.put(
+        "raw-events", [(n % deployment.settings.partitions, b"k%d" % n, value) for n, value in enumerate(values)]
+    )
     the_line_goes_on(deployment)
     dead = deployment.dead()
     assert sum(dead.values()) == len(values)

@@ -97,6 +97,9 @@ class Count:
             fold.count("first")
         return fold
 
+    def announce(self, at: Partition, records: Sequence[Record]) -> None:
+        """Nothing to note."""
+
     def owed(self, at: Partition) -> Iterator[Owed]:
         for key, value in list(at.stores["owed"].scan(b"", b"\xff" * 20)):
             yield Owed(key=key, at=_upto.unpack_from(value, 8)[0], stamp=b"1", value=None)

@@ -99,7 +99,9 @@ class Stub:
     null: str = ""  # every value is null for this reason
     empty: bool = False  # no metrics, no companies, no time
 
-    def fail(self, end: str, status: int, *, times: int = 1, headers: dict[str, str] | None = None, **body: str) -> None:
+    def fail(
+        self, end: str, status: int, *, times: int = 1, headers: dict[str, str] | None = None, **body: str
+    ) -> None:
         """The next `times` calls whose path ends in `end` get this problem."""
         problem = json.dumps({"title": "Made to fail", "status": status, **body}).encode()
         self.faults.setdefault(end, []).extend([(status, headers or {}, problem)] * times)
@@ -183,7 +185,14 @@ class Stub:
             start = end
 
     def value(
-        self, name: str, codes: list[str], origins: tuple[str, ...], start: datetime, stop: datetime, at: datetime, basis: str
+        self,
+        name: str,
+        codes: list[str],
+        origins: tuple[str, ...],
+        start: datetime,
+        stop: datetime,
+        at: datetime,
+        basis: str,
     ) -> tuple[float | None, str | None]:
         """A number of the made-up world, or null and its reason."""
         if self.null:
@@ -227,7 +236,9 @@ def bounds(window: str, at: datetime, tz: str) -> tuple[datetime, datetime]:
     elif window == "year":
         local = local.replace(month=1, day=1)
     elif window != "day":
-        raise Refusal(422, f"{window} is not a window.", guess="28d", fix="all, <n>m, <n>h, <n>d, year, month, week, day")
+        raise Refusal(
+            422, f"{window} is not a window.", guess="28d", fix="all, <n>m, <n>h, <n>d, year, month, week, day"
+        )
     return local.astimezone(UTC), at
 
 

@@ -37,7 +37,7 @@ KINDS = (
 
 WEIGHTS: Mapping[str, int] = {
     "sale": 12, "visit": 6, "linked": 30, "device_only": 3, "late": 24, "far_late": 4, "boundary": 6,
-    "duplicate": 14, "rewritten": 3, "volatile": 3, "conflict": 24, "misrouted": 12, "misrouted_key": 4, "garbage": 3,
+    "duplicate": 18, "rewritten": 3, "volatile": 3, "conflict": 24, "misrouted": 20, "misrouted_key": 4, "garbage": 3,
 }  # fmt: skip
 """How often a kind is drawn; the others once."""
 

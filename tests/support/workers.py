@@ -175,11 +175,16 @@ class Deployment:
                 "message.max.bytes": 16 * 1024 * 1024,
             }
         )
+        refused: list[str] = []
+
+        def delivered(error: Any, _: Any) -> None:
+            if error is not None:
+                refused.append(str(error))
+
+        name = self.settings.topic(topic)
         for partition, key, value in records:
-            producer.produce(
-                self.settings.topic(topic), value=value, key=key, partition=partition, headers=list(headers) or None
-            )
-        assert producer.flush(60) == 0, f"{topic}: not acknowledged"
+            producer.produce(name, value, key, partition, headers=list(headers) or None, on_delivery=delivered)
+        assert producer.flush(60) == 0 and not refused, f"{topic}: not acknowledged: {refused[:3]}"
 
     # -- the worker
 
@@ -213,8 +218,12 @@ class Deployment:
         until = time.monotonic() + seconds
         while not true():
             if self.lives:
-                assert self.worker.alive, f"{what}: the worker ended with {self.worker.process.returncode}:\n{self.worker.told()}"
-            assert time.monotonic() < until, f"{what} after {seconds:.0f} s:\n{self.worker.told() if self.lives else ''}"
+                assert self.worker.alive, (
+                    f"{what}: the worker ended with {self.worker.process.returncode}:\n{self.worker.told()}"
+                )
+            assert time.monotonic() < until, (
+                f"{what} after {seconds:.0f} s:\n{self.worker.told() if self.lives else ''}"
+            )
             time.sleep(pause_s)
 
     def ends(self, topic: str) -> dict[int, int]:
@@ -308,4 +317,3 @@ def positions(status: Mapping[str, Any]) -> dict[tuple[str, int], int]:
         for leg, told in status.get("legs", {}).items()
         for number, at in told["next_offset"].items()
     }
-

@@ -11,7 +11,8 @@ from milepost.schemas import stamps
 from milepost.schemas.keys import raw_place
 from milepost.schemas.serde import wire
 from milepost.schemas.stamps import Stamp
-from milepost.topology.driver import Driver
+from milepost.topology.driver import Driver, Message, new_partition
+from milepost.topology.ingest import Ingest
 from tests.support.small import DAY, FILES, HOUR, ORG, SECRET, T0, visit
 
 NOW = T0 + DAY
@@ -254,3 +255,48 @@ def test_signals_that_would_not_fit_are_a_dead_letter() -> None:
     made.produce(visit("e2", T0), NOW)
     made.run()
     assert reasons(made) == ["too_large"] and made.fates["measure"]["taken"] == 1
+
+
+def compacted(log: list[Message], clean_to: int) -> list[Message]:
+    """What Kafka's cleaner leaves: below `clean_to` only the last record of each key that lies below it."""
+    last = {message.key: message.offset for message in log if message.offset < clean_to}
+    return [m for m in log if m.offset >= clean_to or m.key is None or last[m.key] == m.offset]
+
+
+def refolded(made: Driver, log: list[Message], announce: bool = True) -> tuple[dict[bytes, Any], dict[str, int]]:
+    """Signals and fates of an empty engine that folds `log` as partition 0."""
+    leg = Ingest(1, made.decisions, made.org_keys)
+    at = new_partition("ingest", leg, 0)
+    if announce:
+        leg.announce(at, log)
+    fold = leg.fold(at, log)
+    sent = [output for output in fold.before if output.topic == "signals"]
+    return {output.key: wire("Signals").decode(output.value or b"") for output in sent}, fold.fates
+
+
+def test_a_compacted_log_gives_the_same_signals() -> None:
+    """Wherever the cleaner's boundary falls, an empty engine takes the first body and its known time, not a repeat's."""
+    made = driver(partitions=1, chunk=3)
+    for i in range(6):
+        clock = NOW + i * HOUR - (2 * HOUR if i == 3 else 0)  # the broker's clock steps back once
+        made.produce(visit(f"e{i}", T0, minutes=1.0), clock)
+        made.run()
+        made.produce(visit(f"e{i}", T0, minutes=1.0 if i % 2 else 2.0), clock + 1)
+        made.append("raw-events", 0, raw_place(ORG, "app", f"e{i}", 0, 0, 1)[0], None, (), clock + 2)
+        made.run()
+    log = made.topics["raw-events"][0]
+    whole = {message["leaf"] + message["event"]: message for message in signals_of(made)}
+    assert len({message["k_ms"] for message in whole.values()}) == 6
+
+    def told(signals: dict[bytes, Any]) -> dict[bytes, Any]:
+        places = ("raw_offset", "prev")
+        return {key: {name: value for name, value in m.items() if name not in places} for key, m in signals.items()}
+
+    wrong = 0
+    for boundary in range(len(log) + 1):
+        kept = compacted(log, boundary)
+        again, fates = refolded(made, kept)
+        assert told(again) == told(whole), boundary
+        assert fates["accepted"] == 6
+        wrong += told(refolded(made, kept, announce=False)[0]) != told(whole)
+    assert wrong > 0, "positive control: without the announcement some boundary gives another answer"

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from milepost.agents import faults, store
+from milepost.agents import faults, pace, store
 from milepost.agents.changelog import OWN_KEY, ChangelogWriter, Mark, Zombie, dump_own, read_range
 from milepost.agents.checkpoint import Checkpointer, Taken
 from milepost.agents.ending import ZOMBIE, end
@@ -32,8 +32,6 @@ from milepost.topology.state import Leg, Owed, Partition, Record, Store
 
 log = logging.getLogger("milepost.agents.holding")
 
-SLICE_S: Final = 0.002
-"""How long a slice may keep the loop, in seconds: questions are answered between slices."""
 SLICE_MAX: Final = 1000
 SLICE_FIRST: Final = 32
 IDLE_S: Final = 600.0
@@ -240,7 +238,7 @@ class Holding:
             self._owed += fold.after
             for fate, count in fold.fates.items():
                 self.fates[fate] += count
-        wanted = len(part) * SLICE_S / max(spent, 1e-6)
+        wanted = len(part) * pace.slice_s() / max(spent, 1e-6)
         self._slice = int(min(SLICE_MAX, max(1, min(wanted, self._slice * 2))))
         self._touch()
         if self._timer is None or self._idle:

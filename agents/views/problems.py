@@ -23,6 +23,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from faust.web.exceptions import WebError
 
+from milepost.agents import pace
 from milepost.agents.views.services import SendFailed
 from milepost.ops import telemetry
 from milepost.ops.settings import Settings
@@ -40,6 +41,8 @@ HEADERS: Final[Mapping[str, str]] = {
     "X-Content-Type-Options": "nosniff",
 }
 OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
+WATCHING: Final = OPEN_PATHS | {"/metrics", "/v1/status"}
+"""Paths that a supervisor asks for ever: they do not make the fold hurry."""
 """Paths that ask for no token: an orchestrator's probes carry none, and they say nothing."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -107,6 +110,8 @@ def middleware(settings: Settings, label: Callable[[web.Request], str]) -> Any:
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
         began = time.perf_counter()
+        if request.path not in WATCHING:
+            pace.asked()
         try:
             _check_door(request, settings, local)
             response = await handler(request)

@@ -69,9 +69,7 @@ def the_line_goes_on(deployment: Deployment, digest: dict[str, str] | None = Non
     return fates
 
 
-def garbage(
-    seed: int, keys: tuple[bytes, ...], partitions: int, n: int = 60
-) -> list[Sent]:
+def garbage(seed: int, keys: tuple[bytes, ...], partitions: int, n: int = 60) -> list[Sent]:
     """Records of random bytes; some begin as one of our messages does, some hold nothing."""
     rng = random.Random(seed)
     starts = [b"", b"{", b"\xc3\x01", *(wire(name).header for name in NAMES)]
@@ -128,7 +126,8 @@ def test_garbage_on_raw_events_becomes_dead_letters(deployment: Deployment) -> N
 
 
 def test_forged_stamps_are_ignored_and_counted(deployment: Deployment) -> None:
-    """Markers, ticks and backdated events under another secret do nothing but be counted; an event counts as it is."""
+    """Markers, ticks and backdated events under another secret do nothing but be counted; an event counts as it is,
+    with ten thousand headers too."""
     key, partition = raw_place(ORG, FLIGHTS, "bad-1", 0, 0, deployment.settings.partitions)
     value = orjson.dumps(event())
     for kind in (stamps.MARKER, stamps.TICK, stamps.AGAIN, stamps.BACKDATED, stamps.FORWARDED):
@@ -136,9 +135,11 @@ def test_forged_stamps_are_ignored_and_counted(deployment: Deployment) -> None:
         deployment.put(
             "raw-events", [(partition, key, value)], (stamps.header(b"another secret of 24 by.", key, value, stamp),)
         )
+    for headers in ([(stamps.HEADER, b"short")] * 2, [("x", b"")] * 10_000):
+        deployment.put("raw-events", [(partition, key, value)], headers)
     deployment.settle()
     fates = deployment.worker.status()["fates"]["ingest"]
-    assert (fates["bad_stamp"], fates["accepted"], fates["duplicate"]) == (5, SOME // 2 + 1, 4)
+    assert (fates["bad_stamp"], fates["accepted"], fates["duplicate"]) == (5, SOME // 2 + 1, 6)
     deployment.send(some()[SOME // 2 :])
     deployment.settle()
     held(conservation(deployment.worker.status()["fates"]["ingest"]))

@@ -15,7 +15,7 @@ from milepost.ops.settings import Settings
 from tests.support import flights_expected as other
 from tests.support.flights_driver import week_digest
 from tests.support.invariants import held, same_answers
-from tests.support.workers import Deployment, week
+from tests.support.workers import Deployment, positions, week
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -72,19 +72,43 @@ def test_five_kills_in_the_middle_of_an_import(settings: Settings) -> None:
     """Killed between 5 % and 95 % of the import, once with a checkpoint half done, once with its outputs sent."""
     chance = random.Random(32)
     faults = ["", "batch_sent:11", "", "outputs_acked:11", ""]
+    records = sum(len(some) for some in parts(1, seed=33))
+    killed_at: list[float] = []
     with Deployment(settings) as deployment:
         deployment.apply()
-        first, *middle, last = parts(len(faults) + 2, seed=33)
+        first, *others = parts(len(faults) + 3, seed=33)
         deployment.send(first)
-        for fault, some in zip(faults, middle, strict=True):
+        for fault in faults:
             worker = deployment.start(fault)
-            deployment.send(some)
+            before = deployment.folded("ingest")
+            deployment.send(others.pop(0))
             if fault:
                 assert worker.wait_end() == -signal.SIGKILL, f"{fault}: {worker.told()}"
             else:
-                time.sleep(chance.uniform(0.1, 0.5))
-                deployment.kill()
+                wanted = max(before + 400, records // 16)
+                deployment.wait(lambda wanted=wanted: deployment.folded("ingest") >= wanted, f"{wanted} not folded")
+                time.sleep(chance.uniform(0.0, 0.2))
+                killed_at.append(sum(at for (leg, _), at in positions(deployment.kill()).items() if leg == "ingest"))
+        assert all(0.05 < at / records < 0.95 for at in killed_at), killed_at
         deployment.start()
-        deployment.send(last)
+        for some in others:
+            deployment.send(some)
         check(deployment)
         assert deployment.processed_again() > 0
+
+
+def test_a_worker_that_goes_on_one_record_too_far_is_noticed(settings: Settings) -> None:
+    """Positive control: restarted behind X+1 instead of at it, the worker misses events, and the digest says so."""
+    mutant = "from milepost.agents.restore import Restore\nx = Restore.x.fget\nRestore.x = property(lambda self: x(self) + 40)"
+    one, other_half = parts(2, seed=34)
+    with Deployment(settings) as deployment:
+        deployment.apply()
+        deployment.send(one)
+        deployment.start()
+        deployment.settle()
+        deployment.kill()
+        deployment.send(other_half)
+        deployment.start(mutant=mutant)
+        deployment.settle()
+        found = deployment.digest()
+        assert {"seen", "facts", "cells", "total"} <= {name for name in found if found[name] != week_digest()[name]}

@@ -57,9 +57,12 @@ def week() -> Flights:
 
 
 class Worker:
-    """One life of a worker process.  `log` is what this life has written."""
+    """One life of a worker process.  `log` is what this life has written.
 
-    def __init__(self, settings: Settings) -> None:
+    mutant: Python that runs before the worker does, to break it on purpose
+    """
+
+    def __init__(self, settings: Settings, mutant: str = "") -> None:
         self.settings = settings
         settings.home.mkdir(parents=True, exist_ok=True)
         self.log_file = settings.home / f"{settings.worker}.log"
@@ -67,7 +70,8 @@ class Worker:
         env = {name: value for name, value in os.environ.items() if not name.startswith("MILEPOST_")}
         env |= {**settings.environment(), "PYTHONPATH": str(ROOT / "src"), "PYTHONHASHSEED": "random"}
         with self.log_file.open("ab") as out:
-            command = [sys.executable, "-m", "milepost.agents"]
+            broken = ["-c", f"{mutant}\nfrom milepost.agents.__main__ import main\nmain()"]
+            command = [sys.executable, *(broken if mutant else ["-m", "milepost.agents"])]
             self.process = subprocess.Popen(
                 command, cwd=settings.home, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
             )
@@ -192,11 +196,11 @@ class Deployment:
     def worker(self) -> Worker:
         return self.lives[-1]
 
-    def start(self, fault_at: str = "", *, ready: bool = True, **changes: Any) -> Worker:
+    def start(self, fault_at: str = "", *, ready: bool = True, mutant: str = "", **changes: Any) -> Worker:
         """A new life of the worker; unless `ready` is False, returns when it can be asked."""
         assert not self.lives or not self.worker.alive, "one worker at a time"
         self.settings = replace(self.settings, fault_at=fault_at, **changes)
-        worker = Worker(self.settings)
+        worker = Worker(self.settings, mutant)
         self.lives.append(worker)
         if ready:
             self.wait(lambda: bool(worker.status().get("ready")), "the worker is not ready")

@@ -133,7 +133,7 @@ class EmbeddedBroker:
         """The id of this home's cluster: a UUID in Kafka's base64, made at the first start."""
         path = self.folder / "cluster-id"
         if not path.exists():
-            path.write_text(base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=") + "\n")
+            path.write_text(new_cluster_id() + "\n")
         return path.read_text().strip()
 
     def _claim(self) -> None:
@@ -227,6 +227,13 @@ class JarLock:
     kafka: str
     endpoint: str
     sha256: Mapping[str, str]
+
+
+def new_cluster_id(random: Callable[[], bytes] = lambda: uuid.uuid4().bytes) -> str:
+    """A UUID in Kafka's base64.  Like Kafka's own it never begins with "-": its storage tool would read an option."""
+    while (made := base64.urlsafe_b64encode(random()).decode().rstrip("=")).startswith("-"):
+        pass
+    return made
 
 
 def read_lock() -> JarLock:

@@ -1,4 +1,4 @@
-"""The full year: two shuffles, five kills in the middle of the import, a lost folder, and one digest."""
+"""The full year: two shuffles, six kills in the middle of the import, a lost folder, and one digest."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def year() -> Flights:
     return read_flights()
 
 
-def test_two_shuffles_five_kills_and_a_lost_folder_have_one_digest(broker: TestBroker, settings: Settings) -> None:
-    """The year undisturbed, and again in another order with five kills: digest and answers are equal and right."""
+def test_two_shuffles_six_kills_and_a_lost_folder_have_one_digest(broker: TestBroker, settings: Settings) -> None:
+    """The year undisturbed, and again in another order with six kills, one in the middle of a checkpoint: digest and answers are equal and right."""
     again = f"{settings.namespace}-again"
     expected = other.expected(other.read_csv()).totals
     with Deployment(settings) as deployment:

@@ -15,7 +15,7 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from milepost.ops import processes
-from milepost.ops.broker import EmbeddedBroker, JarLock, read_jars, read_lock
+from milepost.ops.broker import EmbeddedBroker, JarLock, new_cluster_id, read_jars, read_lock
 from milepost.schemas.errors import DeclarationError
 from tests.support.broker import shared_jars
 
@@ -106,3 +106,9 @@ def test_kafka_that_cannot_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(DeclarationError, match=r"num\.network\.threads"):
         broker.start()
     assert not broker.running
+
+
+def test_a_cluster_id_is_never_taken_for_an_option() -> None:
+    """An id that would begin with a hyphen is drawn again: the storage tool would read it as an option."""
+    drawn = iter([bytes([0xF8]) + bytes(15), bytes([0xFB]) + bytes(15), bytes([0x04]) + bytes(15)])
+    assert new_cluster_id(lambda: next(drawn)) == "BAAAAAAAAAAAAAAAAAAAAA"

@@ -245,6 +245,10 @@ class Deployment:
         """Records that the leg has folded, over all partitions and lives; 0 while the worker does not answer."""
         return sum(at for (name, _), at in positions(self.worker.status()).items() if name == leg)
 
+    def landed(self, leg: str) -> int:
+        """Records of the leg's topic that are below the committed offsets, over all partitions."""
+        return sum(max(0, offset) for offset in self.committed(LEGS[leg]).values())
+
     def settle(self, seconds: float = 120.0) -> dict[str, Any]:
         """Wait until each leg has folded and committed what its topic held now; returns the status.
 

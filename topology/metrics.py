@@ -154,9 +154,17 @@ def always_named(measure: Measure, mask: int, values: tuple[bytes, ...]) -> bool
 
 
 def amount(measure: Measure, fields: Mapping[str, object]) -> int | None:
-    """The scaled value a measure takes from a signal's fields; None when absent.  Range was checked by `signals`."""
+    """The scaled value a measure takes from a signal's fields; None when absent or no number.
+
+    Range was checked by `signals`; a message that ingest did not write may hold anything, and counts for nothing.
+    """
     value = fields.get(measure.field) if measure.field is not None else None
-    return scaled(value, measure.scale) if isinstance(value, int | float) else None
+    if not isinstance(value, int | float):
+        return None
+    try:
+        return scaled(value, measure.scale)
+    except (OverflowError, ValueError):
+        return None
 
 
 def add(store: Store, hits: Hits, out: Fold) -> None:

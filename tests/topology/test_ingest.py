@@ -245,6 +245,24 @@ def test_garbage_on_signals_is_a_dead_letter() -> None:
     assert reasons(made) == ["not_decodable", "not_decodable"] and made.fates["measure"]["taken"] == 1
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"t_ms": -1}, {"t_ms": 2**60}, {"fields": b"no json"}, {"fields": b"[1]"}, {"fields": b'{"minutes": 1e300}'}],
+)
+def test_a_forged_message_on_signals_does_not_stop_measure(change: dict[str, Any]) -> None:
+    """A message that has our contract and says what ingest never would is a dead letter, or counts for nothing."""
+    made = driver(partitions=1)
+    made.produce(visit("e1", T0), NOW)
+    made.run()
+    [forged] = signals_of(made)
+    forged |= {"raw_offset": 1000, "prev": forged["raw_offset"], **{k: v for k, v in change.items() if k != "fields"}}
+    for signal in forged["signals"]:
+        signal["fields"] = change.get("fields", signal["fields"])
+    made.append("signals", 0, b"k", wire("Signals").encode(forged), (), NOW)
+    made.run()
+    assert made.state["measure", 0].next_offset == len(made.topics["signals"][0])
+
+
 def test_signals_that_would_not_fit_are_a_dead_letter() -> None:
     """An event whose rules would copy a large field too often becomes a dead letter; the line goes on."""
     rules = "\n".join(f"  copy_{i}: {{on: visit, fields: {{page: data.page}}}}" for i in range(4))

@@ -15,6 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from milepost.agents.ending import end
 from milepost.agents.views.services import SendFailed
+from milepost.ops.sender import GAPLESS
 from milepost.topology.state import Output
 
 WAIT_S: Final = 10.0
@@ -31,12 +32,7 @@ class Gateway:
             {
                 "bootstrap.servers": bootstrap,
                 "client.id": "milepost-gateway",
-                "enable.idempotence": True,
-                "enable.gapless.guarantee": True,
-                "acks": "all",
-                "message.timeout.ms": 0,
-                "reconnect.backoff.max.ms": 500,
-                "compression.type": "lz4",
+                **GAPLESS,
                 "linger.ms": 2,
                 "message.max.bytes": 8 * 1024 * 1024,
                 "queue.buffering.max.messages": QUEUED_MAX,

@@ -23,6 +23,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from milepost.agents import faults
 from milepost.agents.ending import end
 from milepost.ops import telemetry
+from milepost.ops.sender import GAPLESS
 from milepost.topology.state import Output
 
 log = logging.getLogger("milepost.agents.producer")
@@ -72,12 +73,7 @@ class LegProducer:
             {
                 "bootstrap.servers": bootstrap,
                 "client.id": f"milepost-{name}",
-                "enable.idempotence": True,
-                "enable.gapless.guarantee": True,
-                "acks": "all",
-                "message.timeout.ms": 0,
-                "reconnect.backoff.max.ms": 500,
-                "compression.type": "lz4",
+                **GAPLESS,
                 "linger.ms": 5,
                 "message.max.bytes": 8 * 1024 * 1024,
                 "queue.buffering.max.messages": 500_000,

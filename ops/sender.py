@@ -7,13 +7,23 @@ message waits as long as it takes, and the first failure that the broker reports
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from milepost.schemas.errors import StoreError
+
+GAPLESS: Final[Mapping[str, str | int | bool]] = {
+    "enable.idempotence": True,
+    "enable.gapless.guarantee": True,
+    "acks": "all",
+    "message.timeout.ms": 0,
+    "reconnect.backoff.max.ms": 500,
+    "compression.type": "lz4",
+}
+"""What makes a librdkafka producer gapless: no message times out, a gap is a fatal error (design §7.1)."""
 
 PATIENCE_S: Final = 120.0
 """How long `flush` waits without a single acknowledgement before it gives up."""
@@ -31,10 +41,7 @@ class Sender:
         self._producer = Producer(
             {
                 "bootstrap.servers": bootstrap,
-                "enable.idempotence": True,
-                "enable.gapless.guarantee": True,
-                "message.timeout.ms": 0,
-                "reconnect.backoff.max.ms": 500,
+                **GAPLESS,
                 "linger.ms": linger_ms,
                 "log_level": 2,  # what matters arrives in the callbacks; it would also warn of the guarantee we want
                 "compression.type": "lz4",

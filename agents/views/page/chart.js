@@ -5,7 +5,7 @@
 
 import uPlot from "./vendor/uPlot.esm.js";
 import { dayInWords, inWords, tick } from "./time.js";
-import { axisNumber, number, unitWords } from "./words.js";
+import { axisNumbers, number, unitWords } from "./words.js";
 
 const ADDITIVE = new Set(["count", "sum", "distinct"]);
 const HEIGHT = 260;
@@ -53,7 +53,7 @@ export class Chart {
     const axis = { stroke: ink, font, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1, size: 4 } };
     return {
       width: this.holder.clientWidth, height: HEIGHT,
-      padding: [12, 8, 0, 0],
+      padding: [12, 22, 0, 0],  // the last tick's label stands half beyond the axis
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), tz),
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
@@ -63,7 +63,7 @@ export class Chart {
       },
       axes: [
         { ...axis, grid: { show: false }, size: 44, space: 64, values: (_, splits, __, ___, step) => splits.map((s, i) => tick(s * 1000, tz, step * 1000, i === 0)) },
-        { ...axis, size: 56, ticks: { show: false }, values: (_, splits) => splits.map((v) => axisNumber(v, unit)) },
+        { ...axis, size: 58, ticks: { show: false }, values: (_, splits) => axisNumbers(splits, unit) },
       ],
       series: [{}, {
         stroke: accent, width: bars ? 0 : 1.75,

@@ -170,8 +170,10 @@ function finish(now, failures, state) {
     tell(null);
     setStatus(state, state === "empty" ? "No metrics yet" : "Up to date");
     if (now.basis === "latest" || state === "empty") plan(LIVE_MS, { quiet: true, live: true });
-    if (opened && now.metric) history.replaceState(null, "", `?${writeQuestion(now)}`);
-    opened = false;
+    if (opened && now.metric) {
+      history.replaceState(null, "", `?${writeQuestion(now)}`);
+      opened = false;
+    }
     return;
   }
   tell(worst instanceof Problem ? worst : unexpected(worst));
@@ -204,7 +206,7 @@ function showQuestion() {
   if (!zones.some(([zone]) => zone === own)) zones.splice(1, 0, [own, `${own} (this browser)`]);
   options($("tz"), zones, tz);
   options($("by"), byOptions(metric), chosenBy());
-  $("by").disabled = byOptions(metric).length === 0;
+  $("by-field").hidden = chosenBy() === "";
   companies.select(question.company);
   timebar.show(question, world?.range ?? null);
   const moment = at === null ? "" : inWords(at, tz);
@@ -234,6 +236,7 @@ function showValue(now, answer, failure) {
   $("covers").textContent = answer ? coversWords(now, answer) : "";
   const complete = fromRfc3339(answer?.complete_to);
   $("complete-to").textContent = complete === null ? (answer ? "not known" : "") : inWords(complete, tz);
+  $("facts").hidden = !answer;
   $("lag-row").hidden = typeof answer?.shown_lag_ms !== "number";
   $("lag").textContent = typeof answer?.shown_lag_ms === "number" ? lengthInWords(answer.shown_lag_ms) : "";
   $("definition").textContent = [answer?.definition, answer?.version].filter(Boolean).join(" ");
@@ -258,7 +261,7 @@ function showSeries(now, span, answer, failure) {
     : span === null ? "There is no data before this moment."
       : empty ? `There are no values between ${dayInWords(span.start, tz)} and ${dayInWords(span.until - 1, tz)}.` : "";
   $("chart-note").hidden = !$("chart-note").textContent;
-  $("chart-title").textContent = span === null ? "Over time" : { "1h": "Hour by hour", "1d": "Day by day", "7d": "Week by week", month: "Month by month" }[span.every];
+  $("chart-title").textContent = span === null ? "Over time" : { "15m": "By quarter hours", "1h": "Hour by hour", "1d": "Day by day", "7d": "Week by week", month: "Month by month" }[span.every];
   $("points-panel").hidden = points.length === 0;
   $("points").replaceChildren(...points.map((p) => pointRow(p, tz, unit)));
 }
@@ -279,7 +282,7 @@ function pointRow(point, tz, unit) {
 
 function showBreakdown(now, by, answer, failure) {
   if (failure) breakdown.show(null, failure.title);
-  else if (answer === null) breakdown.show(null, by === "" ? "This metric has no dimensions." : "");
+  else if (answer === null) breakdown.show(null, by === "" && metricOf(now) ? "This metric has no dimensions." : "");
   else {
     const rows = answer.rows.map((r) => ({ ...r, key: String(r.key ?? ""), value: r.value ?? null }));
     breakdown.show({ rows, by, unit: metricOf(now)?.unit, heading: words.sentence(by) }, answer.next ? "These are the first rows; there are more." : "");

@@ -35,12 +35,8 @@ export function chartSpan({ window, at, tz }, range, now) {
   return { start, end, until, every: step(end - start) };
 }
 
-/** Whether the answer's window has this form: anything else is sent to the worker, which says what is wrong with it. */
-export function isWindow(window) {
-  return window === "all" || CALENDAR.includes(window) || /^\d+[mhd]$/.test(window);
-}
-
 function step(length) {
+  if (length <= 3 * HOUR) return "15m";
   if (length <= 3 * DAY) return "1h";
   if (length <= 800 * DAY) return "1d";
   return length <= 3000 * DAY ? "7d" : "month";

@@ -5,7 +5,6 @@ const fine = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
 const finest = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
 const percent = new Intl.NumberFormat("en", { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 2 });
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 2 });
-const shortPercent = new Intl.NumberFormat("en", { style: "percent", maximumFractionDigits: 1 });
 
 const REASONS = {
   no_events: "There are no events in this window.",
@@ -42,8 +41,16 @@ export function number(value, unit) {
   return Math.abs(n) < 1 ? finest.format(n) : fine.format(n);
 }
 
-export function axisNumber(value, unit) {
-  return unit === "ratio" ? shortPercent.format(value) : short.format(value);
+/** The labels of an axis: as many digits as tell its ticks, `step` apart, from each other. */
+export function axisNumbers(values, unit) {
+  const scale = unit === "ratio" ? 100 : 1;
+  const step = values.length > 1 ? Math.abs(values[1] - values[0]) * scale : 1;
+  const largest = Math.max(...values.map(Math.abs)) * scale;
+  if (largest >= 1000 && step >= 10) return values.map((v) => short.format(v * scale));
+  let digits = 0;
+  while (digits < 6 && Math.abs(step * 10 ** digits - Math.round(step * 10 ** digits)) > 1e-6) digits += 1;
+  const format = new Intl.NumberFormat("en", { style: scale === 100 ? "percent" : "decimal", maximumFractionDigits: digits, minimumFractionDigits: digits });
+  return values.map((v) => format.format(v));
 }
 
 /** The unit beside a number; a ratio is shown as a percentage and needs none. */

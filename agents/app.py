@@ -21,6 +21,7 @@ from milepost.agents.changelog import read_range
 from milepost.agents.ending import end
 from milepost.agents.gateway import Gateway
 from milepost.agents.store import disk_bytes
+from milepost.agents.views.asking import breathing
 from milepost.agents.views.services import Health, SendFailed
 from milepost.ops.settings import Settings
 from milepost.schemas.errors import BundleError, ContractError
@@ -147,14 +148,7 @@ class Worker:
 
     async def digest(self) -> Mapping[str, Any]:
         """The digest, a step at a time, so that others are answered in between."""
-        steps = digest_steps(self)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as done:
-                result: Mapping[str, Any] = done.value
-                return result
-            await asyncio.sleep(0)
+        return await breathing(digest_steps(self))
 
     async def dead_letters(self) -> Sequence[Mapping[str, Any]]:
         """Problems: dead letters with one fingerprint, newest first; of each partition the newest 10,000 are read."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable
 
 from milepost.schemas.errors import DeclarationError
 
@@ -81,11 +80,6 @@ def murmur2(data: bytes) -> int:
 def leaf_partition(of: bytes, partitions: int) -> int:
     """Where a leaf's signals lie: murmur2, so that Faust's routing agrees."""
     return murmur2(of) % partitions
-
-
-def digest8(parts: Iterable[bytes]) -> bytes:
-    """A version of definitions: BLAKE2b-64 of length-prefixed parts."""
-    return hashlib.blake2b(b"".join(lp(part) for part in parts), digest_size=8).digest()
 
 
 def checked_secret(secret: bytes) -> bytes:

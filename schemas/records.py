@@ -1,29 +1,15 @@
 """Records: the typed values that travel between stages, and the fates a record can have.
 
-A stage answers `Forward`, `Drop` or `Reject`; a fate is a value, never an exception that leaves the stage.
+A stage answers its own value or `Reject`; a fate is a value, never an exception that leaves the stage.
 """
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import msgspec
 
-from milepost.schemas.errors import DropReason, Reason
-
-T = TypeVar("T")
-
-
-class Forward(msgspec.Struct, Generic[T], frozen=True):
-    """The record goes on, as `value`."""
-
-    value: T
-
-
-class Drop(msgspec.Struct, frozen=True):
-    """The record ends here, as intended."""
-
-    reason: DropReason
+from milepost.schemas.errors import Reason
 
 
 class Reject(msgspec.Struct, frozen=True):

@@ -20,7 +20,6 @@ from typing import NamedTuple
 
 from pyroaring import BitMap
 
-INT128_MAX = 2**127 - 1
 VALUE_MAX = 2**95
 """Largest magnitude of one scaled value: 2^32 of them cannot overflow 128 bits."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import orjson
@@ -18,6 +18,7 @@ from milepost.schemas.serde import wire
 from milepost.topology.aggregates import Shape, decode
 from milepost.topology.dedupe import unpack
 from milepost.topology.reading import Reader
+from milepost.topology.scans import Steps, run
 from milepost.topology.state import Store
 
 Rows = Iterator[tuple[bytes, bytes]]
@@ -27,16 +28,10 @@ STEP_ROWS: Final = 1_000
 
 def digest(reader: Reader) -> dict[str, str]:
     """Table -> hex digest, and `total`.  Raises Unavailable when a partition is not here."""
-    steps = digest_steps(reader)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            result: dict[str, str] = done.value
-            return result
+    return run(digest_steps(reader))
 
 
-def digest_steps(reader: Reader) -> Generator[None, None, dict[str, str]]:
+def digest_steps(reader: Reader) -> Steps[dict[str, str]]:
     """The same in steps of 1,000 rows, so that a worker can answer others in between."""
     shapes = {
         measure.version: measure.shape for catalog in reader.decisions.catalogs.values() for measure in catalog.measures

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import struct
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -22,6 +23,7 @@ from typing import Any, Final, Protocol
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
+from milepost.agents import records as records_of
 from milepost.schemas.errors import ContractError, StoreError
 from milepost.schemas.serde import wire
 from milepost.topology.line import LegSpec
@@ -38,6 +40,7 @@ READ_S_MAX: Final = 30.0
 
 _u64 = struct.Struct(">Q")
 _row = struct.Struct(">HI")
+records_of.adopt()
 
 Row = tuple[bytes, bytes | None, int]
 """A changelog record to write: key, value, epoch (which a deletion carries in a header)."""
@@ -235,14 +238,16 @@ class ChangelogWriter:
         pause_s = 0.1
         while True:
             batch = self._producer.create_batch()
+            append, now_ms = batch._builder.append, int(time.time() * 1000)  # its wrapper costs as much as it does
             for number, (key, value, epoch) in enumerate(rows):
                 if number % 2000 == 1999:
                     await asyncio.sleep(0)  # questions are answered beside it
                 headers = [] if value is not None else [(EPOCH_HEADER, _u64.pack(epoch))]
-                if batch.append(timestamp=None, key=key, value=value, headers=headers) is None:
+                if append(number, now_ms, key, value, headers) is None:
                     raise StoreError(
                         f"{topic}/{partition}: {len(rows)} rows are over {BATCH_BYTES_MAX} bytes in one batch"
                     )
+            batch._relative_offset = len(rows)
             batch.close()
             try:
                 future = await self._producer.send_batch(batch, topic, partition=partition)

@@ -30,6 +30,7 @@ ROWS_A_TURN: Final = 1000
 """Rows after which a checkpoint lets others have the loop: about a millisecond."""
 
 _i64 = struct.Struct(">q")
+_u64 = struct.Struct(">Q")
 
 
 class Barrier(Protocol):
@@ -40,12 +41,17 @@ class Barrier(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
-    """What a checkpoint carries.  rewrite: keys (tag and all) to be written again although they did not change."""
+    """What a checkpoint carries.
+
+    rewrite: keys (tag and all) to be written again although they did not change
+    size:    bytes of the changes, about
+    """
 
     mark: Mark
     changes: Mapping[str, Mapping[bytes, bytes | None]]
     owed: tuple[Owed, ...]
     rewrite: frozenset[bytes] = frozenset()
+    size: int = 0
 
     @property
     def next_offset(self) -> int:
@@ -82,8 +88,9 @@ class Checkpointer:
     def take(self, at: Partition, mark: Mark, owed: Sequence[Owed], rewrite: frozenset[bytes] = frozenset()) -> Taken:
         """Take what has changed.  Between this and `write` the partition goes on, over what was taken."""
         assert mark.x == at.next_offset - 1, (mark.x, at.next_offset)
+        size = at.size
         changes = {name: one.take() for name, one in at.stores.items()}
-        return Taken(mark=mark, changes=changes, owed=tuple(owed), rewrite=rewrite)
+        return Taken(mark=mark, changes=changes, owed=tuple(owed), rewrite=rewrite, size=size)
 
     async def write(self, at: Partition, taken: Taken) -> None:
         """Steps (a) to (d).  Raises Zombie, StoreError: then nothing is committed and the process must end."""
@@ -111,13 +118,13 @@ class Checkpointer:
             one.landed()
         self._landed(taken.next_offset)
         self.checkpoints += 1
-        changed = sum(len(key) + len(value or b"") for key, value, _ in rows)
-        telemetry.checkpoint(self.spec.name, time.perf_counter() - begun, changed)
+        telemetry.checkpoint(self.spec.name, time.perf_counter() - begun, taken.size)
         faults.point("committed")
 
     async def _rows(self, taken: Taken) -> list[Row]:
         rows: list[Row] = []
         epoch = self.epoch
+        head = _u64.pack(epoch)
         for name, changed in taken.changes.items():
             if not changed:
                 continue
@@ -125,7 +132,8 @@ class Checkpointer:
             tag = bytes((spec.tag,))
             if spec.changelog == "each":
                 for part in batched(changed.items(), ROWS_A_TURN):
-                    rows += [dump_row(tag, key, value, epoch) for key, value in part]
+                    # `dump_row`, written out: every changed row comes through here.
+                    rows += [(tag + key, None if value is None else head + value, epoch) for key, value in part]
                     await asyncio.sleep(0)
             elif spec.changelog == "packed":
                 rows.append(dump_packed(tag, changed.items(), epoch, taken.mark.x))
@@ -142,18 +150,18 @@ class Checkpointer:
             rows.append(dump_row(key[:1], row, value, self.epoch))
         return rows
 
-    def _changes(self, taken: Taken, mark: Row) -> list[store.Change]:
-        changes: list[store.Change] = []
+    def _changes(self, taken: Taken, mark: Row) -> Iterator[store.Change]:
         for name, changed in taken.changes.items():
             spec = self._stores[name]
             tag = bytes((spec.tag,))
-            changes += [(tag + key, value) for key, value in changed.items()]
+            for key, value in changed.items():
+                yield tag + key, value
             if spec.changelog == "source":
-                changes.append((store.SOURCE + tag, _i64.pack(taken.mark.x)))
-        changes += [(store.REWRITE + key, None) for key in taken.rewrite]
-        changes.append((store.MARK, mark[1]))
-        changes.append((store.POSITION, position_value(self.expected - 1, self.epoch)))
-        return changes
+                yield store.SOURCE + tag, _i64.pack(taken.mark.x)
+        for key in taken.rewrite:
+            yield store.REWRITE + key, None
+        yield store.MARK, mark[1]
+        yield store.POSITION, position_value(self.expected - 1, self.epoch)
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

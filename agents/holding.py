@@ -34,6 +34,7 @@ log = logging.getLogger("milepost.agents.holding")
 
 SLICE_MAX: Final = 1000
 SLICE_FIRST: Final = 32
+CHECKPOINT_S_MAX: Final = 1.0
 IDLE_S: Final = 600.0
 """An idle owner writes an empty batch so often: it bounds how long late bytes go unnoticed (design §7.5)."""
 
@@ -98,6 +99,7 @@ class Holding:
         self._idle = False
         self._due = False
         self._taken_to = 0
+        self._wrote_s = 0.0  # how long the last checkpoint took
 
     def __repr__(self) -> str:
         return f"{self.spec.name}/{self.number}"
@@ -245,7 +247,7 @@ class Holding:
         self._slice = int(min(SLICE_MAX, max(1, min(wanted, self._slice * 2))))
         self._touch()
         if self._timer is None or self._idle:
-            self._arm(self.place.checkpoint_ms / 1000)
+            self._arm(self._pause_s())
         return True
 
     async def _full(self) -> None:
@@ -290,7 +292,7 @@ class Holding:
             if self._due:
                 self._start()
             elif self._timer is None:
-                self._arm(self.place.checkpoint_ms / 1000)
+                self._arm(self._pause_s())
         else:
             self._arm_idle()
 
@@ -300,7 +302,9 @@ class Holding:
         async with self._busy:
             owed, self._owed = self._owed, []
             taken = self._take(at, owed)
+        begun = time.monotonic()
         await checkpointer.write(at, taken)
+        self._wrote_s = time.monotonic() - begun
         await self._append_again(taken.owed)
 
     def _take(self, at: Partition, owed: Sequence[Owed], rewrite: frozenset[bytes] = frozenset()) -> Taken:
@@ -342,6 +346,15 @@ class Holding:
             self._timer.cancel()
             self._timer = None
         self._idle = False
+
+    def _pause_s(self) -> float:
+        """How long after the first change a checkpoint is due.
+
+        At the pace that was asked for while checkpoints are quick; under load ten times as long as the last one took,
+        so that they leave room for folding, and never longer than a second.  What is folded can be asked for at once.
+        """
+        least = self.place.checkpoint_ms / 1000
+        return max(least, min(10 * self._wrote_s, CHECKPOINT_S_MAX))
 
     def _on_time(self) -> None:
         self._timer = None

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final, Protocol, cast
@@ -25,13 +26,20 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 from mode import Service
 
-from milepost.agents import faults
+from milepost.agents import faults, records
 from milepost.agents.ending import end
+
+records.adopt()
 
 HELD_BACK_S: Final = 0.02
 """How long a fetch may wait, in seconds, while some partition is held back and may come free."""
 
 FETCH_WAIT_MS: Final = 250
+BUSY_WAIT_MS: Final = 20
+BUSY_BYTES: Final = 64 * 1024
+BUSY_RECORDS_A_S: Final = 1000
+"""From so many records a second on a fetch waits for `BUSY_BYTES`, for up to `BUSY_WAIT_MS`: answered at once it would
+bring a handful of records each time, and the requests would cost the broker more than the records."""
 COMMIT_S: Final = 5.0
 MEMBER_S: Final = 2.0
 """How often, in seconds, the membership in the consumer group is looked at."""
@@ -121,6 +129,8 @@ class ChunkConsumer(driver.Consumer):
         self._untaken: Counter[TP] = Counter()
         self._room = asyncio.Event()
         self._placed: set[TP] = set()
+        self._fetched = 0  # records since `_fetched_at`
+        self._fetched_at = time.monotonic()
 
     def _new_consumer_thread(self) -> Any:
         return ChunkConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -152,6 +162,7 @@ class ChunkConsumer(driver.Consumer):
         records, _active = await self._wait_next_records(timeout)
         if not records or self.should_stop:
             return
+        self._pace(sum(map(len, records.values())))
         chunk_max = self.hooks.chunk_max
         for key, fetched in records.items():
             tp = ensure_TP(key)
@@ -182,6 +193,18 @@ class ChunkConsumer(driver.Consumer):
                 await asyncio.wait_for(self._room.wait(), HELD_BACK_S * 5)
             return None, active
         return await self._getmany(active, HELD_BACK_S if len(active) < len(wanted) else timeout), active
+
+    def _pace(self, records: int) -> None:
+        """Few large fetches under load, an answer at once without."""
+        self._fetched += records
+        now = time.monotonic()
+        if now - self._fetched_at < 0.25:
+            return
+        busy = self._fetched > BUSY_RECORDS_A_S * (now - self._fetched_at)
+        self._fetched, self._fetched_at = 0, now
+        fetcher = self._thread._ensure_consumer()._fetcher
+        fetcher._fetch_min_bytes = BUSY_BYTES if busy else 1
+        fetcher._fetch_max_wait_ms = BUSY_WAIT_MS if busy else FETCH_WAIT_MS
 
     def taken(self, tp: TP, records: int) -> None:
         """The agent has folded (or left) `records` records of `tp`: there is room for more."""

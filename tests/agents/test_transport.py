@@ -8,7 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.consumer import fetcher
 from aiokafka.errors import IllegalStateError
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.structs import ConsumerRecord, TopicPartition
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 from hypothesis import given
@@ -122,3 +126,19 @@ def test_names_cannot_leave_the_data_folder() -> None:
 
     for spec in LEGS:
         assert spec.name.isidentifier()
+
+
+def test_fetched_records_are_those_of_the_compiled_reader() -> None:
+    """What a fetch hands out has offset, timestamp, key, value and headers, and was not copied into another object."""
+    batch = MemoryRecords(bytes(made_batch([(b"k", b"v"), (None, None)])))
+    found = list(fetcher.PartitionRecords(TopicPartition("t", 0), batch, None, 0, None, None, True, 0))
+    assert [(one.offset, one.key, one.value) for one in found] == [(0, b"k", b"v"), (1, None, None)]
+    assert found[0].headers == [("h", b"x")] and found[0].timestamp == 7
+    assert not isinstance(found[0], ConsumerRecord)
+
+
+def made_batch(pairs: list[tuple[bytes | None, bytes | None]]) -> bytearray:
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, 0, 10_000)
+    for number, (key, value) in enumerate(pairs):
+        assert builder.append(number, 7, key, value, [("h", b"x")]) is not None
+    return bytearray(builder.build())

@@ -158,7 +158,11 @@ class ChunkConsumer(driver.Consumer):
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109
         """Yield (partition, message) with one message a chunk.  The value is the list of aiokafka's records."""
-        generation = self.app.consumer_generation_id  # before the fetch: what it brings belongs to this generation
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)  # type: ignore[arg-type]
+        # Before the fetch: what it brings is of this generation.  After the wait, in which a rebalance may have passed:
+        # recovery seeks once, and would wait for ever for what was dropped as of the generation before.
+        generation = self.app.consumer_generation_id
         records, _active = await self._wait_next_records(timeout)
         if not records or self.should_stop:
             return
@@ -180,8 +184,6 @@ class ChunkConsumer(driver.Consumer):
                 yield tp, _message(tp, chunk, generation)
 
     async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ASYNC109
-        if not self.flow_active:
-            await self.wait(self.can_resume_flow)  # type: ignore[arg-type]
         wanted = self._get_active_partitions()
         bound = 2 * self.hooks.chunk_max
         active = {

@@ -112,6 +112,45 @@ def test_a_seek_during_a_rebalance_is_no_failure(consumer: ChunkConsumer, monkey
     assert consumer._placed == set()
 
 
+def test_a_fetch_that_waited_for_a_rebalance_is_of_the_new_generation(
+    consumer: ChunkConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked for before a rebalance, fetched after it: the records are handed on.  Dropped, a restore would wait for
+    ever: recovery seeks once."""
+    tp = TP("count-changelog", 0)
+    records = [SimpleNamespace(offset=3, timestamp=0, timestamp_type=0)]
+
+    async def run() -> list[Any]:
+        made = ChunkConsumer(consumer.transport, *3 * [_nothing])
+        monkeypatch.setattr(made.transport, "hooks", SimpleNamespace(chunk_max=10))
+        monkeypatch.setattr(made, "_is_changelog_tp", lambda _tp: True)
+        monkeypatch.setattr(made, "_get_active_partitions", lambda: {tp})
+
+        async def fetched(_active: Any, _timeout: float) -> Any:
+            return {tp: records}
+
+        monkeypatch.setattr(made, "_getmany", fetched)
+        made.app.consumer_generation_id = 1
+        made.stop_flow()
+        found: list[Any] = []
+
+        async def drain() -> None:
+            async for at, message in made.getmany(1.0):
+                found.append((at, message.value, message.generation_id))
+
+        draining = asyncio.create_task(drain())
+        await asyncio.sleep(0.01)
+        made.app.consumer_generation_id = 2
+        made.resume_flow()
+        await asyncio.wait_for(draining, 5)
+        return found
+
+    assert asyncio.run(run()) == [(tp, records, 2)]
+
+
+async def _nothing(*_args: Any) -> None: ...
+
+
 def test_a_partition_that_is_not_restored_is_not_read(consumer: ChunkConsumer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Assigned and without X+1: it is neither sought nor fetched."""
     monkeypatch.setattr(consumer.transport, "hooks", SimpleNamespace(next_offset=lambda _tp: None, chunk_max=10))

@@ -1,8 +1,9 @@
-"""A whole deployment for tests: topics in a namespace of its own, definitions, events, and a real worker process.
+"""A whole deployment for tests: topics in a namespace of its own, definitions, events, and real worker processes.
 
     Deployment -> provision -> apply -> send flights -> start (FAULT_AT) -> kill -> start -> settle -> digest, values
+                                                         start(name="worker-2") beside it, with a home of its own
 
-The worker is `python -m milepost.agents` as users run it.  Every process is ended by its id.
+A worker is `python -m milepost.agents` as users run it.  Every process is ended by its id.
 """
 
 from __future__ import annotations
@@ -59,11 +60,13 @@ def week() -> Flights:
 class Worker:
     """One life of a worker process.  `log` is what this life has written.
 
-    mutant: Python that runs before the worker does, to break it on purpose
+    mutant:   Python that runs before the worker does, to break it on purpose
+    expected: whether its end was asked for (or waited for); another end fails whatever waits for the deployment
     """
 
     def __init__(self, settings: Settings, mutant: str = "") -> None:
         self.settings = settings
+        self.expected = False
         settings.home.mkdir(parents=True, exist_ok=True)
         self.log_file = settings.home / f"{settings.worker}.log"
         self._from = self.log_file.stat().st_size if self.log_file.exists() else 0
@@ -75,6 +78,10 @@ class Worker:
             self.process = subprocess.Popen(
                 command, cwd=settings.home, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
             )
+
+    @property
+    def name(self) -> str:
+        return self.settings.worker
 
     @property
     def alive(self) -> bool:
@@ -102,6 +109,7 @@ class Worker:
 
     def wait_end(self, seconds: float = 60.0) -> int:
         """The exit code; -9 after kill -9."""
+        self.expected = True
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -109,12 +117,14 @@ class Worker:
 
     def kill(self) -> None:
         """kill -9, at once."""
+        self.expected = True
         if self.alive:
             self.process.kill()
         self.process.wait()
 
     def stop(self) -> int:
         """An orderly end; killed when it takes too long."""
+        self.expected = True
         if self.alive:
             self.process.send_signal(signal.SIGTERM)
             try:
@@ -129,14 +139,15 @@ class Worker:
 
 
 class Deployment:
-    """A deployment on a running broker.  As a context manager it ends its worker.
+    """A deployment on a running broker.  As a context manager it ends its workers.
 
-    lives: the worker processes so far;  folded: per life (leg, partition) -> next offset as last heard
+    lives: the worker processes so far, of all names, in the order of their starts
     """
 
     def __init__(self, settings: Settings, **changes: Any) -> None:
         self.settings = replace(settings, port=free_ports(1)[0], **changes)
         self.lives: list[Worker] = []
+        self._ports: dict[str, int] = {self.settings.worker: self.settings.port}
         provision(self.settings)
 
     def __enter__(self) -> Deployment:
@@ -194,39 +205,91 @@ class Deployment:
 
     @property
     def worker(self) -> Worker:
+        """The life that was started last."""
         return self.lives[-1]
 
-    def start(self, fault_at: str = "", *, ready: bool = True, mutant: str = "", **changes: Any) -> Worker:
-        """A new life of the worker; unless `ready` is False, returns when it can be asked."""
-        assert not self.lives or not self.worker.alive, "one worker at a time"
-        self.settings = replace(self.settings, fault_at=fault_at, **changes)
-        worker = Worker(self.settings, mutant)
+    @property
+    def workers(self) -> dict[str, Worker]:
+        """Name -> its newest life, running or not."""
+        return {one.name: one for one in self.lives}
+
+    @property
+    def running(self) -> list[Worker]:
+        return [one for one in self.workers.values() if one.alive]
+
+    def start(
+        self, fault_at: str = "", *, ready: bool = True, mutant: str = "", name: str = "", **changes: Any
+    ) -> Worker:
+        """A new life of a worker; unless `ready` is False, returns when it can be asked.
+
+        name: default the deployment's own (worker-1), whose settings `changes` alter for later lives too.  Another has
+            a home of its own below the deployment's, keeps its port from life to life, and shares everything else.
+        """
+        name = name or self.settings.worker
+        before = self.workers.get(name)
+        assert before is None or not before.alive, f"one {name} at a time"
+        if name == self.settings.worker:
+            settings = self.settings = replace(self.settings, fault_at=fault_at, **changes)
+        else:
+            port = self._ports.get(name) or self._ports.setdefault(name, free_ports(1)[0])
+            settings = replace(self.settings, worker=name, home=self.settings.home / name, port=port)
+            settings = replace(settings, fault_at=fault_at, **changes)
+        worker = Worker(settings, mutant)
         self.lives.append(worker)
         if ready:
-            self.wait(lambda: bool(worker.status().get("ready")), "the worker is not ready")
+            self.wait(lambda: bool(worker.status().get("ready")), f"{name} is not ready")
         return worker
 
-    def kill(self) -> dict[str, Any]:
-        """The worker's last status, then kill -9."""
-        status = self.worker.status()
-        self.worker.kill()
+    def kill(self, name: str = "") -> dict[str, Any]:
+        """The worker's last status, then kill -9.  Without a name the one that was started last."""
+        worker = self.workers[name] if name else self.worker
+        status = worker.status()
+        worker.kill()
         return status
 
-    def lose_state(self) -> None:
-        """Delete every state folder of the worker, which must not be running."""
-        assert not self.worker.alive
-        shutil.rmtree(self.settings.state)
+    def lose_state(self, name: str = "") -> None:
+        """Delete every state folder of a worker, which must not be running."""
+        worker = self.workers[name] if name else self.worker
+        assert not worker.alive
+        shutil.rmtree(worker.settings.state)
+
+    def status(self) -> dict[str, Any]:
+        """What the running workers say, as one: `ready` when all are, positions and lag of all, fates summed.
+
+        {} when none answers; one that does not answer makes it not ready."""
+        heard = [one.status() for one in self.running]
+        told = [one for one in heard if one]
+        if not told:
+            return {}
+        if len(heard) == 1:
+            return told[0]
+        legs: dict[str, Any] = {}
+        for status in told:
+            for leg, found in status["legs"].items():
+                into = legs.setdefault(leg, {"open": [], "restoring": [], "next_offset": {}, "lag": {}, "fates": {}})
+                into["open"] = sorted({*into["open"], *found["open"]})
+                into["restoring"] = sorted({*into["restoring"], *found["restoring"]})
+                into["next_offset"] |= found["next_offset"]
+                into["lag"] |= found["lag"]
+                into["fates"] = dict(Counter(into["fates"]) + Counter(found["fates"]))
+        return {
+            "ready": len(told) == len(heard) and all(one.get("ready") for one in told),
+            "lag": {name: sum(leg["lag"].values()) for name, leg in legs.items()},
+            "fates": {name: leg["fates"] for name, leg in legs.items()},
+            "legs": legs,
+        }
 
     def wait(self, true: Callable[[], bool], what: str, seconds: float = 90.0, pause_s: float = 0.05) -> None:
-        """Wait until `true`; AssertionError with the worker's log when it does not come, or the worker ends."""
+        """Wait until `true`; AssertionError with the worker's log when it does not come, or a worker ends unasked."""
         until = time.monotonic() + seconds
         while not true():
-            if self.lives:
-                assert self.worker.alive, (
-                    f"{what}: the worker ended with {self.worker.process.returncode}:\n{self.worker.told()}"
+            for one in self.workers.values():
+                assert one.alive or one.expected, (
+                    f"{what}: {one.name} ended with {one.process.returncode}:\n{one.told()}"
                 )
-            assert time.monotonic() < until, (
-                f"{what} after {seconds:.0f} s:\n{self.worker.told() if self.lives else ''}"
+            assert not self.lives or self.running, f"{what}: no worker runs"
+            assert time.monotonic() < until, f"{what} after {seconds:.0f} s:\n" + "\n".join(
+                f"{one.name}:\n{one.told()}" for one in self.running
             )
             time.sleep(pause_s)
 
@@ -242,8 +305,8 @@ class Deployment:
         return {one.partition: one.offset for one in found}
 
     def folded(self, leg: str) -> int:
-        """Records that the leg has folded, over all partitions and lives; 0 while the worker does not answer."""
-        return sum(at for (name, _), at in positions(self.worker.status()).items() if name == leg)
+        """Records that the leg has folded, over all partitions and lives; 0 while no worker answers."""
+        return sum(at for (name, _), at in positions(self.status()).items() if name == leg)
 
     def landed(self, leg: str) -> int:
         """Records of the leg's topic that are below the committed offsets, over all partitions."""
@@ -258,7 +321,7 @@ class Deployment:
             ends = self.ends(topic)
 
             def reached(leg: str = leg, topic: str = topic, ends: Mapping[int, int] = ends) -> bool:
-                status = self.worker.status()
+                status = self.status()
                 at = status.get("legs", {}).get(leg, {}).get("next_offset", {})
                 if not status.get("ready") or any(at.get(str(n), 0) < end for n, end in ends.items()):
                     return False
@@ -266,19 +329,23 @@ class Deployment:
                 return all(done.get(n, 0) >= end for n, end in ends.items())
 
             self.wait(reached, f"{leg} has not taken all of {topic} up to {ends}", seconds, pause_s=0.15)
-        return self.worker.status()
+        return self.status()
 
     # -- what comes out
 
+    def asked(self) -> Worker:
+        """The worker that questions go to: the first that runs."""
+        return self.running[0]
+
     def digest(self) -> dict[str, str]:
         """Table -> digest, and `total`."""
-        with self.worker.client() as client:
+        with self.asked().client() as client:
             return client.digest()
 
     def answers(self) -> dict[tuple[str, str, str], Any]:
         """(metric, basis, company or "") -> value, over everything and of each airline that has flown."""
         found: dict[tuple[str, str, str], Any] = {}
-        with self.worker.client() as client:
+        with self.asked().client() as client:
             metrics = [one["name"] for one in client.get("/v1/metrics")["metrics"]]
             companies = [one["metakey"] for one in client.get("/v1/companies")["companies"]]
             for metric in metrics:
@@ -292,7 +359,7 @@ class Deployment:
 
     def problems(self) -> list[dict[str, Any]]:
         """The problems that dead letters tell of."""
-        with self.worker.client() as client:
+        with self.asked().client() as client:
             found: list[dict[str, Any]] = client.get("/v1/dead-letters")["problems"]
         return found
 

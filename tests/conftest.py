@@ -26,6 +26,12 @@ for _name in [name for name in os.environ if name.startswith("MILEPOST_") and na
 os.environ.pop("FAULT_AT", None)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What `make campaign` sets: the faults in full, and where their report goes."""
+    parser.addoption("--campaign", action="store_true", help="the faults in their full counts (make campaign)")
+    parser.addoption("--fault-report", default="", metavar="FILE", help="write the faults' report as JSON")
+
+
 @pytest.fixture(scope="session")
 def broker() -> Iterator[TestBroker]:
     """One broker for the whole session (MILEPOST_TEST_BROKER, else an embedded one)."""

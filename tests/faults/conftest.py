@@ -1,0 +1,60 @@
+"""The sizes of the faults, and their report.
+
+    make test      one of each kind
+    make campaign  pytest tests/faults --campaign: the full counts; void (exit 1) when it did not reach the code
+
+A test that has two sizes takes the fixture `sized`: `sized(25, 3)` is 25 in the campaign and 3 elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from milepost.agents.faults import POINTS
+from tests.support.report import REPORT
+
+Sized = Callable[[int, int], int]
+
+
+@pytest.fixture(scope="session")
+def campaign(request: pytest.FixtureRequest) -> bool:
+    """Whether this is the campaign."""
+    return bool(request.config.getoption("--campaign"))
+
+
+@pytest.fixture(scope="session")
+def sized(campaign: bool) -> Sized:
+    """(in the campaign, else) -> how many."""
+    return lambda full, reduced: full if campaign else reduced
+
+
+def whole_campaign(config: pytest.Config) -> bool:
+    """Whether the run is the campaign and nothing was left out."""
+    option = config.option
+    return bool(option.campaign and not option.keyword and not option.markexpr and config.args == ["tests/faults"])
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Write the report; a whole campaign that did not reach the code has failed."""
+    if REPORT.empty:
+        return
+    path = session.config.getoption("--fault-report")
+    if path:
+        REPORT.write(Path(path))
+    if whole_campaign(session.config) and exitstatus == pytest.ExitCode.OK and REPORT.void(POINTS):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table, below pytest's own summary."""
+    if REPORT.empty:
+        return
+    terminalreporter.section("faults")
+    for line in REPORT.table():
+        terminalreporter.write_line(line)
+    if whole_campaign(terminalreporter.config):
+        for why in REPORT.void(POINTS):
+            terminalreporter.write_line(f"VOID: {why}", red=True)

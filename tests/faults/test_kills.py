@@ -1,11 +1,11 @@
-"""The worker killed with -9: at every named crash point, and in the middle of an import.  Nothing is lost or doubled."""
+"""The worker killed with -9 (F2, F3, F4): at random, at every named crash point, thirty times in a row."""
 
 from __future__ import annotations
 
 import random
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
@@ -13,11 +13,16 @@ from milepost.agents.faults import POINTS
 from milepost.ops.flights import FlightEvent, import_order
 from milepost.ops.settings import Settings
 from tests.support import flights_expected as other
+from tests.support.checks import Kept, Progress, Watch, full, quick
 from tests.support.flights_driver import week_digest
+from tests.support.hostile import Feed
 from tests.support.invariants import held, same_answers
-from tests.support.workers import Deployment, positions, week
+from tests.support.report import fault, percentile
+from tests.support.workers import Deployment, week
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
+
+Sized = Callable[[int, int], int]
 
 PASSAGE = {
     "after_fetch": 5, "after_fold": 9, "outputs_half": 3, "outputs_acked": 4, "batch_sent": 5, "batch_acked": 6,
@@ -27,6 +32,9 @@ PASSAGE = {
 
 FOLDER_LOST_BEFORE = ("outputs_acked", "local_written", "restoring")
 """Lives that begin without a state folder, so that there is something to restore."""
+
+RECOVERY_P95_S_MAX = 20.0
+"""Loose on purpose: the goal of 5 s is reported, a busy machine must not fail the run."""
 
 
 def parts(count: int, seed: int) -> Iterator[Sequence[FlightEvent]]:
@@ -55,7 +63,7 @@ def check(deployment: Deployment) -> None:
 def test_every_crash_point_is_survived(settings: Settings) -> None:
     """One life after another ends at each crash point while events come in; digest and answers are undisturbed."""
     assert set(PASSAGE) == set(POINTS)
-    with Deployment(settings) as deployment:
+    with fault("F3", "kill -9 at each crash point", seed=31) as told, Deployment(settings) as deployment:
         deployment.apply()
         for point, some in zip(POINTS, parts(len(POINTS), seed=31), strict=True):
             deployment.send(some)
@@ -63,38 +71,123 @@ def test_every_crash_point_is_survived(settings: Settings) -> None:
                 deployment.lose_state()
             worker = deployment.start(f"{point}:{PASSAGE[point]}", ready=False)
             assert worker.wait_end() == -signal.SIGKILL, f"{point}: {worker.told()}"
+            told.count += 1
+            told.fired(point)
         deployment.start()
         check(deployment)
-        assert deployment.processed_again() > 0
+        for invariant in ("I1", "I2", "I5"):
+            told.holds(invariant)
+        again = deployment.processed_again()
+        assert again > 0
+        told.processed_again += again
 
 
-def test_five_kills_in_the_middle_of_an_import(settings: Settings) -> None:
-    """Killed between 5 % and 95 % of the import, once with a checkpoint half done, once with its outputs sent."""
+def recovery_s(deployment: Kept, name: str, before: int, since: float) -> float:
+    """Seconds from `since` until ingest has folded beyond `before`."""
+    deployment.wait(lambda: deployment.folded("ingest") > before, f"{name} makes no progress after a kill")
+    return time.monotonic() - since
+
+
+def test_kills_at_random_under_hostile_input(settings: Settings, sized: Sized) -> None:
+    """Killed with -9 again and again while events come in every order and number: nothing is lost or doubled."""
     chance = random.Random(32)
-    faults = ["", "batch_sent:11", "", "outputs_acked:11", ""]
-    records = sum(len(some) for some in parts(1, seed=33))
-    killed_at: list[float] = []
-    with Deployment(settings) as deployment:
+    with (
+        fault("F2", "kill -9 at random", seed=32) as told,
+        Kept(settings, session_timeout_s=6) as deployment,
+        Watch(deployment) as watch,
+    ):
         deployment.apply()
-        first, *others = parts(len(faults) + 3, seed=33)
-        deployment.send(first)
-        for fault in faults:
-            worker = deployment.start(fault)
+        progress = Progress()
+        feed = Feed(deployment, seed=32, rate=400)
+        feed.start()
+        name = deployment.keep().name
+        for number in range(sized(25, 4)):
+            deployment.pause(chance.uniform(0.2, 1.5))
             before = deployment.folded("ingest")
-            deployment.send(others.pop(0))
-            if fault:
-                assert worker.wait_end() == -signal.SIGKILL, f"{fault}: {worker.told()}"
-            else:
-                wanted = max(before + 400, records // 16)
-                deployment.wait(lambda wanted=wanted: deployment.folded("ingest") >= wanted, f"{wanted} not folded")
-                time.sleep(chance.uniform(0.0, 0.2))
-                killed_at.append(sum(at for (leg, _), at in positions(deployment.kill()).items() if leg == "ingest"))
-        assert all(0.05 < at / records < 0.95 for at in killed_at), killed_at
-        deployment.start()
-        for some in others:
-            deployment.send(some)
-        check(deployment)
-        assert deployment.processed_again() > 0
+            deployment.workers[name].kill()
+            killed = time.monotonic()
+            deployment.keep(name)
+            told.recovered(recovery_s(deployment, name, before, killed))
+            told.count += 1
+            if number % 4 == 3:
+                quick(deployment, told, watch, progress)
+        feed.finish()
+        full(deployment, told, watch, feed)
+        assert told.processed_again > 0
+        assert percentile(told.recovery_s, 0.95) <= RECOVERY_P95_S_MAX
+
+
+def test_another_worker_takes_over_what_a_killed_one_had(settings: Settings, sized: Sized) -> None:
+    """Killed and not started again: within the session's time-out and a little the other worker makes progress."""
+    with (
+        fault("F2", "kill -9 at random", seed=33) as told,
+        Kept(settings, session_timeout_s=6) as deployment,
+        Watch(deployment) as watch,
+    ):
+        deployment.apply()
+        feed = Feed(deployment, seed=33, rate=300, events=4000)
+        feed.start()
+        deployment.keep("worker-1")
+        deployment.keep("worker-2")
+        took: list[float] = []
+        for number in range(sized(3, 1)):
+            gone, stays = ("worker-1", "worker-2") if number % 2 == 0 else ("worker-2", "worker-1")
+            deployment.wait(lambda: len(shares(deployment)) == 2, "two workers share the partitions")
+            lost = shares(deployment)[gone]
+            before = dict(lost)
+            deployment.let_go(gone)
+            deployment.workers[gone].kill()
+            killed = time.monotonic()
+            deployment.wait(
+                lambda stays=stays, before=before: all(
+                    shares(deployment).get(stays, {}).get(at, -1) > offset for at, offset in before.items()
+                ),
+                f"{stays} has not taken over {sorted(lost)}",
+            )
+            took.append(time.monotonic() - killed)
+            told.count += 1
+            if number + 1 < sized(3, 1):
+                deployment.keep(gone)
+        told.note(f"taken over by another worker after {', '.join(f'{one:.1f}' for one in took)} s (time-out 6 s)")
+        assert percentile(took, 0.95) <= 6 + RECOVERY_P95_S_MAX
+        feed.finish()
+        full(deployment, told, watch, feed)
+        assert told.rebalances > 0
+
+
+def shares(deployment: Deployment) -> dict[str, dict[int, int]]:
+    """Worker -> raw partition -> next offset, of the workers that have any."""
+    found = {}
+    for worker in deployment.running:
+        at = worker.status().get("legs", {}).get("ingest", {}).get("next_offset", {})
+        if at:
+            found[worker.name] = {int(number): offset for number, offset in at.items()}
+    return found
+
+
+def test_thirty_kills_in_a_row(settings: Settings, sized: Sized) -> None:
+    """Killed every 0.1 to 1 s, mostly before it is ready, at times in the middle of a restore: exact in the end."""
+    chance = random.Random(34)
+    with (
+        fault("F4", "kills 0.1 to 1 s apart", seed=34) as told,
+        Kept(settings, session_timeout_s=6) as deployment,
+        Watch(deployment) as watch,
+    ):
+        deployment.apply()
+        feed = Feed(deployment, seed=34, rate=400, events=6000)
+        feed.start()
+        name = deployment.keep().name
+        deployment.pause(1.0)
+        for _ in range(sized(30, 8)):
+            deployment.workers[name].kill()
+            deployment.keep(name, ready=False)
+            time.sleep(chance.uniform(0.1, 1.0))
+            told.count += 1
+        before = deployment.folded("ingest")
+        ended = time.monotonic()
+        told.recovered(recovery_s(deployment, name, before, ended))
+        feed.finish()
+        full(deployment, told, watch, feed)
 
 
 def test_a_worker_that_goes_on_one_record_too_far_is_noticed(settings: Settings) -> None:

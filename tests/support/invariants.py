@@ -85,6 +85,37 @@ def unique_signals(messages: Iterable[Mapping[str, Any]], ident: str = "id") -> 
     return faults
 
 
+def same_bytes(messages: Iterable[tuple[Any, bytes]]) -> list[str]:
+    """I3: what is sent again under a key is the same bytes: one record, one effect, one id."""
+    seen: dict[Any, bytes] = {}
+    return [f"I3: {key!r} was sent with other bytes" for key, value in messages if seen.setdefault(key, value) != value]
+
+
+def same_set(what: str, expected: Mapping[Any, Any], actual: Mapping[Any, Any]) -> list[str]:
+    """The same keys with the same values; what is missing, what nobody expected, what differs."""
+    faults = [f"{what}: {key!r} is missing" for key in expected.keys() - actual.keys()]
+    faults += [f"{what}: {key!r} was not expected" for key in actual.keys() - expected.keys()]
+    return faults + [
+        f"{what}: {key!r} differs" for key in expected.keys() & actual.keys() if expected[key] != actual[key]
+    ]
+
+
+def never_back(what: str, before: Mapping[Any, int], now: Mapping[Any, int]) -> list[str]:
+    """I4: no position is lower than it was, and none has vanished."""
+    return [f"I4: {what} of {key} was {at}, is {now.get(key)}" for key, at in before.items() if now.get(key, -1) < at]
+
+
+def slope(samples: Iterable[tuple[float, float]]) -> float:
+    """Least squares of (seconds, value): how much the value grows an hour."""
+    points = list(samples)
+    if len(points) < 2:
+        return 0.0
+    mean_s = sum(at for at, _ in points) / len(points)
+    mean = sum(value for _, value in points) / len(points)
+    spread = sum((at - mean_s) ** 2 for at, _ in points)
+    return 3600 * sum((at - mean_s) * (value - mean) for at, value in points) / spread if spread else 0.0
+
+
 def _same(left: Any, right: Any) -> bool:
     if isinstance(left, tuple) and isinstance(right, tuple):
         return len(left) == len(right) and same_number(left[0], right[0]) and left[1:] == right[1:]

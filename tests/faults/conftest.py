@@ -8,12 +8,16 @@ A test that has two sizes takes the fixture `sized`: `sized(25, 3)` is 25 in the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from milepost.agents.faults import POINTS
+from milepost.ops.settings import Settings
+from tests.support.broker import shared_jars
+from tests.support.own_broker import OwnBroker, own_broker
 from tests.support.report import REPORT
 
 Sized = Callable[[int, int], int]
@@ -29,6 +33,27 @@ def campaign(request: pytest.FixtureRequest) -> bool:
 def sized(campaign: bool) -> Sized:
     """(in the campaign, else) -> how many."""
     return lambda full, reduced: full if campaign else reduced
+
+
+@pytest.fixture(scope="session")
+def fragile() -> Iterator[OwnBroker]:
+    """A broker that may be killed, and a proxy before it: not the session's, which others use."""
+    with own_broker() as made:
+        yield made
+
+
+@pytest.fixture
+def fragile_settings(fragile: OwnBroker, tmp_path: Path) -> Settings:
+    """Settings of a deployment on the broker that may be killed."""
+    return Settings(
+        home=tmp_path / "home",
+        broker=fragile.bootstrap,
+        namespace=f"t{uuid.uuid4().hex[:10]}",
+        replication=1,
+        secret_text="a secret that only tests use",
+        jars_folder=shared_jars(),
+        session_timeout_s=6,
+    )
 
 
 def whole_campaign(config: pytest.Config) -> bool:

@@ -66,10 +66,10 @@ class Kept(Deployment):
             self.wait(lambda: bool(self.workers[name].status().get("ready")), f"{name} is not ready", HEALED_S)
         return worker
 
-    def let_go(self, name: str) -> None:
-        """The worker's next end is final."""
-        self._kept.pop(name, None)
+    def let_go(self, name: str) -> dict[str, Any]:
+        """The worker's next end is final.  Returns what it was started with."""
         self._due.pop(name, None)
+        return self._kept.pop(name, {})
 
     def revive(self) -> None:
         """Start again what has ended; AssertionError when a worker declines to start, or ends for ever."""
@@ -293,20 +293,25 @@ def full(deployment: Kept, told: Told, watch: Watch, feed: Feed, *, restore: boo
     told.holds("I12", watch.caps())
     told.holds("I13", watch.answers())
     if restore:
-        name = deployment.running[0].name
-        changes = deployment._kept.get(name, {})
-        deployment.let_go(name)
-        deployment.kill(name)
-        deployment.lose_state(name)
-        deployment.keep(name, **changes)
-        deployment.settle(HEALED_S)
-        told.holds("I5", same_set("digest from the changelogs", wanted.digest, deployment.digest()))
-        told.holds("I5", same_set("answers from the changelogs", answers, deployment.answers()))
+        restored(deployment, told, feed)
     if deployment.ended:
         codes = Counter(code for code, _ in deployment.ended)
         told.note(f"workers that ended by themselves and were started again, by exit code: {dict(codes)}")
         for why in sorted({why for _, why in deployment.ended}):
             told.note(f"  {why}")
+
+
+def restored(deployment: Kept, told: Told, feed: Feed) -> None:
+    """I5: kill the one worker, delete its state, start it again: what it restores is what an undisturbed run holds."""
+    answers = deployment.answers()
+    name = deployment.running[0].name
+    changes = deployment.let_go(name)
+    deployment.kill(name)
+    deployment.lose_state(name)
+    deployment.keep(name, **changes)
+    deployment.settle(HEALED_S)
+    told.holds("I5", same_set("digest from the changelogs", undisturbed(feed.events).digest, deployment.digest()))
+    told.holds("I5", same_set("answers from the changelogs", answers, deployment.answers()))
 
 
 def owners(messages: Iterable[Any]) -> tuple[list[str], int]:

@@ -38,8 +38,9 @@ LAG_S: Final = 1.2
 """The cleaner's lag: longer than bytes are on their way, a process is stopped, or an owner writes nothing."""
 
 UNSEEN_S: Final = 0.5
-"""A partition whose owner has proved nothing for so long is not cleaned: `min.compaction.lag.ms` is set so that this
-does not happen (design §7.5, and a day of lag of three days for the topics that legs read)."""
+"""A partition whose owner has proved nothing for so long, or whose leg is so far behind, is not cleaned: that it does
+not come to this is what `min.compaction.lag.ms` is set for (an hour against ten minutes of silence, design §7.5; three
+days against one day of lag, §3)."""
 
 DELETIONS_S: Final = 1.2
 """How much longer a deletion stays."""
@@ -238,11 +239,18 @@ class World:
     def compact(self) -> None:
         """The cleaner runs over every log whose readers and owners keep up."""
         for log in self.logs.values():
-            if log.name in SOURCE and self.now - self._proved.get((SOURCE[log.name], log.partition), 0.0) > UNSEEN_S:
+            if log.name in SOURCE and not self._keeps_up(SOURCE[log.name], log.partition):
                 self.stats["not cleaned"] += 1
             elif log.name != "definitions":
                 gone = log.compact(self.now - LAG_S, self.now - LAG_S - DELETIONS_S)
                 self.stats["records cleaned"] += gone
+
+    def _keeps_up(self, topic: str, partition: int) -> bool:
+        key = (topic, partition)
+        if self.now - self._proved.get(key, 0.0) > UNSEEN_S:
+            return False
+        waiting = self.logs[key].every[self._committed.get(key, 0) :]
+        return not waiting or self.now - waiting[0].at < UNSEEN_S
 
     def committed(self, process: Process, tp: Any, next_offset: int) -> None:
         """A checkpoint has landed; what its process may say of it is for display."""

@@ -24,6 +24,7 @@ from tests.support.simulator.group import SESSION_S, Group
 from tests.support.simulator.kafka import Log, Message
 from tests.support.simulator.loop import Killed, ProcessLoop
 from tests.support.simulator.process import Node, Process
+from tests.support.simulator.wires import AIR_S
 
 INPUT_S: Final = 2.4
 """Over how long the input comes."""
@@ -113,6 +114,7 @@ class World:
     """See the module.  stats: what happened, by kind;  wrong: what must not have."""
 
     def __init__(self, seed: int, scenario: Scenario, plan: Plan | None = None) -> None:
+        self.seed = seed
         self.random = random.Random(seed)
         self.plan = draw(self.random) if plan is None else plan
         self.scenario = scenario
@@ -429,11 +431,13 @@ class World:
         for node in self.nodes:
             node.wanted = True
             self.start(node)
-        self.rest()
+        self.rest(self.plan.idle_s + AIR_S + 0.15)
 
-    def rest(self) -> None:
-        """Until everything is folded and nothing was appended for twice the idle time and the longest way of bytes."""
-        quiet = 2 * self.plan.idle_s + 0.5
+    def rest(self, quiet: float) -> None:
+        """Until everything is folded and nothing has moved for `quiet` seconds.
+
+        After faults: the longest way of bytes and the time after which an idle owner looks behind its last batch.
+        """
         self.moved_at = self.now
         if not self.run(self.now + HEAL_S, lambda: self.now - self.moved_at > quiet and self.done()):
             self.wrong.append(f"stuck: {self.left_over()}")

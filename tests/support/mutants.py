@@ -109,7 +109,9 @@ def apply(mutant: Mutant, package: Path) -> None:
         text = path.read_text()
         count = text.count(f"{hunk.old}\n")
         if count != 1:
-            raise Stale(f"{mutant.name}: these lines are {count} times in {hunk.file}; make the patch anew:\n{hunk.old}")
+            raise Stale(
+                f"{mutant.name}: these lines are {count} times in {hunk.file}; make the patch anew:\n{hunk.old}"
+            )
         path.write_text(text.replace(f"{hunk.old}\n", f"{hunk.new}\n" if hunk.new else ""))
 
 

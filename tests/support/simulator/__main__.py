@@ -7,6 +7,7 @@ with --trace prints its whole history.  --first-only stops at the first wrong on
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 import time
@@ -25,6 +26,7 @@ def main() -> int:
     asked = parser.parse_args()
     end = asked.first + 1 if asked.end is None else asked.end
     total: Counter[str] = Counter()
+    traces = hashlib.blake2b(digest_size=8)
     begun, wrong, seed = time.process_time(), 0, asked.first
     found_in = histories(range(asked.first, end))
     for seed in range(asked.first, end):
@@ -35,6 +37,7 @@ def main() -> int:
             print(f"seed {seed}: the simulator itself failed")
             return 2
         total.update(found.stats)
+        traces.update(found.trace.encode())
         if found.world is not None:
             print(found.world.plan, *found.world.trace, sep="\n")
         if found.wrong:
@@ -44,7 +47,8 @@ def main() -> int:
                 break
     spent = time.process_time() - begun
     count = seed + 1 - asked.first
-    print(json.dumps({"histories": count, "wrong": wrong, "cpu_s": round(spent, 1), **dict(sorted(total.items()))}))
+    said = {"histories": count, "wrong": wrong, "cpu_s": round(spent, 1), "trace": traces.hexdigest()}
+    print(json.dumps({**said, **dict(sorted(total.items()))}))
     return 1 if wrong else 0
 
 

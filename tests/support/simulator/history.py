@@ -1,7 +1,7 @@
 """History: one seed from its first record to what is wrong at its end.
 
-    live -> heal -> same as an undisturbed run? -> all disks lost, logs cleaned -> restored: the same?
-                                                -> the cleaned raw log into an empty engine: the same?
+live -> heal -> same as an undisturbed run? -> all disks lost, logs cleaned -> restored: the same?
+                                            -> the cleaned raw log into an empty engine: the same?
 """
 
 from __future__ import annotations
@@ -16,18 +16,38 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Final
 
-from milepost.agents import bindings, changelog, checkpoint, faults, holding, leg_runtime, opening, pace, reappend, store
+from milepost.agents import (
+    bindings,
+    changelog,
+    checkpoint,
+    faults,
+    holding,
+    leg_runtime,
+    opening,
+    pace,
+    reappend,
+    store,
+)
 from milepost.schemas.errors import ContractError
 from milepost.schemas.serde import decode_any, wire
+from milepost.topology.decisions import Decisions
 from milepost.topology.digest import digest
-from milepost.topology.driver import Driver
+from milepost.topology.driver import Driver, follow
 from milepost.topology.state import Store
-from tests.support.events import SECRET, Scenario, seeded
+from tests.support.events import SECRET, Scenario, seeded, sweep
+from tests.support.invariants import same_answers
 from tests.support.simulator.kafka import Rec
 from tests.support.simulator.replay import replay
 from tests.support.simulator.world import LAG_S, Plan, World
+from tests.support.versus import ask_engine, ask_oracle, oracle_of
+
 REPLAYED_EVERY: Final = 3
 """One seed of so many is also replayed from its cleaned raw log."""
+
+QUESTIONS: Final = 20
+
+ASKED_EVERY: Final = 10
+"""One seed of so many is also asked what the oracle is asked."""
 
 COLLECTED_EVERY: Final = 50
 """Histories after which garbage is collected: between, Python's collector would take a tenth of the time."""
@@ -172,11 +192,14 @@ def judge(world: World) -> None:
         return
     undisturbed = expected(world)
     wanted = digest(undisturbed.reader)
-    live = Live(world)
+    live = Live(world, _decided(world))
     wrong += differences("live", digest(live), wanted)
     wrong += _unpaid(live)
     wrong += _topics(world, undisturbed)
     world.stats["taken again"] += taken_again(world)
+    if world.seed % ASKED_EVERY == 0 and world.scenario.settled and not wrong:
+        world.stats["asked beside the oracle"] += 1
+        wrong += _answers(world, live)
     if wrong:
         return
     world.now += 10 * LAG_S
@@ -193,7 +216,7 @@ def judge(world: World) -> None:
     world.rest(0.2)
     if wrong:
         return
-    wrong += differences("restored from the changelogs", digest(Live(world)), wanted)
+    wrong += differences("restored from the changelogs", digest(Live(world, live.decisions)), wanted)
     for place, end in ends.items():
         if not place[0].endswith("-changelog") and world.logs[place].end != end:
             wrong.append(f"restored: {place} grew from {end} to {world.logs[place].end}")
@@ -227,14 +250,11 @@ class Live:
     """`topology.reading.Reader` over the processes' open partitions."""
 
     world: World
+    decisions: Decisions
 
     @property
     def partitions(self) -> int:
         return self.world.partitions
-
-    @property
-    def decisions(self) -> Any:
-        return next(one for one in self.world.processes() if not one.loop.dead).runtime.decisions
 
     @property
     def org_key(self) -> Any:
@@ -250,13 +270,36 @@ class Live:
         return at.mark.progress
 
 
+def _decided(world: World) -> Decisions:
+    """What a worker that has followed the decisions to their ends would know."""
+    decisions = Decisions(world.load)
+    follow(decisions, world.log("definitions", 0).every, world.log("identity-links", 0).every)
+    return decisions
+
+
+def _answers(world: World, live: Live) -> list[str]:
+    """The oracle's answers against ours, over the records that the input held."""
+    oracle, asked = oracle_of(world.scenario), SimpleNamespace(reader=live)
+    questions = sweep(world.scenario, count=QUESTIONS, seed=world.seed)
+    return [
+        f"oracle: {one}"
+        for one in same_answers(
+            {str(question): ask_oracle(oracle, question) for question in questions},
+            {str(question): ask_engine(asked, question) for question in questions},  # type: ignore[arg-type]
+        )
+    ]
+
+
 def differences(what: str, held: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
     return [f"{what}: {name}" for name in wanted if name != "total" and held[name] != wanted[name]]
 
 
 def _unpaid(live: Live) -> list[str]:
     """First records that are still owed to the log although everything is at rest."""
-    owed = [sum(1 for _ in live.stores("ingest", number)["owed"].scan(b"", b"\xff" * 17)) for number in range(live.partitions)]
+    owed = [
+        sum(1 for _ in live.stores("ingest", number)["owed"].scan(b"", b"\xff" * 17))
+        for number in range(live.partitions)
+    ]
     return [f"live: {sum(owed)} first records are still owed to the log"] if any(owed) else []
 
 
@@ -265,7 +308,9 @@ def _topics(world: World, undisturbed: Driver) -> list[str]:
     wrong = []
     for name in ("dead-letters", "identity-links"):
         held = _last(world.logs[key] for key in sorted(world.logs) if key[0] == name)
-        wanted = {one.key: one.value for log in undisturbed.topics[name] for one in log if not _beyond(world, name, one)}
+        wanted = {
+            one.key: one.value for log in undisturbed.topics[name] for one in log if not _beyond(world, name, one)
+        }
         if held != wanted:
             wrong.append(f"{name}: {len(held)} records, expected {len(wanted)}, or others")
     told: dict[tuple[Any, ...], bytes | None] = {}

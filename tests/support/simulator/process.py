@@ -1,7 +1,7 @@
 """Process: one life of a worker: the real runtime and legs on a loop of its own, with simulated hands.
 
-    group -> revoked: release · assigned: take_over, read the changelog, open, place        as Faust does it
-    logs -> stream -> LegRuntime.run -> Holding -> outputs, changelog (wires), disk
+group -> revoked: release · assigned: take_over, read the changelog, open, place        as Faust does it
+logs -> stream -> LegRuntime.run -> Holding -> outputs, changelog (wires), disk
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Process:
         if self.io_left:
             self.io_left -= 1
             if self.io_left == 0:
-                self.world.count("killed beside the outside world")
+                self.world.count(f"killed at an {what}")
                 self.world.kill(self, f"io {what}")
                 raise Killed
 
@@ -105,10 +105,10 @@ class Process:
         if name == self.point_at and self.point_left:
             self.point_left -= 1
             if self.point_left == 0 and self.stops:
-                self.world.count("stopped at a crash point")
+                self.world.count(f"stopped at {name}")
                 self.world.stop(self)
             elif self.point_left == 0:
-                self.world.count("killed at a crash point")
+                self.world.count(f"killed at {name}")
                 self.world.kill(self, name)
                 raise Killed
 
@@ -247,8 +247,19 @@ class Stream:
                 continue  # of another generation: Faust drops it, and the new owner's seek reads it again
             placed[place] = max(placed[place], stop)
             if records:
+                self._count_again(place, records)
                 faults.point("after_fetch")
                 yield SimpleNamespace(message=SimpleNamespace(tp=TP(topic, place[1]), value=records))
+
+    def _count_again(self, place: Place, records: Sequence[Rec]) -> None:
+        """Records that will be folded although they were folded before: what faults cost."""
+        world, at = self.process.world, self.process.runtime.legs[self.leg].partitions.get(place[1])
+        highest = world.highest.get(place, -1)
+        if at is not None:
+            world.stats["records processed again"] += sum(
+                1 for one in records if at.next_offset <= one.offset <= highest
+            )
+            world.highest[place] = max(highest, records[-1].offset)
 
 
 class Outputs:

@@ -145,6 +145,7 @@ class World:
         self._proved: dict[tuple[str, int], float] = {}
         self._defined: set[tuple[str, int]] = set()
         self.moved_at = 0.0
+        self.highest: dict[tuple[str, int], int] = {}  # leg, partition -> last offset handed to anybody
         self._lives = 0
 
     load = staticmethod(lambda files: _load(tuple(sorted(files.items()))))
@@ -498,4 +499,3 @@ def _bundle(org: str, number: int, k_ms: int, bundle: bytes, files: tuple[tuple[
 def _wake(future: Any) -> None:
     if not future.done():
         future.set_result(None)
-

@@ -32,7 +32,7 @@ def main() -> int:
     for seed in range(asked.first, end):
         try:
             found = history(seed, keep=True) if asked.trace else next(found_in)
-        except Exception:
+        except Exception:  # noqa: BLE001 - a failure of its own must not look like a wrong history
             traceback.print_exc()
             print(f"seed {seed}: the simulator itself failed")
             return 2

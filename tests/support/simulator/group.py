@@ -95,9 +95,9 @@ class Group:
 
     def _tell(self, member: Process, generation: int) -> None:
         """A member's heartbeat is answered: a rebalance is going on; who has joined it knows."""
-        if generation == self.generation and self._joined is not None:
-            if self._joined.get(member.node.name) is not member:
-                member.post(member.revoked, generation)
+        joined = self._joined
+        if generation == self.generation and joined is not None and joined.get(member.node.name) is not member:
+            member.post(member.revoked, generation)
 
     def _complete(self, generation: int) -> None:
         if generation != self.generation or self._joined is None:

@@ -75,12 +75,17 @@ class Plan:
     torn: float
     stops: float
     second: float
+    bursts: tuple[float, ...]
     faults: tuple[tuple[float, str], ...]
 
 
 def draw(chance: random.Random) -> Plan:
-    count = chance.randint(1, 8)
-    times = sorted(chance.uniform(0.02, FAULTS_S) for _ in range(count))
+    bursts = tuple(sorted(chance.uniform(0.0, INPUT_S) for _ in range(chance.randint(3, 10))))
+    # A fault beside a burst meets work in hand; one between bursts meets what is left to do.
+    times = sorted(
+        chance.choice(bursts) + chance.uniform(0.0, 0.15) if chance.random() < 0.6 else chance.uniform(0.02, FAULTS_S)
+        for _ in range(chance.randint(1, 8))
+    )
     return Plan(
         workers=chance.choice((1, 1, 2, 2, 3)),
         static=chance.random() < 0.5,
@@ -94,6 +99,7 @@ def draw(chance: random.Random) -> Plan:
         torn=chance.choice((0.0, 0.0, 0.5)),
         stops=chance.choice((0.0, 0.5, 0.8)),
         second=chance.choice((0.0, 0.5)),
+        bursts=bursts,
         faults=tuple((at, chance.choice(KINDS)) for at in times),
     )
 
@@ -108,6 +114,10 @@ SOURCE: Final = {
     "raw-events": "raw-events", "signals": "signals", "ingest-changelog": "raw-events", "measure-changelog": "signals",
 }  # fmt: skip
 """Log -> the topic whose leg must keep up before it is cleaned."""
+
+
+SENDING: Final = ("after_fold", "outputs_acked", "batch_sent", "batch_acked")
+"""Where a stop leaves most behind."""
 
 
 class World:
@@ -267,19 +277,25 @@ class World:
             self._committed[key] = next_offset
             self.moved_at = self.now
 
+    def placed(self, process: Process, topic: str, number: int, offset: int) -> None:
+        """A restored partition goes on at `offset`: nothing that was acknowledged may be forgotten (I4)."""
+        if offset < self._committed.get((topic, number), 0):
+            told = self._committed[topic, number]
+            self.wrong.append(f"{process!r}: {topic}/{number} goes on at {offset}, {told} was committed")
+
     # -- lives
 
     def start(self, node: Node) -> None:
-        if node.process is not None and not node.process.loop.dead or not node.wanted:
+        if (node.process is not None and not node.process.loop.dead) or not node.wanted:
             return
         self._lives += 1
         process = Process(self, node, self._lives)
         self._processes[process.loop] = process
         if self.chance(self.plan.crash):
             if self.random.random() < 0.6:
-                process.point_at = self.random.choice(POINTS)
-                process.point_left = self.random.randint(1, 6)
                 process.stops = self.chance(self.plan.stops)
+                process.point_at = self.random.choice(SENDING if process.stops else POINTS)
+                process.point_left = self.random.randint(1, 6)
             else:
                 process.io_left = self.random.randint(1, 60)
         self.stats["lives"] += 1
@@ -378,7 +394,7 @@ class World:
         for wire in process.wires.values():
             wire.stop()
         self.at(self.now + SESSION_S, self._missed, process)
-        self.at(self.now + self.random.choice((0.05, 0.25, 0.45)), self.resume, process)
+        self.at(self.now + self.random.choice((0.05, 0.35, 0.6)), self.resume, process)
 
     def resume(self, process: Process) -> None:
         if process.loop.stopped:
@@ -391,9 +407,8 @@ class World:
 
     def feed(self) -> None:
         """Plan the input: each partition's records in order, spread over time in bursts, definitions before their markers."""
-        bursts = [self.random.uniform(0.0, INPUT_S) for _ in range(self.random.randint(1, 12))]
         for records in self.scenario.log:
-            times = sorted(self.random.choice(bursts) + self.random.uniform(0.0, BURST_S) for _ in records)
+            times = sorted(self.random.choice(self.plan.bursts) + self.random.uniform(0.0, BURST_S) for _ in records)
             for when, record in zip(times, records, strict=True):
                 self.at(when, self._feed, record)
 

@@ -187,7 +187,7 @@ class Ingest:
             return
         if a.genuine is not None and a.genuine.kind == stamps.TICK:
             out.count("tick")
-            self._pass_tick(at, mark, record, out)
+            self._pass_tick(at, mark, a, out)
             return
         if record.value is None:
             out.count("foreign_tombstone")
@@ -351,18 +351,21 @@ class Ingest:
             key = edge + at.number.to_bytes(4, "big")
             out.before.append(Output(topic="identity-links", partition=0, key=key, value=wire("Link").encode(fields)))
 
-    def _pass_tick(self, at: Partition, mark: IngestMark, record: Record, out: Fold) -> None:
-        """A tick goes to every signals partition, with what this raw partition has seen so far."""
+    def _pass_tick(self, at: Partition, mark: IngestMark, a: _Arrival, out: Fold) -> None:
+        """A tick goes to every signals partition, with what this raw partition has seen up to it.
+
+        Its own known time, not the mark's: that one is already at the end of the slice.
+        """
         sources = [
             {"org": org, "source": source, "t_ms": t, "k_ms": k}
             for (org, source), (t, k) in sorted(mark.progress.items())
         ]
         for target in range(self.partitions):
             fields = {
-                "raw_partition": at.number, "raw_offset": record.offset, "prev": mark.prev[target],
-                "k_ms": mark.k_ms, "sources": sources,
+                "raw_partition": at.number, "raw_offset": a.record.offset, "prev": mark.prev[target],
+                "k_ms": a.k_ms, "sources": sources,
             }  # fmt: skip
-            mark.prev[target] = record.offset
+            mark.prev[target] = a.record.offset
             key = b"tick" + at.number.to_bytes(4, "big")
             out.before.append(Output(topic="signals", partition=target, key=key, value=wire("Tick").encode(fields)))
 

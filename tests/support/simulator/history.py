@@ -1,0 +1,353 @@
+"""History: one seed from its first record to what is wrong at its end.
+
+live -> heal -> same as an undisturbed run? -> all disks lost, logs cleaned -> restored: the same?
+                                            -> the cleaned raw log into an empty engine: the same?
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, Final
+
+from milepost.agents import (
+    bindings,
+    changelog,
+    checkpoint,
+    faults,
+    holding,
+    leg_runtime,
+    opening,
+    pace,
+    reappend,
+    store,
+)
+from milepost.schemas.errors import ContractError
+from milepost.schemas.serde import decode_any, wire
+from milepost.topology.decisions import Decisions
+from milepost.topology.digest import digest
+from milepost.topology.driver import Driver, follow
+from milepost.topology.state import Store
+from tests.support.events import SECRET, Scenario, seeded, sweep
+from tests.support.invariants import same_answers
+from tests.support.simulator.kafka import Rec
+from tests.support.simulator.replay import replay
+from tests.support.simulator.world import LAG_S, Plan, World
+from tests.support.versus import ask_engine, ask_oracle, oracle_of
+
+REPLAYED_EVERY: Final = 3
+"""One seed of so many is also replayed from its cleaned raw log."""
+
+QUESTIONS: Final = 20
+
+ASKED_EVERY: Final = 10
+"""One seed of so many is also asked what the oracle is asked."""
+
+COLLECTED_EVERY: Final = 50
+"""Histories after which garbage is collected: between, Python's collector would take a tenth of the time."""
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """What a history came to.  trace: a hash of everything that happened, in order."""
+
+    seed: int
+    wrong: list[str]
+    stats: Counter[str]
+    trace: str
+    events: int = 0
+    virtual_s: float = 0.0
+    world: World | None = field(default=None, repr=False)
+
+
+def scenario_of(seed: int) -> Scenario:
+    """The input of a seed: a few dozen records, every hard case among them."""
+    chance = random.Random(seed ^ 0x5EED)
+    return seeded(chance.randrange(1 << 30), size=chance.randint(6, 32), partitions=chance.choice((1, 2, 2, 3)))
+
+
+def history(seed: int, *, plan: Plan | None = None, scenario: Scenario | None = None, keep: bool = False) -> Outcome:
+    """Live through one history and judge it."""
+    world = World(seed, scenario_of(seed) if scenario is None else scenario, plan)
+    with installed(world):
+        try:
+            world.live()
+            world.heal()
+            judge(world)
+        except AssertionError as error:
+            world.wrong.append(f"assertion: {error!r}")
+        events = world.happened
+        if not keep:
+            world.end_all()
+    made = hashlib.blake2b(digest_size=8)
+    for one in world.trace:
+        made.update(repr(one).encode())
+    return Outcome(
+        seed=seed, wrong=world.wrong, stats=world.stats, trace=made.hexdigest(), events=events, virtual_s=world.now,
+        world=world if keep else None,
+    )  # fmt: skip
+
+
+def histories(seeds: Iterable[int]) -> Iterator[Outcome]:
+    """The outcome of each seed, in order."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        for number, seed in enumerate(seeds, 1):
+            yield history(seed)
+            if number % COLLECTED_EVERY == 0:
+                gc.collect()
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@contextmanager
+def installed(world: World) -> Iterator[None]:
+    """The simulated hands, where the engine reaches for the real ones."""
+
+    async def read_range(
+        _bootstrap: str, topic: str, partition: int, start: int, stop: int, *, records_max: int = 4000
+    ) -> Any:
+        log, process = world.log(topic, partition), world.current
+        assert process is not None
+        stop = min(stop, log.end)
+        while start < stop:
+            await process.pause()
+            chunk = min(stop, start + min(records_max, world.random.randint(5, 200)))
+            found = log.read(start, chunk)
+            start = chunk
+            if found:
+                yield found
+
+    def point(name: str) -> None:
+        if world.current is not None:
+            world.stats[f"point {name}"] += 1
+            world.current.point(name)
+
+    def end(reason: str, code: int = 70, error: BaseException | None = None) -> None:
+        assert world.current is not None
+        world.end(world.current, reason, code, error)
+
+    def open_store(folder: Any, stamp: Any) -> Any:
+        assert world.current is not None
+        return world.current.node.disk.open(world.current, folder, stamp)
+
+    def set_aside(folder: Any, reason: str) -> None:
+        assert world.current is not None
+        world.count("folder set aside")
+        world.current.node.disk.set_aside(folder)
+
+    clock = SimpleNamespace(monotonic=lambda: world.now, perf_counter=world.spend, time=lambda: world.now)
+    with _patched(
+        (faults, "point", point),
+        (store, "open_store", open_store),
+        (store, "quarantine", set_aside),
+        *((module, "read_range", read_range) for module in (holding, opening, reappend)),
+        *((module, "end", end) for module in (holding, leg_runtime, bindings)),
+        *((module, "time", clock) for module in (holding, bindings, checkpoint, pace)),
+        *((module, "telemetry", _Silent()) for module in (holding, checkpoint)),
+        *((module, "log", _Silent()) for module in (holding, leg_runtime, bindings, reappend, opening, changelog)),
+    ):
+        yield
+
+
+class _Silent:
+    """What the engine says of faults, and counts, is not what a history is judged by."""
+
+    def __getattr__(self, _name: str) -> Any:
+        return _nothing
+
+
+def _nothing(*_args: Any, **_kwargs: Any) -> None:
+    """Says nothing."""
+
+
+@contextmanager
+def _patched(*patches: tuple[Any, str, Any]) -> Iterator[None]:
+    held = [(module, name, getattr(module, name)) for module, name, _ in patches if hasattr(module, name)]
+    try:
+        for module, name, value in patches:
+            if hasattr(module, name):
+                setattr(module, name, value)
+        yield
+    finally:
+        for module, name, value in held:
+            setattr(module, name, value)
+
+
+# -- judging
+
+
+def judge(world: World) -> None:
+    """Add to `world.wrong` what is wrong with the history that has come to rest."""
+    wrong = world.wrong
+    if wrong:
+        return
+    undisturbed = expected(world)
+    wanted = digest(undisturbed.reader)
+    live = Live(world, _decided(world))
+    wrong += differences("live", digest(live), wanted)
+    wrong += _unpaid(live)
+    wrong += _topics(world, undisturbed)
+    world.stats["taken again"] += taken_again(world)
+    if world.seed % ASKED_EVERY == 0 and world.scenario.settled and not wrong:
+        world.stats["asked beside the oracle"] += 1
+        wrong += _answers(world, live)
+    if wrong:
+        return
+    world.now += 10 * LAG_S
+    for log in world.logs.values():
+        if log.name != "definitions":
+            log.compact(world.now - LAG_S, world.now - LAG_S)
+    world.end_all()
+    node = world.nodes[0]
+    world.group.abandon()
+    for other in world.nodes[1:]:
+        other.wanted = False
+    ends = {place: log.end for place, log in world.logs.items()}
+    world.at(world.now, world.start, node)
+    world.rest(0.2)
+    if wrong:
+        return
+    wrong += differences("restored from the changelogs", digest(Live(world, live.decisions)), wanted)
+    for place, end in ends.items():
+        if not place[0].endswith("-changelog") and world.logs[place].end != end:
+            wrong.append(f"restored: {place} grew from {end} to {world.logs[place].end}")
+    if world.seed % REPLAYED_EVERY:
+        return
+    world.stats["replayed"] += 1
+    again = replay(world.partitions, _raw(world, cleaned=True), world.log("definitions", 0).every, world.load)
+    wrong += differences("replayed from the cleaned log", digest(again), wanted)
+
+
+def expected(world: World) -> Driver:
+    """The driver over the raw log as it was written, in order and undisturbed."""
+    made = Driver(SECRET, partitions=world.partitions, load=world.load)
+    for record in world.log("definitions", 0).every:
+        made.append("definitions", 0, record.key, record.value, record.headers, record.timestamp)
+    for number, records in enumerate(_raw(world, cleaned=False)):
+        for record in records:
+            made.append("raw-events", number, record.key, record.value, record.headers, record.timestamp)
+    made.follow()
+    made.run()
+    return made
+
+
+def _raw(world: World, *, cleaned: bool) -> list[list[Rec]]:
+    logs = [world.log("raw-events", number) for number in range(world.partitions)]
+    return [log.records if cleaned else log.every for log in logs]
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """`topology.reading.Reader` over the processes' open partitions."""
+
+    world: World
+    decisions: Decisions
+
+    @property
+    def partitions(self) -> int:
+        return self.world.partitions
+
+    @property
+    def org_key(self) -> Any:
+        return self.world.org_keys
+
+    def stores(self, leg: str, partition: int) -> Mapping[str, Store]:
+        (at,) = self.world.owners()[leg, partition]
+        stores: Mapping[str, Store] = at.stores
+        return stores
+
+    def progress(self, partition: int) -> Any:
+        (at,) = self.world.owners()["measure", partition]
+        return at.mark.progress
+
+
+def _decided(world: World) -> Decisions:
+    """What a worker that has followed the decisions to their ends would know."""
+    decisions = Decisions(world.load)
+    follow(decisions, world.log("definitions", 0).every, world.log("identity-links", 0).every)
+    return decisions
+
+
+def _answers(world: World, live: Live) -> list[str]:
+    """The oracle's answers against ours, over the records that the input held."""
+    oracle, asked = oracle_of(world.scenario), SimpleNamespace(reader=live)
+    questions = sweep(world.scenario, count=QUESTIONS, seed=world.seed)
+    return [
+        f"oracle: {one}"
+        for one in same_answers(
+            {str(question): ask_oracle(oracle, question) for question in questions},
+            {str(question): ask_engine(asked, question) for question in questions},  # type: ignore[arg-type]
+        )
+    ]
+
+
+def differences(what: str, held: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:
+    return [f"{what}: {name}" for name in wanted if name != "total" and held[name] != wanted[name]]
+
+
+def _unpaid(live: Live) -> list[str]:
+    """First records that are still owed to the log although everything is at rest."""
+    owed = [
+        sum(1 for _ in live.stores("ingest", number)["owed"].scan(b"", b"\xff" * 17))
+        for number in range(live.partitions)
+    ]
+    return [f"live: {sum(owed)} first records are still owed to the log"] if any(owed) else []
+
+
+def _topics(world: World, undisturbed: Driver) -> list[str]:
+    """What the other topics hold: the last of each key, and each signal once under its origin."""
+    wrong = []
+    for name in ("dead-letters", "identity-links"):
+        held = _last(world.logs[key] for key in sorted(world.logs) if key[0] == name)
+        wanted = {
+            one.key: one.value for log in undisturbed.topics[name] for one in log if not _beyond(world, name, one)
+        }
+        if held != wanted:
+            wrong.append(f"{name}: {len(held)} records, expected {len(wanted)}, or others")
+    told: dict[tuple[Any, ...], bytes | None] = {}
+    for number in range(world.partitions):
+        for record in world.log("signals", number).every:
+            origin = _origin(record)
+            if origin is None:
+                wrong.append(f"signals/{number}@{record.offset}: not a message of ours")
+            elif told.setdefault((number, *origin), record.value) != record.value:
+                wrong.append(f"signals/{number}@{record.offset}: another message of the same origin")
+    return wrong
+
+
+def _beyond(world: World, topic: str, record: Any) -> bool:
+    """Whether a dead letter is about a record that only the driver's own copies made."""
+    if topic != "dead-letters":
+        return False
+    letter = wire("DeadLetter").decode(record.value)
+    return letter["topic"] == "raw-events" and letter["offset"] >= world.log("raw-events", letter["partition"]).end
+
+
+def _last(logs: Any) -> dict[bytes | None, bytes | None]:
+    return {record.key: record.value for log in logs for record in log.every}
+
+
+def _origin(record: Rec) -> tuple[Any, ...] | None:
+    try:
+        name, message = decode_any(record.value or b"")
+    except ContractError:
+        return None
+    return name, record.key, message["raw_partition"], message["raw_offset"]
+
+
+def taken_again(world: World) -> int:
+    """Messages on `signals` that say again what was said before: what ingest folded more than once."""
+    count = 0
+    for number in range(world.partitions):
+        values = [record.value for record in world.log("signals", number).every]
+        count += len(values) - len(set(values))
+    return count

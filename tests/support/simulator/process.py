@@ -1,0 +1,431 @@
+"""Process: one life of a worker: the real runtime and legs on a loop of its own, with simulated hands.
+
+group -> revoked: release · assigned: take_over, read the changelog, open, place        as Faust does it
+logs -> stream -> LegRuntime.run -> Holding -> outputs, changelog (wires), disk
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final
+
+from faust.types import TP
+
+from milepost.agents import faults
+from milepost.agents.bindings import Runtime
+from milepost.agents.changelog import EPOCH_HEADER, Row, Zombie
+from milepost.agents.leg_runtime import LegRuntime
+from milepost.agents.store import Stamp
+from milepost.topology import line
+from milepost.topology.decisions import Decisions
+from milepost.topology.following import add_definition
+from milepost.topology.ingest import Ingest
+from milepost.topology.measure import MeasureLeg
+from milepost.topology.state import Output
+from tests.support.simulator.loop import Killed, ProcessLoop
+from tests.support.simulator.wires import Wire
+
+if TYPE_CHECKING:
+    from tests.support.simulator.disk import Disk
+    from tests.support.simulator.group import Place
+    from tests.support.simulator.kafka import Rec
+    from tests.support.simulator.world import World
+
+CLUSTER: Final = "cluster"
+
+
+class Node:
+    """A machine: a disk, and at most one process.  sick: it loses its state now and then."""
+
+    def __init__(self, name: str, disk: Disk) -> None:
+        self.name = name
+        self.disk = disk
+        self.process: Process | None = None
+        self.wanted = True
+
+
+class Process:
+    """One incarnation.
+
+    point_at, point_left: it dies at that passage of a crash point, or is stopped there (`stops`)
+    io_left:              it dies when it has touched the outside world so often
+    """
+
+    def __init__(self, world: World, node: Node, number: int) -> None:
+        self.world = world
+        self.node = node
+        self.number = number
+        self.loop = ProcessLoop(world)
+        self.wires: dict[tuple[str, str, int], Wire] = {}
+        self.generation = 0
+        self.point_at = ""
+        self.point_left = 0
+        self.io_left = 0
+        self.stops = False
+        self.ended: tuple[int, str] | None = None
+        self._notices: deque[tuple[int, list[Place] | None]] = deque()
+        self._noticed: asyncio.Future[Any] | None = None
+        self.placed: dict[Place, int] = {}
+        self.runtime = SimRuntime(self)
+        self.streams = {name: Stream(self, name) for name in self.runtime.legs}
+        node.process = self
+
+    def __repr__(self) -> str:
+        return f"{self.node.name}.{self.number}"
+
+    # -- the outside world
+
+    def alive(self) -> None:
+        """Raises Killed in what is left of a dead process."""
+        if self.loop.dead:
+            raise Killed
+
+    def post(self, call: Callable[..., None], *args: Any) -> None:
+        """Something has come for the process; it sees it when it runs."""
+        self.loop.call_soon(call, *args)
+
+    def io(self, what: str) -> None:
+        """The process touches the outside world; it may die here."""
+        self.alive()
+        if self.io_left:
+            self.io_left -= 1
+            if self.io_left == 0:
+                self.world.count(f"killed at an {what}")
+                self.world.kill(self, f"io {what}")
+                raise Killed
+
+    def point(self, name: str) -> None:
+        """A crash point is passed."""
+        self.alive()
+        if name == self.point_at and self.point_left:
+            self.point_left -= 1
+            if self.point_left == 0 and self.stops:
+                self.world.count(f"stopped at {name}")
+                self.world.stop(self)
+            elif self.point_left == 0:
+                self.world.count(f"killed at {name}")
+                self.world.kill(self, name)
+                raise Killed
+
+    async def pause(self) -> None:
+        """A turn of the network."""
+        done = self.loop.create_future()
+        self.world.at(self.world.now + self.world.latency(), self.post, _set, done)
+        await done
+
+    def wire(self, client: str, topic: str, partition: int) -> Wire:
+        """One of a client's connections; those of two clients or partitions overtake each other."""
+        key = (client, topic, partition)
+        wire = self.wires.get(key)
+        if wire is None:
+            log = self.world.log(topic, partition)
+            wire = self.wires[key] = Wire(self, log, resends=client == "changelog")
+        return wire
+
+    # -- a member of the group
+
+    def start(self) -> None:
+        self.loop.call_soon(self._spawn)
+
+    def _spawn(self) -> None:
+        self.loop.create_task(self._member())
+        self.loop.create_task(self.runtime.follow_definitions())
+
+    def revoked(self, generation: int) -> None:
+        self._notice((generation, None))
+
+    def assigned(self, generation: int, places: list[Place]) -> None:
+        self._notice((generation, places))
+
+    def _notice(self, notice: tuple[int, list[Place] | None]) -> None:
+        self._notices.append(notice)
+        if self._noticed is not None:
+            _set(self._noticed)
+
+    async def _member(self) -> None:
+        await self.guarded(self.runtime.start())
+        for name, leg in self.runtime.legs.items():
+            self.loop.create_task(leg.run(self.streams[name]))
+        group = self.world.group
+        group.join(self)
+        while True:
+            while not self._notices:
+                self._noticed = self.loop.create_future()
+                await self._noticed
+            generation, places = self._notices.popleft()
+            if places is None:
+                self.generation = generation
+                self.placed.clear()
+                await self.guarded(self.runtime.release())
+                if self.node.wanted:
+                    group.rejoin(self, generation)
+                    continue
+                await self.guarded(self.runtime.stop())
+                self.world.left(self)
+                return
+            elif generation == group.generation or group.static:
+                self.generation = generation
+                for name, leg in self.runtime.legs.items():
+                    await self.guarded(leg.take_over({number for one, number in places if one == name}))
+                self.loop.create_task(self.guarded(self._recover(generation, places)))
+
+    async def guarded(self, step: Any) -> None:
+        """As the table does it: an error of the life cycle ends the process."""
+        try:
+            await step
+        except Zombie as error:
+            self.world.end(self, f"another worker has the partition: {error}", 75)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it ends the process
+            self.world.end(self, f"cannot take its partitions: {error!r}", 70, error)
+
+    async def _recover(self, generation: int, places: list[Place]) -> None:
+        """Read the changelogs, open the legs, and begin to read their topics where the marks say."""
+        world, legs = self.world, self.runtime.legs
+        if not world.chance(0.1):  # else recovery says that it is through and is not
+            for name, number in places:
+                leg = legs[name]
+                log = world.log(leg.changelog, number)
+                position, end = leg.applied(number) + 1, log.end
+                while position < end:
+                    await self.pause()
+                    if self.generation != generation:
+                        return
+                    stop = position + world.random.randint(1, 40)
+                    leg.apply(number, log.read(position, min(stop, end)))
+                    position = stop
+        for name, leg in legs.items():
+            await leg.open({number for one, number in places if one == name})
+        for name, number in places:
+            if self.generation != generation:
+                return
+            offset = self.runtime.next_offset(TP(legs[name].source, number))
+            if offset is not None:
+                world.placed(self, legs[name].source, number, offset)
+                self.placed[name, number] = offset
+        for stream in self.streams.values():
+            stream.wake()
+
+
+class Stream:
+    """What Faust's stream is to an agent: chunks of the leg's partitions, some of them more than once."""
+
+    def __init__(self, process: Process, leg: str) -> None:
+        self.process = process
+        self.leg = leg
+        self._waiting: asyncio.Future[Any] | None = None
+
+    def wake(self) -> None:
+        """There may be something to read."""
+        if self._waiting is not None:
+            self.process.post(_set, self._waiting)
+            self._waiting = None
+
+    async def events(self) -> AsyncIterator[Any]:
+        process = self.process
+        world, placed = process.world, process.placed
+        topic = process.runtime.legs[self.leg].source
+        while True:
+            due = [at for at in placed if at[0] == self.leg and world.log(topic, at[1]).end > placed[at]]
+            if not due:
+                self._waiting = process.loop.create_future()
+                await self._waiting
+                continue
+            place = due[0] if len(due) == 1 else world.random.choice(due)
+            generation, start = process.generation, placed[place]
+            log = world.log(topic, place[1])
+            if start and world.chance(world.plan.redelivered):
+                start = world.random.randrange(start)
+                world.count("redelivered")
+            stop = min(log.end, start + world.random.randint(1, world.plan.chunk_max))
+            records = log.read(start, stop)
+            await process.pause()
+            if process.generation != generation or placed.get(place) is None:
+                continue  # of another generation: Faust drops it, and the new owner's seek reads it again
+            placed[place] = max(placed[place], stop)
+            if records:
+                self._count_again(place, records)
+                faults.point("after_fetch")
+                yield SimpleNamespace(message=SimpleNamespace(tp=TP(topic, place[1]), value=records))
+
+    def _count_again(self, place: Place, records: Sequence[Rec]) -> None:
+        """Records that will be folded although they were folded before: what faults cost."""
+        world, at = self.process.world, self.process.runtime.legs[self.leg].partitions.get(place[1])
+        highest = world.highest.get(place, -1)
+        if at is not None:
+            world.stats["records processed again"] += sum(
+                1 for one in records if at.next_offset <= one.offset <= highest
+            )
+            world.highest[place] = max(highest, records[-1].offset)
+
+
+class Outputs:
+    """A leg's producer, with the interface of `LegProducer`: in order on each partition, answers awaited by `barrier`."""
+
+    def __init__(self, process: Process, leg: str) -> None:
+        self._process = process
+        self._leg = leg
+        self._number = 0
+        self._open: set[int] = set()
+        self._barriers: list[tuple[set[int], int, asyncio.Future[Any]]] = []
+
+    @property
+    def waiting(self) -> int:
+        return len(self._open)
+
+    async def send(self, outputs: Iterable[Output]) -> None:
+        process = self._process
+        for one in outputs:
+            process.io("send")
+            self._number += 1
+            self._open.add(self._number)
+            wire = process.wire(self._leg, one.topic, one.partition)
+            wire.send(((one.key, one.value, one.headers),), partial(self._landed, self._number))
+
+    def _landed(self, number: int, _base: int) -> None:
+        self._open.discard(number)
+        for left, count, done in self._barriers:
+            if number in left:
+                left.discard(number)
+                if len(left) == count // 2:
+                    faults.point("outputs_half")
+                if not left:
+                    _set(done)
+        self._barriers = [one for one in self._barriers if one[0]]
+
+    async def barrier(self) -> None:
+        if self._open:
+            done = self._process.loop.create_future()
+            self._barriers.append((set(self._open), len(self._open), done))
+            await done
+
+    async def stop(self) -> None:
+        await self.barrier()
+
+
+class ChangelogLog:
+    """One partition of a changelog, as `ChangelogPartition`: whole batches, and the answer names the first offset."""
+
+    def __init__(self, process: Process, topic: str, partition: int) -> None:
+        self._process = process
+        self.topic = topic
+        self.partition = partition
+        self.sent: Callable[[], None] | None = None
+
+    async def append(self, rows: Sequence[Row]) -> int:
+        process = self._process
+        process.io("append")
+        batch = [
+            (key, value, () if value is not None else ((EPOCH_HEADER, epoch.to_bytes(8, "big")),))
+            for key, value, epoch in rows
+        ]
+        done = process.loop.create_future()
+        process.wire("changelog", self.topic, self.partition).send(batch, lambda base: _set(done, base))
+        if self.sent is not None:
+            self.sent()
+        return int(await done)
+
+    async def read(self, start: int, stop: int) -> list[Rec]:
+        await self._process.pause()
+        return self._process.world.log(self.topic, self.partition).read(start, stop)
+
+
+class _Writer:
+    """As `ChangelogWriter`."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+
+    def at(self, topic: str, partition: int) -> ChangelogLog:
+        return ChangelogLog(self._process, topic, partition)
+
+    async def stop(self) -> None:
+        """Nothing to close."""
+
+
+class SimRuntime(Runtime):
+    """The engine's runtime, with simulated hands in place of Kafka's clients."""
+
+    def __init__(self, process: Process) -> None:
+        world = process.world
+        settings: Any = SimpleNamespace(
+            bootstrap="simulated", namespace="", group="group", state=Path("state"), home=Path("home"), host="", port=0,
+            worker=process.node.name, partitions=world.partitions, chunk_max=world.plan.chunk_max,
+            checkpoint_ms=world.plan.checkpoint_ms, checkpoint_bytes=world.plan.checkpoint_bytes, session_timeout_s=1,
+            fault_at="", topic=lambda name: name,
+        )  # fmt: skip
+        super().__init__(None, settings)  # type: ignore[arg-type]
+        self.process = process
+        self.incarnation = repr(process)
+        self.idle_s = world.plan.idle_s
+        self.decisions = Decisions(world.load)
+        self.followed = SimpleNamespace(position=0, caught_up=asyncio.Event())
+        self.follow("definitions", lambda record: add_definition(self.decisions, record.value, record.timestamp))
+        legs: tuple[Any, ...] = (
+            Ingest(world.partitions, self.decisions, world.org_keys),
+            MeasureLeg(world.partitions, self.decisions),
+        )
+        for leg in legs:
+            self.legs[leg.name] = LegRuntime(self, leg, line.leg(leg.name))
+
+    @property
+    def consumer(self) -> Any:
+        return self
+
+    def taken(self, tp: TP, records: int) -> None:
+        self.process.world.stats["records taken"] += records
+
+    def landed(self, tp: TP, next_offset: int) -> None:
+        self.process.world.committed(self.process, tp, next_offset)
+
+    async def start(self) -> None:
+        if self._writer is None:
+            self._writer = _Writer(self.process)  # type: ignore[assignment]
+            self.followers["definitions"] = self.followed  # type: ignore[assignment]
+            for name in self.legs:
+                self._outputs[name] = Outputs(self.process, name)  # type: ignore[assignment]
+            await self.process.pause()
+
+    async def stop(self) -> None:
+        """As the runtime's own, whose followers and writer are ours to stop."""
+        self.followers.clear()
+        await super().stop()
+
+    async def follow_definitions(self) -> None:
+        """The definitions, later than the records that need them now and then."""
+        process = self.process
+        log, followed = process.world.log("definitions", 0), self.followed
+        target = log.end
+        while True:
+            if followed.position >= target:
+                followed.caught_up.set()
+            if followed.position < log.end:
+                await process.pause()
+                for record in log.read(followed.position, log.end):
+                    self._to_follow["definitions"](record)
+                    followed.position = record.offset + 1
+            else:
+                await process.world.appended(process, "definitions")
+
+    async def stamps(self, leg: LegRuntime, numbers: set[int]) -> dict[int, Stamp]:
+        await self.process.pause()
+        return {
+            number: Stamp(
+                cluster=CLUSTER, source_topic=leg.source, changelog_topic=leg.changelog,
+                partitions=self.settings.partitions, leg=leg.spec.name, partition=number,
+            )
+            for number in numbers
+        }  # fmt: skip
+
+    async def ends(self, tps: set[TP]) -> dict[TP, int]:
+        await self.process.pause()
+        return {tp: self.process.world.log(tp.topic, tp.partition).end for tp in tps}
+
+
+def _set(future: asyncio.Future[Any], value: Any = None) -> None:
+    if not future.done():
+        future.set_result(value)

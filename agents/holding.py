@@ -168,7 +168,10 @@ class Holding:
             check_source(mark, self.stamp, source=place.source, changelog=place.changelog, source_end=source_end)
             at = Partition(
                 number=self.number,
-                stores={one.name: Store(one.name, store.TableBase(self._rocks, one.tag)) for one in self.spec.stores},
+                stores={
+                    one.name: Store(one.name, store.TableBase(self._rocks, one.tag), one.remember_bytes)
+                    for one in self.spec.stores
+                },
                 mark=self.leg.new_mark() if mark is None else self.leg.load_mark(mark.body),
                 next_offset=self.restore.x + 1,
             )

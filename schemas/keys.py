@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from functools import lru_cache
 
 from milepost.schemas.errors import DeclarationError
 
@@ -20,6 +21,9 @@ def lp(part: bytes) -> bytes:
     return len(part).to_bytes(4, "big") + part
 
 
+_UNREVISED = lp(b"0") + lp(b"0")
+
+
 def raw_key(org: str, source: str, id: str, revision: int = 0, repair: int = 0) -> bytes:
     """The key of an event in `raw-events`: BLAKE2b-128 of its length-prefixed identity."""
     return raw_place(org, source, id, revision, repair, 1)[0]
@@ -27,10 +31,15 @@ def raw_key(org: str, source: str, id: str, revision: int = 0, repair: int = 0) 
 
 def raw_place(org: str, source: str, id: str, revision: int, repair: int, partitions: int) -> tuple[bytes, int]:
     """(raw key, raw partition): the partition is that of (org, source, id), so that all revisions lie together."""
-    group = lp(org.encode()) + lp(source.encode()) + lp(id.encode())
+    group = _names(org, source) + lp(id.encode())
     partition = int.from_bytes(hashlib.blake2b(group, digest_size=16).digest()[:4], "big") % partitions
-    whole = group + lp(str(revision).encode()) + lp(str(repair).encode())
+    whole = group + (_UNREVISED if revision == 0 == repair else lp(str(revision).encode()) + lp(str(repair).encode()))
     return hashlib.blake2b(whole, digest_size=16).digest(), partition
+
+
+@lru_cache(maxsize=4096)
+def _names(org: str, source: str) -> bytes:
+    return lp(org.encode()) + lp(source.encode())
 
 
 def org_key(secret: bytes, org: str) -> bytes:
@@ -40,8 +49,16 @@ def org_key(secret: bytes, org: str) -> bytes:
 
 def leaf(key: bytes, entity: str, kind: str, value: str, epoch: int = 0) -> bytes:
     """The leaf of an alternate key (`company/carrier_code/UA`) under the organisation's key: keyed BLAKE2b-128."""
-    whole = lp(entity.encode()) + lp(kind.encode()) + lp(value.encode()) + epoch.to_bytes(4, "big")
-    return hashlib.blake2b(whole, key=key, digest_size=LEAF_BYTES, person=b"milepost-leaf").digest()
+    made = _leaf_hash(key, entity, kind).copy()
+    made.update(lp(value.encode()) + epoch.to_bytes(4, "big"))
+    return made.digest()
+
+
+@lru_cache(maxsize=4096)
+def _leaf_hash(key: bytes, entity: str, kind: str) -> hashlib.blake2b:
+    """The hash of what all leaves of a kind of key begin with."""
+    begun = lp(entity.encode()) + lp(kind.encode())
+    return hashlib.blake2b(begun, key=key, digest_size=LEAF_BYTES, person=b"milepost-leaf")
 
 
 def metakey(of: bytes) -> str:

@@ -12,12 +12,27 @@ from functools import cache
 from typing import Any, Final
 
 import fastavro
+import fastavro.read
+import fastavro.write
 import orjson
 
 from milepost.schemas.errors import ContractError
 
 MAGIC: Final = b"\xc3\x01"
 HEADER_BYTES: Final = 10
+
+
+def _from_fixed(data: bytes, _writer: Any = None, _reader: Any = None) -> int:
+    return int.from_bytes(data, "big", signed=True)
+
+
+def _to_fixed(number: int, schema: Any) -> bytes:
+    return number.to_bytes(schema["size"], "big", signed=True)
+
+
+# A number of fixed size, big-endian: a logical type of ours, so that every reader here sees a number.
+fastavro.read.LOGICAL_READERS["fixed-big-endian"] = _from_fixed
+fastavro.write.LOGICAL_WRITERS["fixed-big-endian"] = _to_fixed
 
 
 class Wire:

@@ -12,7 +12,7 @@ list of rows, one a known-time bucket (design §5), each a delta that commutes w
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from functools import cache
@@ -81,6 +81,11 @@ class Row:
 
 
 _HEAD = struct.Struct(">Iq")
+_END = struct.Struct(">I")
+_NUMBER = struct.Struct(">qQ")
+_WHEN = struct.Struct(">q16s")
+_MEMBERS = struct.Struct(">IqI")
+_LOW = 2**64 - 1
 _LAST = struct.Struct(">q16s16s")
 _LENGTH = struct.Struct(">I")
 
@@ -142,11 +147,12 @@ def decode(shape: Shape, value: bytes, until: int | None = None) -> Iterator[tup
 class Hit(NamedTuple):
     """One signal's effect on one row.
 
-    offset: the source offset that brings it;  end: its bucket
-    value:  scaled, or None;  number: a member's number, or None (then the signal only counts)
+    upto:  the source offset that brings it, eight bytes big-endian: it becomes the head of the cell
+    end:   its bucket
+    value: scaled, or None;  number: a member's number, or None (then the signal only counts)
     """
 
-    offset: int
+    upto: bytes
     end: int
     value: int | None
     number: int | None
@@ -155,106 +161,109 @@ class Hit(NamedTuple):
 
 
 class Patch:
-    """Adds hits to the bytes of a cell in place: what `decode`, `Row` and `encode` do, without touching other rows.
+    """Adds a hit to the bytes of a cell: what `decode`, `Row` and `encode` do, without touching other rows.
 
-    A busy day row holds a hundred buckets, and a hit changes one of them.  `patch(shape, ...)` equals the slow way for
-    every shape; a test holds them together.
+    A busy day row holds a hundred buckets, and a hit changes one of them, mostly the last.  `patch(old, hit)` equals
+    the slow way for every shape; a test holds them together.  Whether `old` has absorbed the hit is the caller's
+    question (`upto`).
     """
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
-        self.size = 12 + 16 * shape.sum + 32 * shape.extremes + _LAST.size * shape.last
+        layout = ">Iq" + "qQ" * shape.sum + "qQqQ" * shape.extremes + "q16sqQ" * shape.last
+        row = struct.Struct(layout)
+        self.size = row.size
+        self._pack, self._unpack = row.pack, row.unpack_from
+        self._bump = {">Iq": self._bump_count, ">IqqQ": self._bump_sum}.get(layout, self._bump_any)
 
-    def __call__(self, old: bytes | None, hits: Sequence[Hit]) -> tuple[bytes | None, int]:
-        """(the new bytes, or None when nothing is new; hits that were absorbed already, by `upto`)."""
-        if old is None and len(hits) == 1:
-            return self._first(hits[0]), 0
-        upto = -1 if old is None else int.from_bytes(old[:8], "big")
-        fresh = hits if hits[0].offset > upto else [hit for hit in hits if hit.offset > upto]
-        absorbed = len(hits) - len(fresh)
-        if not fresh:
-            return None, absorbed
-        buffer = bytearray(8) if old is None else bytearray(old)
+    def __call__(self, old: bytes | None, hit: Hit) -> bytes:
+        """The bytes of the cell with `hit` in it."""
         if self.shape.distinct:
-            self._members(buffer, fresh)
-        else:
-            for hit in fresh:
-                self._one(buffer, hit)
-        buffer[:8] = fresh[-1].offset.to_bytes(8, "big")
-        return bytes(buffer), absorbed
-
-    def _first(self, hit: Hit) -> bytes:
-        """A new cell with one hit: most cells of a wide measure begin so."""
-        shape, value = self.shape, hit.value
-        head = hit.offset.to_bytes(8, "big") + _HEAD.pack(hit.end, 1)
-        if shape.distinct:
-            assert hit.number is not None
-            bitmap = BitMap([hit.number]).serialize()
-            return head + _LENGTH.pack(len(bitmap)) + bitmap
-        if value is None:
-            return head + bytes(self.size - 12)
-        number = value.to_bytes(16, "big", signed=True)
-        last = _LAST.pack(hit.t_ms, hit.event, number) if shape.last else b""
-        return head + number * (shape.sum + 2 * shape.extremes) + last
-
-    def _one(self, buffer: bytearray, hit: Hit) -> None:
-        size, shape = self.size, self.shape
-        low, high = 0, (len(buffer) - 8) // size
-        at = 8 + (high - 1) * size
-        if high and int.from_bytes(buffer[at : at + 4], "big") < hit.end:
-            low = high  # the usual case of a live log: behind all others
+            return self._member(old, hit)
+        if old is None:
+            return hit.upto + self._first(hit)
+        at = len(old) - self.size
+        (end,) = _END.unpack_from(old, at)
+        if end == hit.end:  # the usual case of a live log: the last bucket, or one behind it
+            return hit.upto + old[8:at] + self._bump(old, at, hit)
+        if end < hit.end:
+            return hit.upto + old[8:] + self._first(hit)
+        low, high = 0, (at - 8) // self.size
         while low < high:
             middle = (low + high) // 2
-            at = 8 + middle * size
-            if int.from_bytes(buffer[at : at + 4], "big") < hit.end:
+            if _END.unpack_from(old, 8 + middle * self.size)[0] < hit.end:
                 low = middle + 1
             else:
                 high = middle
-        at = 8 + low * size
-        found = at < len(buffer) and int.from_bytes(buffer[at : at + 4], "big") == hit.end
-        if not found:
-            buffer[at:at] = bytes(size)
-        n = int.from_bytes(buffer[at + 4 : at + 12], "big", signed=True)
-        _HEAD.pack_into(buffer, at, hit.end, n + 1)
-        value = hit.value
-        at += 12
-        if value is None:
-            return
-        if shape.sum:
-            total = int.from_bytes(buffer[at : at + 16], "big", signed=True) + value
-            buffer[at : at + 16] = total.to_bytes(16, "big", signed=True)
-            at += 16
-        if shape.extremes:
-            packed = value.to_bytes(16, "big", signed=True)
-            if not n or value < int.from_bytes(buffer[at : at + 16], "big", signed=True):
-                buffer[at : at + 16] = packed
-            if not n or value > int.from_bytes(buffer[at + 16 : at + 32], "big", signed=True):
-                buffer[at + 16 : at + 32] = packed
-            at += 32
-        if shape.last:
-            t_ms, event, _ = _LAST.unpack_from(buffer, at)
-            if not n or (hit.t_ms, hit.event) >= (t_ms, event):
-                _LAST.pack_into(buffer, at, hit.t_ms, hit.event, value.to_bytes(16, "big", signed=True))
+        at = 8 + low * self.size
+        if _END.unpack_from(old, at)[0] == hit.end:
+            return hit.upto + old[8:at] + self._bump(old, at, hit) + old[at + self.size :]
+        return hit.upto + old[8:at] + self._first(hit) + old[at:]
 
-    def _members(self, buffer: bytearray, hits: Sequence[Hit]) -> None:
-        for hit in hits:
-            assert hit.number is not None
-            at, stop = 8, len(buffer)
-            while at < stop:
-                end, n = _HEAD.unpack_from(buffer, at)
-                length = int.from_bytes(buffer[at + 12 : at + 16], "big")
-                if end >= hit.end:
-                    break
-                at += 16 + length
-            if at < stop and end == hit.end:
-                members = BitMap.deserialize(bytes(buffer[at + 16 : at + 16 + length]))
-                members.add(hit.number)
-                # A fresh copy: the bytes of a bitmap depend on its history, and equal states must be equal bytes.
-                bitmap = BitMap(sorted(members)).serialize()
-                buffer[at : at + 16 + length] = _HEAD.pack(end, n + 1) + _LENGTH.pack(len(bitmap)) + bitmap
-            else:
-                bitmap = BitMap([hit.number]).serialize()
-                buffer[at:at] = _HEAD.pack(hit.end, 1) + _LENGTH.pack(len(bitmap)) + bitmap
+    def _first(self, hit: Hit) -> bytes:
+        """A new row with one hit: most rows of a wide measure stay so."""
+        shape, value = self.shape, hit.value
+        head = _HEAD.pack(hit.end, 1)
+        if value is None:
+            return head + bytes(self.size - 12)
+        number = _NUMBER.pack(value >> 64, value & _LOW)
+        if shape.last:
+            return head + number * (shape.sum + 2 * shape.extremes) + _WHEN.pack(hit.t_ms, hit.event) + number
+        return head + number * (shape.sum + 2 * shape.extremes)
+
+    def _bump_count(self, old: bytes, at: int, hit: Hit) -> bytes:
+        end, n = self._unpack(old, at)
+        return self._pack(end, n + 1)
+
+    def _bump_sum(self, old: bytes, at: int, hit: Hit) -> bytes:
+        end, n, high, low = self._unpack(old, at)
+        total = (high << 64 | low) + (hit.value or 0)
+        return self._pack(end, n + 1, total >> 64, total & _LOW)
+
+    def _bump_any(self, old: bytes, at: int, hit: Hit) -> bytes:
+        parts = list(self._unpack(old, at))
+        n, value = parts[1], hit.value
+        parts[1] += 1
+        if value is None:
+            return self._pack(*parts)
+        shape, i, halves = self.shape, 2, (value >> 64, value & _LOW)
+        if shape.sum:
+            total = (parts[2] << 64 | parts[3]) + value
+            parts[2:4] = total >> 64, total & _LOW
+            i = 4
+        if shape.extremes:
+            # High half signed, low half unsigned: pairs compare as the numbers do.
+            if not n or halves < (parts[i], parts[i + 1]):
+                parts[i : i + 2] = halves
+            if not n or halves > (parts[i + 2], parts[i + 3]):
+                parts[i + 2 : i + 4] = halves
+            i += 4
+        if shape.last and (not n or (hit.t_ms, hit.event) >= (parts[i], parts[i + 1])):
+            parts[i:] = (hit.t_ms, hit.event, *halves)
+        return self._pack(*parts)
+
+    def _member(self, old: bytes | None, hit: Hit) -> bytes:
+        assert hit.number is not None
+        if old is None:
+            old = bytes(8)
+        at, stop = 8, len(old)
+        while at < stop:
+            end, n, length = _MEMBERS.unpack_from(old, at)
+            if end == hit.end:
+                behind = at + 16 + length
+                members = BitMap.deserialize(old[at + 16 : behind])
+                if hit.number in members:
+                    bitmap = old[at + 16 : behind]
+                else:
+                    members.add(hit.number)
+                    # A fresh copy: a bitmap's bytes depend on its history, and equal states must be equal bytes.
+                    bitmap = BitMap(sorted(members)).serialize()
+                return hit.upto + old[8:at] + _MEMBERS.pack(end, n + 1, len(bitmap)) + bitmap + old[behind:]
+            if end > hit.end:
+                break
+            at += 16 + length
+        bitmap = BitMap([hit.number]).serialize()
+        return hit.upto + old[8:at] + _MEMBERS.pack(hit.end, 1, len(bitmap)) + bitmap + old[at:]
 
 
 @cache
@@ -295,11 +304,14 @@ def scaled(value: float | int, scale: int) -> int:
     if value != value or value in (float("inf"), float("-inf")):
         raise ValueError(f"{value} is not a finite number")
     number: int
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        number = int(value) * 10**scale
-    elif isinstance(value, int):
+    if isinstance(value, int):
         number = value * 10**scale
+    elif value.is_integer() and abs(value) < 2**53:
+        number = int(value) * 10**scale
     else:
+        whole, point, fraction = repr(value).partition(".")
+        if point and len(fraction) <= scale and fraction.isdecimal():
+            return int(whole + fraction + "0" * (scale - len(fraction)))  # no digit is cut: nothing to round
         number = int(Decimal(repr(value)).scaleb(scale, _EXACT).to_integral_value(ROUND_HALF_EVEN))
     if abs(number) > VALUE_MAX:
         raise OverflowError(f"{value} at scale {scale} is beyond 2^95")

@@ -47,6 +47,23 @@ def envelope(value: bytes) -> Envelope | Reject:
         return Reject("not_decodable", f"neither JSON nor Avro single-object encoding: {_plain(error)}")
     except RecursionError:
         return _TOO_DEEP
+    for part in (found.org, found.source, found.id, found.type):
+        if not (part.isascii() and 0 < len(part) <= PART_BYTES_MAX):
+            fault = _parts_fault(found)
+            if fault is not None:
+                return fault
+            break
+    if not (0 <= found.revision < 2**31 and 0 <= found.repair < 2**31):
+        return Reject("contract_violation", "revision and repair are whole numbers from 0 to 2147483647")
+    for value_of in found.data.values():
+        if type(value_of) is dict or type(value_of) is list:
+            if _deeper(found.data, DEPTH_MAX):
+                return Reject("contract_violation", f"data is nested deeper than {DEPTH_MAX}")
+            break
+    return found
+
+
+def _parts_fault(found: Envelope) -> Reject | None:
     for name, part in (("org", found.org), ("source", found.source), ("id", found.id), ("type", found.type)):
         try:
             length = len(part.encode())
@@ -54,11 +71,7 @@ def envelope(value: bytes) -> Envelope | Reject:
             return Reject("contract_violation", f"{name} holds a lone surrogate; valid Unicode is expected")
         if not 0 < length <= PART_BYTES_MAX:
             return Reject("contract_violation", f"{name} has {length} bytes; 1 to {PART_BYTES_MAX} are expected")
-    if not (0 <= found.revision < 2**31 and 0 <= found.repair < 2**31):
-        return Reject("contract_violation", "revision and repair are whole numbers from 0 to 2147483647")
-    if _deeper(found.data, DEPTH_MAX):
-        return Reject("contract_violation", f"data is nested deeper than {DEPTH_MAX}")
-    return found
+    return None
 
 
 def event(found: Envelope, k_ms: int, catalog: Catalog | None) -> Event | Reject:

@@ -202,7 +202,7 @@ class DriverReader:
 
 
 def new_partition(name: str, leg: Leg, number: int) -> Partition:
-    stores = {spec.name: Store(spec.name, DictBase()) for spec in line.leg(name).stores}
+    stores = {spec.name: Store(spec.name, DictBase(), spec.remember_bytes) for spec in line.leg(name).stores}
     return Partition(number=number, stores=stores, mark=leg.new_mark())
 
 

@@ -16,6 +16,8 @@ from milepost.topology.catalog import Identity, Source
 
 COMPANY: Final = "company"
 KEY_BYTES_MAX: Final = 256
+KEY_LETTERS_MAX: Final = KEY_BYTES_MAX // 4
+"""So many letters fit, whatever they are."""
 LEAVES_REMEMBERED_MAX: Final = 200_000
 
 
@@ -38,34 +40,45 @@ class Leaves:
 def identify(event: Event, source: Source, org_key: bytes, leaves: Leaves) -> Identified | Reject:
     """The keys of an event under its source's contract."""
     found: list[Key] = []
+    company: Key | None = None
+    members: list[tuple[str, bytes]] = []
+    edges: list[tuple[Key, Key]] = []
     for identity in source.identities:
-        value = _value(event.data, identity)
-        if isinstance(value, Reject):
-            return value
-        if value is not None:
-            leaf = leaves(org_key, identity.entity, identity.key, value)
-            found.append(Key(leaf=leaf, entity=identity.entity, kind=identity.key, value=value, label=identity.label))
+        value = event.data.get(identity.path[0]) if len(identity.path) == 1 else _at(event.data, identity.path)
+        if type(value) is not str or not 0 < len(value) <= KEY_LETTERS_MAX:
+            value = _checked(value, identity)
+            if isinstance(value, Reject):
+                return value
+            if value is None:
+                continue
+        leaf = leaves(org_key, identity.entity, identity.key, value)
+        key = Key(leaf=leaf, entity=identity.entity, kind=identity.key, value=value, label=identity.label)
+        found.append(key)
+        if identity.entity != COMPANY:
+            members.append((identity.entity, leaf))
+        elif company is None:
+            company = key
+        elif company.leaf != leaf:
+            edges.append((company, key))
     if not found:
         return Reject("missing_key", "none of the keys that the contract names is in the event")
-    companies = [key for key in found if key.entity == COMPANY]
-    return Identified(
-        leaf=(companies or found)[0].leaf,
-        keys=tuple(found),
-        members=tuple((key.entity, key.leaf) for key in found if key.entity != COMPANY),
-        edges=tuple((companies[0], other) for other in companies[1:] if other.leaf != companies[0].leaf),
-    )
+    return Identified(leaf=(company or found[0]).leaf, keys=tuple(found), members=tuple(members), edges=tuple(edges))
 
 
-def _value(data: Mapping[str, Any], identity: Identity) -> str | Reject | None:
+def _at(data: Mapping[str, Any], path: tuple[str, ...]) -> Any:
     at: Any = data
-    for name in identity.path:
+    for name in path:
         at = at.get(name) if type(at) is dict else None
+    return at
+
+
+def _checked(at: Any, identity: Identity) -> str | Reject | None:
     if at is None or at == "":
         if identity.required:
             return Reject("missing_key", f"the required key {identity.entity}/{identity.key} is not in the event")
         return None
     if type(at) is str:
-        if len(at) * 4 > KEY_BYTES_MAX and len(at.encode()) > KEY_BYTES_MAX:
+        if len(at) > KEY_LETTERS_MAX and len(at.encode()) > KEY_BYTES_MAX:
             return Reject(
                 "contract_violation", f"{identity.entity}/{identity.key} is longer than {KEY_BYTES_MAX} bytes"
             )

@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 import orjson
 
-from milepost.schemas import stamps
+from milepost.schemas import signal_message, stamps
 from milepost.schemas.keys import leaf_partition, raw_place
 from milepost.schemas.records import Envelope, Event, Identified, Key, Reject
 from milepost.schemas.serde import wire
@@ -58,6 +58,7 @@ class IngestMark:
     bundles:  organisation -> bundle in force behind the last marker
     progress: (org, source) -> [largest event time, last known time], for the ticks
     least_k:  leaf -> least k written to `keys` (a memory of the store, bounded; not part of the mark)
+    noted:    leaf -> (k, source, offset, org, key) of the slice in hand; empty between slices
     """
 
     prev: list[int]
@@ -65,6 +66,7 @@ class IngestMark:
     bundles: dict[str, bytes] = field(default_factory=dict)
     progress: dict[tuple[str, str], list[int]] = field(default_factory=dict)
     least_k: dict[bytes, int] = field(default_factory=dict)
+    noted: dict[bytes, tuple[int, str, int, str, Key]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -135,6 +137,7 @@ class Ingest:
         seen = {key: dedupe.unpack(row) for key, row in zip(keys, rows, strict=True) if row is not None}
         for arrival in arrivals:
             self._take(at, mark, arrival, seen, out)
+        self._keep_keys(at, mark)
         if records:
             at.next_offset = records[-1].offset + 1
         return out
@@ -248,18 +251,23 @@ class Ingest:
             self._owe(at, record, seen, out, None)
             return
         if known is None:
-            known = seen[a.key] = Seen(
-                upto=record.offset, k_ms=a.k_ms, partition=a.partition, offset=a.offset, taken=record.offset,
-                at=record.offset, body=event.body, raw=_raw(record.value), bundle=a.bundle,
-            )  # fmt: skip
+            here = record.offset
+            # upto, k, first position, taken, at, body, raw, bundle
+            known = Seen(here, a.k_ms, a.partition, a.offset, here, here, event.body, _raw(record.value), a.bundle)
+            seen[a.key] = known
             at.stores["seen"].put(a.key, known.pack())
         if a.genuine is None and known.k_ms != record.timestamp:
             # The broker's clock stepped back, and k came from a record before: compaction may remove that one.
             self._note_owed(at, record, known, out, record.value)
         out.count("accepted")
-        progress = mark.progress.setdefault((event.org, event.source), [event.t_ms, a.k_ms])
-        progress[0], progress[1] = max(progress[0], event.t_ms), max(progress[1], a.k_ms)
-        self._keep_keys(at, mark, a, event, who)
+        progress = mark.progress.get((event.org, event.source))
+        if progress is None:
+            progress = mark.progress[event.org, event.source] = [event.t_ms, a.k_ms]
+        if event.t_ms > progress[0]:
+            progress[0] = event.t_ms
+        if a.k_ms > progress[1]:
+            progress[1] = a.k_ms
+        self._note_keys(mark, a, event, who)
         self._link(at, a, event, who, catalog, out)
         self._signal(at, mark, a, event, who, catalog, out)
 
@@ -269,7 +277,8 @@ class Ingest:
         self, at: Partition, mark: IngestMark, a: _Arrival, event: Event, who: Identified, catalog: Catalog, out: Fold
     ) -> None:
         judged = signals.judge(event, catalog)
-        out.count("rule_declined", judged.declined)
+        if judged.declined:
+            out.count("rule_declined", judged.declined)
         for rule, reject in judged.failed:
             self._dead(at, a, "signals", reject, out, rule)
         if not judged.signals:
@@ -277,17 +286,15 @@ class Ingest:
                 out.count("no_rule")
             return
         target = self._target(who.leaf)
-        message = {
-            "org": event.org, "source": event.source, "id": event.id, "type": event.type,
-            "event": a.key, "leaf": who.leaf, "t_ms": event.t_ms, "k_ms": a.k_ms, "bundle": catalog.bundle_id,
-            "lane": 0, "raw_partition": at.number, "raw_offset": a.record.offset, "prev": mark.prev[target],
-            "first_partition": a.partition, "first_offset": a.offset,
-            "members": [{"entity": entity, "leaf": leaf} for entity, leaf in who.members],
-            "signals": [
-                {"rule": s.rule, "version": s.version, "fields": orjson.dumps(s.fields)} for s in judged.signals
-            ],
-        }  # fmt: skip
-        value = wire("Signals").encode(message)
+        value = signal_message.write(
+            (
+                catalog.bundle_id, a.key, who.leaf, event.t_ms, a.k_ms, a.record.offset, mark.prev[target], a.offset,
+                0, at.number, a.partition,
+            ),
+            (event.org, event.source, event.id, event.type),
+            who.members,
+            [(s.rule, s.version, orjson.dumps(s.fields)) for s in judged.signals],
+        )  # fmt: skip
         if len(value) > SIGNALS_BYTES_MAX:
             detail = f"its signals have {len(value)} bytes together; at most {SIGNALS_BYTES_MAX} are expected"
             self._dead(at, a, "signals", Reject("too_large", detail), out, "*")
@@ -296,23 +303,33 @@ class Ingest:
         mark.prev[target] = a.record.offset
         out.before.append(Output(topic="signals", partition=target, key=who.leaf + a.key, value=value))
 
-    def _keep_keys(self, at: Partition, mark: IngestMark, a: _Arrival, event: Event, who: Identified) -> None:
-        """The values of the keys, for people to read; of several arrivals the least (k, source) is kept."""
+    def _note_keys(self, mark: IngestMark, a: _Arrival, event: Event, who: Identified) -> None:
+        """What an event says of its keys, unless it is known to come too late to matter."""
         for key in who.keys:
-            if mark.least_k.get(key.leaf, a.k_ms + 1) <= a.k_ms:
-                continue
-            row = at.stores["keys"].get(key.leaf)
+            if mark.least_k.get(key.leaf, a.k_ms + 1) > a.k_ms:
+                noted = mark.noted.get(key.leaf)
+                if noted is None or (a.k_ms, event.source) < noted[:2]:
+                    mark.noted[key.leaf] = (a.k_ms, event.source, a.record.offset, event.org, key)
+
+    def _keep_keys(self, at: Partition, mark: IngestMark) -> None:
+        """The values of a slice's keys, for people to read; of several arrivals the least (k, source) is kept."""
+        noted, mark.noted = mark.noted, {}
+        if len(mark.least_k) + len(noted) >= REMEMBERED_MAX:
+            mark.least_k.clear()
+        leaves = list(noted)
+        rows: dict[bytes, bytes] = {}
+        for leaf, row in zip(leaves, at.stores["keys"].get_many(leaves), strict=True):
+            k_ms, source, offset, org, key = noted[leaf]
             known = orjson.loads(row[8:]) if row is not None else None
-            if known is None or (a.k_ms, event.source) < (known["k"], known["source"]):
+            if known is None or (k_ms, source) < (known["k"], known["source"]):
                 value = orjson.dumps(
-                    {"org": event.org, "entity": key.entity, "key": key.kind, "value": key.value, "label": key.label,
-                     "source": event.source, "k": a.k_ms}, option=orjson.OPT_SORT_KEYS,
+                    {"org": org, "entity": key.entity, "key": key.kind, "value": key.value, "label": key.label,
+                     "source": source, "k": k_ms}, option=orjson.OPT_SORT_KEYS,
                 )  # fmt: skip
-                at.stores["keys"].put(key.leaf, a.record.offset.to_bytes(8, "big") + value)
-            if len(mark.least_k) >= REMEMBERED_MAX:
-                mark.least_k.clear()
+                rows[leaf] = offset.to_bytes(8, "big") + value
             # Equal k of another source may still replace the row, so only k above the kept one is skipped.
-            mark.least_k[key.leaf] = (a.k_ms if known is None else min(a.k_ms, known["k"])) + 1
+            mark.least_k[leaf] = (k_ms if known is None else min(k_ms, known["k"])) + 1
+        at.stores["keys"].put_many(rows)
 
     def _link(self, at: Partition, a: _Arrival, event: Event, who: Identified, catalog: Catalog, out: Fold) -> None:
         for one, other in who.edges:

@@ -28,6 +28,10 @@ class Topic:
     config: dict[str, str] = field(default_factory=dict)
 
 
+REMEMBERED = 8 * 1024 * 1024
+"""Of rows that change again and again: the cells of the hour, the day rows of the week."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSpec:
     """A store of a leg.
@@ -37,12 +41,15 @@ class StoreSpec:
       packed  one changelog record a checkpoint, holding all changed rows (`seen`: design §7.9)
       source  no changelog of its own: rebuilt from the leg's source topic (`facts`)
       derived no changelog: rebuilt from other stores of the leg (`days`)
+
+    remember_bytes: how much of what has landed the overlay keeps in memory (`state.Store`), twice, a partition
     """
 
     name: str
     tag: int
     holds: str
     changelog: Literal["each", "packed", "source", "derived"] = "each"
+    remember_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,12 +127,20 @@ LEGS: tuple[LegSpec, ...] = (
         grouped_by="company leaf",
         stages=("metrics",),
         stores=(
-            StoreSpec(name="cells", tag=1, holds="(metric version, leaf, dimensions, pane) -> buckets of known time"),
-            StoreSpec(name="days", tag=2, holds="the same by day", changelog="derived"),
+            StoreSpec(
+                name="cells",
+                tag=1,
+                holds="(metric version, leaf, dimensions, pane) -> buckets of known time",
+                remember_bytes=REMEMBERED,
+            ),
+            StoreSpec(name="days", tag=2, holds="the same by day", changelog="derived", remember_bytes=REMEMBERED),
             StoreSpec(name="facts", tag=3, holds="(leaf, pane, event) -> signals", changelog="source"),
             StoreSpec(name="members", tag=4, holds="leaf <-> number"),
             StoreSpec(
-                name="named", tag=5, holds="(metric version, leaf, day, dimension) -> how many values have names"
+                name="named",
+                tag=5,
+                holds="(metric version, leaf, day, dimension) -> how many values have names",
+                remember_bytes=REMEMBERED // 8,
             ),
         ),
         writes=("dead-letters",),

@@ -9,26 +9,25 @@ taken and counted, because ingest will send it again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
 
 from milepost.schemas.errors import ContractError
-from milepost.schemas.serde import HEADER_BYTES, decode_any, wire
+from milepost.schemas.serde import HEADER_BYTES, wire
+from milepost.schemas.signal_message import BUNDLE_END, SignalMessage, read
 from milepost.topology import metrics, panes
-from milepost.topology.aggregates import Hit, Shape
-from milepost.topology.catalog import Catalog, Measure
+from milepost.topology.aggregates import Hit, Patch, Shape, patch_of
 from milepost.topology.decisions import Decisions
-from milepost.topology.metrics import Hits
 from milepost.topology.reading import Progress
-from milepost.topology.state import Fold, Output, Owed, Partition, Record
+from milepost.topology.state import Fold, Output, Owed, Partition, Record, Store
 
 MEMBERS_REMEMBERED_MAX: Final = 500_000
 T_MS_MAX: Final = 2**32 * panes.PANE_MS
 """Panes are numbered in 32 bits."""
-_BUNDLE_END: Final = HEADER_BYTES + 8
+_ONCE: Final = (None,)
 
 
 class _Mark(msgspec.Struct, kw_only=True):
@@ -40,7 +39,6 @@ class _Mark(msgspec.Struct, kw_only=True):
 
 _dump_mark = msgspec.msgpack.Encoder().encode
 _load_mark = msgspec.msgpack.Decoder(_Mark).decode
-_fields = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 @dataclass(slots=True)
@@ -96,102 +94,136 @@ class MeasureLeg:
     def ready(self, records: Sequence[Record]) -> int:
         header = wire("Signals").header
         known = self.decisions.catalogs
+        ours = {header + bundle for bundle in known}
         for i, record in enumerate(records):
             value = record.value
-            if value is None or value[:HEADER_BYTES] != header:
-                continue
             # The bundle is the first field of the contract: eight bytes behind the header.
-            if value[HEADER_BYTES:_BUNDLE_END] not in known and _message(value) is not None:
+            if value is None or value[:BUNDLE_END] in ours or value[:HEADER_BYTES] != header:
+                continue
+            if _message(value) is not None:
                 return i
         return len(records)
 
     def fold(self, at: Partition, records: Sequence[Record]) -> Fold:
         mark = at.mark
         assert isinstance(mark, MeasureMark)
-        out = Fold()
-        taken: list[tuple[int, dict[str, Any]]] = []
+        out, origins = Fold(), mark.origins
+        facts: dict[bytes, bytes] = {}
+        taken: list[tuple[bytes, SignalMessage]] = []
         for record in records:
-            found = _message(record.value)
-            if found is None:
-                self._dead(at, record, out)
+            value = record.value
+            message = _message(value)
+            if message is None:
+                self._other(at, mark, record, out)
                 continue
-            name, message = found
-            raw, origin = message["raw_partition"], message["raw_offset"]
-            highest = mark.origins.get(raw, -1)
-            if origin <= highest:
-                out.count("reemitted")
+            if not self._in_turn(origins, message.raw_partition, message.raw_offset, message.prev, out):
                 continue
-            if message["prev"] > highest:
-                out.count("gap")
-                continue
-            mark.origins[raw] = origin
-            if name == "Tick":
-                sources = {(s["org"], s["source"]): (s["t_ms"], s["k_ms"]) for s in message["sources"]}
-                mark.progress[raw] = Progress(k_ms=message["k_ms"], sources=sources)
-                out.count("tick")
-                continue
-            out.count("taken")
-            assert record.value is not None
-            at.stores["facts"].put(_fact_key(message), record.offset.to_bytes(8, "big") + record.value)
-            taken.append((record.offset, message))
-        self._measure(at, mark, taken, out)
+            assert value is not None
+            upto = record.offset.to_bytes(8, "big")
+            facts[_fact_key(message)] = upto + value
+            taken.append((upto, message))
+        if taken:
+            out.count("taken", len(taken))
+            at.stores["facts"].put_many(facts)
+            self._measure(at, mark, taken, out)
         if records:
             at.next_offset = records[-1].offset + 1
         return out
 
-    def _measure(
-        self, at: Partition, mark: MeasureMark, taken: Sequence[tuple[int, dict[str, Any]]], out: Fold
-    ) -> None:
-        """All messages of a slice into cells and day rows."""
-        pending: list[tuple[Measure, bytes, int, int, bytes, Hit]] = []  # measure, prefix, pane, day, day key, hit
-        naming = mark.naming
-        for offset, message in taken:
-            catalog = self.decisions.catalogs[message["bundle"]]
-            leaf, pane = message["leaf"], panes.pane_of(message["t_ms"])
-            end, day = panes.bucket_end(pane, message["k_ms"]), panes.day_of(pane)
-            day_tail = day.to_bytes(4, "big")
-            for measure, fields in _measures(catalog, message):
-                value = metrics.amount(measure, fields)
-                if measure.field is not None and value is None:
-                    continue
-                numbers: Sequence[int | None] = (None,)
-                if measure.entity is not None:
-                    numbers = [
-                        self._number(at, mark, member["leaf"], offset)
-                        for member in message["members"]
-                        if member["entity"] == measure.entity
-                    ]
-                rows = self._choices(measure, fields)
-                head = measure.version + leaf
-                for number in numbers:
-                    hit = Hit(offset, end, value, number, message["t_ms"], message["event"])
-                    for mask, values, tail in rows:
-                        before = head + tail
-                        day_key = before + day_tail
-                        if mask and day_key not in naming.known:
-                            naming.ask(measure, leaf, mask, values, day, day_key, offset)
-                        pending.append((measure, before, pane, day, day_key, hit))
-        refused = naming.admit(at.stores)
-        cells: Hits = {}
-        days: Hits = {}
-        for measure, before, pane, day, day_key, hit in pending:
-            if day_key in refused:
-                out.count("folded_into_other")
-                before = refused[day_key]
-                day_key = metrics.row_key(before, day)
-            cell_key = before + pane.to_bytes(4, "big")
-            if cell_key in cells:
-                cells[cell_key][1].append(hit)
-            else:
-                cells[cell_key] = (measure.shape, [hit])
-            if day_key in days:
-                days[day_key][1].append(hit)
-            else:
-                days[day_key] = (measure.shape, [hit])
-        metrics.add(at.stores["cells"], cells, out)
-        metrics.add(at.stores["days"], days, out)
+    def _in_turn(self, origins: dict[int, int], raw: int, origin: int, prev: int, out: Fold) -> bool:
+        """Whether a message is the next of its raw partition; then its origin is noted (design §7.2)."""
+        highest = origins.get(raw, -1)
+        if origin <= highest:
+            out.count("reemitted")
+            return False
+        if prev > highest:
+            out.count("gap")
+            return False
+        origins[raw] = origin
+        return True
 
-    def _number(self, at: Partition, mark: MeasureMark, leaf: bytes, offset: int) -> int:
+    def _other(self, at: Partition, mark: MeasureMark, record: Record, out: Fold) -> None:
+        """A tick, or bytes that are not ours."""
+        tick = _tick(record.value)
+        if tick is None:
+            self._dead(at, record, out)
+            return
+        raw = tick["raw_partition"]
+        if self._in_turn(mark.origins, raw, tick["raw_offset"], tick["prev"], out):
+            sources = {(s["org"], s["source"]): (s["t_ms"], s["k_ms"]) for s in tick["sources"]}
+            mark.progress[raw] = Progress(k_ms=tick["k_ms"], sources=sources)
+            out.count("tick")
+
+    def _measure(
+        self, at: Partition, mark: MeasureMark, taken: Sequence[tuple[bytes, SignalMessage]], out: Fold
+    ) -> None:
+        """All messages of a slice into cells and day rows: the hits are collected, rows are read once, then patched."""
+        cells: list[tuple[bytes, Patch, Hit]] = []
+        days: list[tuple[bytes, Patch, Hit]] = []
+        naming, choices = mark.naming, self._choices
+        known = naming.known
+        for upto, message in taken:
+            catalog = self.decisions.catalogs[message.bundle]
+            leaf, t_ms = message.leaf, message.t_ms
+            pane = t_ms // panes.PANE_MS
+            end, day = panes.bucket_end(pane, message.k_ms), pane // panes.PANES_A_DAY
+            pane_tail, day_tail = pane.to_bytes(4, "big"), day.to_bytes(4, "big")
+            for rule, _, fields in message.signals:
+                for measure in catalog.measures_by_rule.get(rule, ()):
+                    value = None if measure.field is None else metrics.amount(measure, fields)
+                    if measure.field is not None and value is None:
+                        continue
+                    numbers: Sequence[int | None] = _ONCE
+                    if measure.entity is not None:
+                        numbers = [
+                            self._number(at, mark, member, upto)
+                            for entity, member in message.members
+                            if entity == measure.entity
+                        ]
+                    rows, head, patch = choices(measure, fields), measure.version + leaf, patch_of(measure.shape)
+                    for number in numbers:
+                        hit = Hit(upto, end, value, number, t_ms, message.event)
+                        for mask, values, tail in rows:
+                            before = head + tail
+                            day_key = before + day_tail
+                            if mask and day_key not in known:
+                                naming.ask(measure, leaf, mask, values, day, day_key, upto)
+                            cells.append((before + pane_tail, patch, hit))
+                            days.append((day_key, patch, hit))
+        if cells:
+            self._add(at, naming, cells, days, out)
+
+    def _add(
+        self,
+        at: Partition,
+        naming: metrics.Naming,
+        cells: list[tuple[bytes, Patch, Hit]],
+        days: list[tuple[bytes, Patch, Hit]],
+        out: Fold,
+    ) -> None:
+        day_held = _held(at.stores["days"], {key for key, _, _ in days})
+        refused = naming.admit(day_held, at.stores["named"])
+        if refused:
+            for i, (day_key, patch, hit) in enumerate(days):
+                if day_key in refused:
+                    out.count("folded_into_other")
+                    other, pane_tail = refused[day_key], cells[i][0][-4:]
+                    cells[i] = (other + pane_tail, patch, hit)
+                    days[i] = (other + day_key[-4:], patch, hit)
+            day_held = _held(at.stores["days"], {key for key, _, _ in days})
+        # A day row is there as soon as one of its cells is: where it is not, no cell has to be looked for.
+        cell_held: dict[bytes, bytes | None] = {}
+        wanted: list[bytes] = []
+        for (cell_key, _, _), (day_key, _, _) in zip(cells, days, strict=True):
+            if cell_key not in cell_held:
+                cell_held[cell_key] = None
+                if day_held[day_key] is not None:
+                    wanted.append(cell_key)
+        cell_held.update(zip(wanted, at.stores["cells"].get_many(wanted), strict=True))
+        metrics.add(at.stores["cells"], cells, cell_held, out)
+        metrics.add(at.stores["days"], days, day_held, out)
+
+    def _number(self, at: Partition, mark: MeasureMark, leaf: bytes, upto: bytes) -> int:
         """The partition's number of a leaf: numbers are given in log order and never leave the partition."""
         number = mark.numbers.get(leaf)
         if number is not None:
@@ -203,7 +235,7 @@ class MeasureLeg:
         else:
             if mark.next_number < 0:
                 mark.next_number = sum(1 for _ in members.scan(b"N", b"O"))
-            number, upto = mark.next_number, offset.to_bytes(8, "big")
+            number = mark.next_number
             mark.next_number += 1
             members.put(b"L" + leaf, upto + number.to_bytes(4, "big"))
             members.put(b"N" + number.to_bytes(4, "big"), upto + leaf)
@@ -238,10 +270,10 @@ class MeasureLeg:
 
     def from_source(self, records: Sequence[Record]) -> Iterator[tuple[str, bytes, bytes]]:
         for record in records:
-            found = _message(record.value)
-            if found is not None and found[0] == "Signals":
+            message = _message(record.value)
+            if message is not None:
                 assert record.value is not None
-                yield "facts", _fact_key(found[1]), record.offset.to_bytes(8, "big") + record.value
+                yield "facts", _fact_key(message), record.offset.to_bytes(8, "big") + record.value
 
     def announce(self, at: Partition, records: Sequence[Record]) -> None:
         """Nothing: of several messages of one event each is the same."""
@@ -253,38 +285,25 @@ class MeasureLeg:
         raise AssertionError("measure owes nothing to the raw log")
 
 
-def _message(value: bytes | None) -> tuple[str, dict[str, Any]] | None:
-    """(Signals or Tick, its fields), or None for anything else."""
-    if value is None:
+def _message(value: bytes | None) -> SignalMessage | None:
+    """A message that says what ingest could have said, or None."""
+    found = None if value is None else read(value)
+    return found if found is not None and 0 <= found.t_ms < T_MS_MAX else None
+
+
+def _tick(value: bytes | None) -> dict[str, Any] | None:
+    if value is None or value[:HEADER_BYTES] != wire("Tick").header:
         return None
     try:
-        found = decode_any(value)
+        return wire("Tick").decode(value)
     except ContractError:
         return None
-    return found if found[0] == "Tick" or (found[0] == "Signals" and _holds(found[1])) else None
 
 
-def _holds(message: dict[str, Any]) -> bool:
-    """Whether a message says what ingest could have said; parses the fields of its signals in place."""
-    if not 0 <= message["t_ms"] < T_MS_MAX:
-        return False
-    for signal in message["signals"]:
-        try:
-            signal["fields"] = _fields(signal["fields"])
-        except (msgspec.DecodeError, RecursionError):
-            return False
-    return True
+def _fact_key(message: SignalMessage) -> bytes:
+    return message.leaf + panes.pane_of(message.t_ms).to_bytes(4, "big") + message.event
 
 
-def _measures(catalog: Catalog, message: Mapping[str, Any]) -> Iterator[tuple[Measure, dict[str, Any]]]:
-    for signal in message["signals"]:
-        measures = catalog.measures_by_rule.get(signal["rule"], ())
-        for measure in measures:
-            yield measure, signal["fields"]
-
-
-def _fact_key(message: Mapping[str, Any]) -> bytes:
-    pane: int = panes.pane_of(message["t_ms"])
-    leaf: bytes = message["leaf"]
-    event: bytes = message["event"]
-    return leaf + pane.to_bytes(4, "big") + event
+def _held(store: Store, keys: Collection[bytes]) -> dict[bytes, bytes | None]:
+    wanted = list(keys)
+    return dict(zip(wanted, store.get_many(wanted), strict=True))

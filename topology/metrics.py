@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from milepost.topology import panes
-from milepost.topology.aggregates import Hit, Row, Shape, decode, encode, patch_of, scaled, upto_of
+from milepost.topology.aggregates import Hit, Patch, Row, Shape, decode, encode, scaled, upto_of
 from milepost.topology.catalog import Measure
 from milepost.topology.state import Fold, Store
 
@@ -28,7 +28,8 @@ TUPLES_MAX: Final = 10_000
 PREFIX_BYTES: Final = 8 + 16
 
 
-Hits = dict[bytes, tuple[Shape, list[Hit]]]
+Hits = Iterable[tuple[bytes, Patch, Hit]]
+"""What a slice adds: row key, the patch of its measure's shape, the hit."""
 
 
 def prefix(version: bytes, leaf: bytes, mask: int, dims: bytes) -> bytes:
@@ -80,38 +81,46 @@ class Naming:
 
     def __init__(self) -> None:
         self.known: set[bytes] = set()
-        self._asked: dict[bytes, tuple[Measure, bytes, int, tuple[bytes, ...], int, int]] = {}
+        self._asked: dict[bytes, tuple[Measure, bytes, int, tuple[bytes, ...], int, bytes]] = {}
 
     def ask(
-        self, measure: Measure, leaf: bytes, mask: int, values: tuple[bytes, ...], day: int, day_key: bytes, offset: int
+        self, measure: Measure, leaf: bytes, mask: int, values: tuple[bytes, ...], day: int, day_key: bytes, upto: bytes
     ) -> None:
-        """A row of `day` is wanted at `offset`; does it have a name?"""
+        """A row of `day` is wanted at the offset `upto`; does it have a name?"""
         if day_key not in self._asked:
-            self._asked[day_key] = (measure, leaf, mask, values, day, offset)
+            self._asked[day_key] = (measure, leaf, mask, values, day, upto)
 
-    def admit(self, stores: Mapping[str, Store]) -> dict[bytes, bytes]:
-        """Give names as far as they go.  Answers day key -> the prefix of `__other__` for those without."""
+    def admit(self, days: Mapping[bytes, bytes | None], named: Store) -> dict[bytes, bytes]:
+        """Give names as far as they go.  Answers day key -> the prefix of `__other__` for those without.
+
+        days: the values of all day rows that were asked for;  named: the store of the counts
+        """
         asked, self._asked = self._asked, {}
         if not asked:
             return {}
         if len(self.known) + len(asked) > self.KNOWN_MAX:
             self.known.clear()
+        self.known.update(asked)
+        unnamed = {
+            day_key: (row_key(prefix(measure.version, leaf, mask, b""), day), one)
+            for day_key, one in asked.items()
+            if days[day_key] is None
+            for measure, leaf, mask, values, day, _ in (one,)
+            if not (measure.values and always_named(measure, mask, values))
+        }
+        counters = list({counter for counter, _ in unnamed.values()})
+        held = dict(zip(counters, named.get_many(counters), strict=True))
+        counts = {counter: int.from_bytes(row[8:12], "big") if row else 0 for counter, row in held.items()}
+        changed: dict[bytes, bytes] = {}
         refused: dict[bytes, bytes] = {}
-        counts: dict[bytes, int] = {}
-        keys = list(asked)
-        for key, row in zip(keys, stores["days"].get_many(keys), strict=True):
-            measure, leaf, mask, values, day, offset = asked[key]
-            if row is None and not always_named(measure, mask, values):
-                counter = row_key(prefix(measure.version, leaf, mask, b""), day)
-                if counter not in counts:
-                    row = stores["named"].get(counter)
-                    counts[counter] = int.from_bytes(row[8:12], "big") if row is not None else 0
-                if counts[counter] >= (measure.max_values if mask & (mask - 1) == 0 else TUPLES_MAX):
-                    refused[key] = prefix(measure.version, leaf, mask, packed((OTHER,) * len(values)))
-                    continue
+        for day_key, (counter, (measure, leaf, mask, values, _, upto)) in unnamed.items():
+            if counts[counter] >= (measure.max_values if mask & (mask - 1) == 0 else TUPLES_MAX):
+                refused[day_key] = prefix(measure.version, leaf, mask, packed((OTHER,) * len(values)))
+            else:
                 counts[counter] += 1
-                stores["named"].put(counter, offset.to_bytes(8, "big") + counts[counter].to_bytes(4, "big"))
-            self.known.add(key)
+                changed[counter] = upto + counts[counter].to_bytes(4, "big")
+        named.put_many(changed)
+        self.known.difference_update(refused)
         return refused
 
 
@@ -128,9 +137,12 @@ class Choices:
         self._known: dict[tuple[object, ...], list[tuple[int, tuple[bytes, ...], bytes]]] = {}
 
     def __call__(self, measure: Measure, fields: Mapping[str, object]) -> list[tuple[int, tuple[bytes, ...], bytes]]:
-        # repr: 1, 1.0 and True are equal to a dict and three different texts.
-        key = (measure.version, *[repr(fields.get(name)) for name in measure.dimensions])
-        found = self._known.get(key)
+        # With the type beside all but text: 1, 1.0 and True are equal to a dict and three different texts.
+        key: list[object] = [measure.version]
+        for name in measure.dimensions:
+            value = fields.get(name)
+            key.append(value if type(value) is str else (type(value), repr(value)))
+        found = self._known.get(tuple(key))
         if found is None:
             if len(self._known) >= self.REMEMBERED_MAX:
                 self._known.clear()
@@ -140,7 +152,7 @@ class Choices:
             if len(values) > 1:
                 rows.append(((1 << len(values)) - 1, tuple(values)))
             found = [(mask, some, bytes((mask,)) + packed(some)) for mask, some in rows]
-            self._known[key] = found
+            self._known[tuple(key)] = found
         return found
 
 
@@ -167,21 +179,25 @@ def amount(measure: Measure, fields: Mapping[str, object]) -> int | None:
         return None
 
 
-def add(store: Store, hits: Hits, out: Fold) -> None:
-    """Add all hits to the rows of a store: one multi-get, one put a row.
+def add(store: Store, hits: Hits, held: Mapping[bytes, bytes | None], out: Fold) -> None:
+    """Add all hits, in log order, to the rows of a store; `held` has their values before this slice.
 
     A row that has absorbed an offset already (its `upto`) does not take it again: after a restore a row may be ahead of
-    the mark (design §7.6).
+    the mark (design §7.6).  Offsets ascend, so a row that has taken one hit of this slice takes those behind it.
     """
-    keys = list(hits)
-    put = store.put
-    for key, old in zip(keys, store.get_many(keys), strict=True):
-        shape, added = hits[key]
-        value, absorbed = patch_of(shape)(old, added)
-        if value is not None:
-            put(key, value)
-        if absorbed:
-            out.count("absorbed", absorbed)
+    changed: dict[bytes, bytes] = {}
+    absorbed = 0
+    for key, patch, hit in hits:
+        row = changed.get(key)
+        if row is None:
+            row = held[key]
+            if row is not None and row[:8] >= hit.upto:
+                absorbed += 1
+                continue
+        changed[key] = patch(row, hit)
+    store.put_many(changed)
+    if absorbed:
+        out.count("absorbed", absorbed)
 
 
 def day_rows(cells: Store, shapes: Mapping[bytes, Shape], changed: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:

@@ -6,12 +6,15 @@ A rule is judged by the definitions in force at the event's first position.  An 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from milepost.schemas.errors import ContractError
 from milepost.schemas.records import Event, Reject, Signal
 from milepost.topology.aggregates import scaled
 from milepost.topology.catalog import Catalog
+
+SAFE: Final = 2.0**53
+"""Numbers below fit at every scale (at most 12 decimals): 2^53 * 10^12 < 2^95."""
 
 
 class Judged(NamedTuple):
@@ -29,13 +32,13 @@ def judge(event: Event, catalog: Catalog) -> Judged:
     rules = catalog.rules_by_type.get(event.type, ())
     if not rules:
         return Judged(signals, failed, 0)
-    view = {"type": event.type, "time": event.time, "source": event.source, "org": event.org}
+    data, view = event.data, {"type": event.type, "time": event.time, "source": event.source, "org": event.org}
     for rule in rules:
         try:
-            if rule.when is not None and rule.when.evaluate(event.data, view) is not True:
+            if rule.when is not None and rule.when.evaluate(data, view) is not True:
                 declined += 1
                 continue
-            fields = {name: expression.evaluate(event.data, view) for name, expression in rule.fields.items()}
+            fields = {name: expression.evaluate(data, view) for name, expression in rule.fields.items()}
             for measure in catalog.measures_by_rule.get(rule.name, ()):
                 if measure.field is not None:
                     _in_range(fields.get(measure.field), measure.scale, measure.field)
@@ -53,6 +56,8 @@ def _in_range(value: object, scale: int, field: str) -> None:
         raise ContractError(
             "rule_error", f"field {field} is a {type(value).__name__}; a number is expected by its metric"
         )
+    if -SAFE < value < SAFE:
+        return
     try:
         scaled(value, scale)
     except (OverflowError, ValueError) as error:

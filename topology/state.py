@@ -10,9 +10,11 @@ newer one.  A stage changes state only through `put` and `delete`, and both say 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from itertools import islice
+from typing import NamedTuple, Protocol
 
 UPTO = 8
 """Bytes of `upto` at the head of each value."""
@@ -46,18 +48,36 @@ class Store:
     """One store of one partition: an overlay of changes over a base.
 
     Values are raw bytes that begin with `upto` (see the module).  `None` in `dirty` is a deletion.
+
+    remember_bytes: what the overlay may keep of landed values, so that a row that changes again is not read again: two
+    generations of at most so many bytes of keys and values each, beside a checkpoint's.  0: nothing is kept.
     """
 
-    __slots__ = ("_fresh", "_order", "_taken_order", "base", "dirty", "name", "size", "taken")
+    __slots__ = (
+        "_order",
+        "_recent",
+        "_recent_before",
+        "_recent_size",
+        "_taken_order",
+        "base",
+        "dirty",
+        "name",
+        "remember_bytes",
+        "size",
+        "taken",
+    )
 
-    def __init__(self, name: str, base: Base) -> None:
+    def __init__(self, name: str, base: Base, remember_bytes: int = 0) -> None:
         self.name = name
         self.base = base
         self.dirty: dict[bytes, bytes | None] = {}
         self.taken: dict[bytes, bytes | None] = {}
         self.size = 0  # bytes put since the last take: what bounds a checkpoint
-        self._order: list[bytes] = []  # the keys of `dirty` in order, but for `_fresh`
-        self._fresh: list[bytes] = []  # keys of `dirty` that came since `_order` was sorted
+        self.remember_bytes = remember_bytes
+        self._recent: dict[bytes, bytes | None] = {}
+        self._recent_before: dict[bytes, bytes | None] = {}
+        self._recent_size = 0
+        self._order: list[bytes] = []  # the first keys of `dirty`, in order: those that the last scan saw
         self._taken_order: list[bytes] | None = None  # made by the first scan that needs it
 
     def get(self, key: bytes) -> bytes | None:
@@ -65,33 +85,41 @@ class Store:
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Values in the order of `keys`; absent and deleted are None."""
-        dirty, taken = self.dirty, self.taken
-        if not dirty and not taken:
+        first, second = (self._recent, self._recent_before) if self.remember_bytes else (self.dirty, self.taken)
+        if not first and not second:
             return self.base.get_many(keys)
-        out: list[bytes | None] = [None] * len(keys)
-        missing: list[int] = []
-        for i, key in enumerate(keys):
-            if key in dirty:
-                out[i] = dirty[key]
-            elif key in taken:
-                out[i] = taken[key]
+        out: list[bytes | None] = []
+        append, missing = out.append, list[int]()
+        for key in keys:
+            if key in first:
+                append(first[key])
+            elif key in second:
+                append(second[key])
             else:
-                missing.append(i)
+                missing.append(len(out))
+                append(None)
         if missing:
             for i, value in zip(missing, self.base.get_many([keys[i] for i in missing]), strict=True):
                 out[i] = value
         return out
 
     def put(self, key: bytes, value: bytes) -> None:
-        if key not in self.dirty:
-            self._fresh.append(key)
         self.dirty[key] = value
+        if self.remember_bytes:
+            self._recent[key] = value
         self.size += len(key) + len(value) + 16
 
+    def put_many(self, rows: dict[bytes, bytes]) -> None:
+        """The same for many rows at once."""
+        self.dirty.update(rows)
+        if self.remember_bytes:
+            self._recent.update(rows)
+        self.size += sum(map(len, rows)) + sum(map(len, rows.values())) + 16 * len(rows)
+
     def delete(self, key: bytes) -> None:
-        if key not in self.dirty:
-            self._fresh.append(key)
         self.dirty[key] = None
+        if self.remember_bytes:
+            self._recent[key] = None
         self.size += len(key) + 24
 
     def scan(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -124,8 +152,12 @@ class Store:
     def take(self) -> dict[bytes, bytes | None]:
         """Hand the changes to a checkpoint; they stay readable until `landed`.  One checkpoint at a time."""
         assert not self.taken, f"{self.name}: a checkpoint is already in flight"
-        self._taken_order, self._order, self._fresh = None, [], []
+        self._taken_order, self._order = None, []
+        self._recent_size += self.size
         self.taken, self.dirty, self.size = self.dirty, {}, 0
+        if self._recent_size > self.remember_bytes > 0:
+            # A new generation begins with what must be readable in any case.
+            self._recent_before, self._recent, self._recent_size = self._recent, dict(self.taken), 0
         return self.taken
 
     def landed(self) -> None:
@@ -133,12 +165,13 @@ class Store:
         self.taken, self._taken_order = {}, None
 
     def _sorted(self) -> list[bytes]:
-        """The keys of `dirty` in order: two sorted runs are merged, so that a question beside a fold costs little."""
-        if self._fresh:
-            self._fresh.sort()
-            self._order += self._fresh
+        """The keys of `dirty` in order: two sorted runs are merged, so that a question beside a fold costs little.
+
+        A dict keeps its keys in the order of their coming, so those behind the first `len(_order)` are new.
+        """
+        if len(self._order) < len(self.dirty):
+            self._order += sorted(islice(self.dirty, len(self._order), None))
             self._order.sort()
-            self._fresh = []
         return self._order
 
 
@@ -161,9 +194,8 @@ class Record(Protocol):
     def headers(self) -> Sequence[tuple[str, bytes]]: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
-    """A message a leg wants written.  The partition is always explicit."""
+class Output(NamedTuple):
+    """A message a leg wants written.  The partition is always explicit.  (A tuple: the hot path makes one an event.)"""
 
     topic: str
     partition: int
@@ -199,10 +231,10 @@ class Fold:
 
     before: list[Output] = field(default_factory=list)
     after: list[Owed] = field(default_factory=list)
-    fates: dict[str, int] = field(default_factory=dict)
+    fates: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     def count(self, fate: str, n: int = 1) -> None:
-        self.fates[fate] = self.fates.get(fate, 0) + n
+        self.fates[fate] += n
 
 
 @dataclass(slots=True)

@@ -75,7 +75,7 @@ def _latest_body(patch: pytest.MonkeyPatch) -> None:
 def _late_dropped(patch: pytest.MonkeyPatch) -> None:
     real = metrics.add
     patch.setattr(
-        measure.metrics, "add", lambda store, hits, out: real(store, {k: v for k, v in hits.items() if v[1][0].end * panes.PANE_MS - v[1][0].t_ms < 2 * panes.DAY_MS}, out)
+        measure.metrics, "add", lambda store, hits, held, out: real(store, [one for one in hits if one[2].end * panes.PANE_MS - one[2].t_ms < 2 * panes.DAY_MS], held, out)
     )  # fmt: skip
 
 
@@ -104,7 +104,9 @@ def _day_rows_lag(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
         measure.metrics,
         "add",
-        lambda store, hits, out: None if store.name == "days" and len(hits) % 3 == 0 else real(store, hits, out),
+        lambda store, hits, held, out: (
+            None if store.name == "days" and len(hits) % 3 == 0 else real(store, hits, held, out)
+        ),
     )
 
 

@@ -27,6 +27,7 @@ from mode import Service
 
 from milepost.agents import faults
 from milepost.agents.ending import end
+from milepost.agents.lease import Lease
 
 HELD_BACK_S: Final = 0.02
 """How long a fetch may wait, in seconds, while some partition is held back and may come free."""
@@ -92,12 +93,12 @@ class Hooks(Protocol):
         """Where to go on in a source partition: X+1 of the restored mark; None: not ours (yet)."""
         ...
 
-    async def release(self) -> None:
-        """Fold no more, checkpoint what is folded, close all stores."""
+    async def park(self) -> None:
+        """Fold no more and checkpoint what is folded; the stores stay open until the next assignment is known."""
         ...
 
     async def stop(self) -> None:
-        """`release`, and close every client: the process ends."""
+        """Checkpoint, close all stores and every client: the process ends."""
         ...
 
 
@@ -121,6 +122,7 @@ class ChunkConsumer(driver.Consumer):
         self._untaken: Counter[TP] = Counter()
         self._room = asyncio.Event()
         self._placed: set[TP] = set()
+        self.lease = Lease(self.app.conf.broker_session_timeout)
 
     def _new_consumer_thread(self) -> Any:
         return ChunkConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -289,17 +291,28 @@ class ChunkConsumer(driver.Consumer):
         self.stop_flow()
         self.app.flow_control.suspend()
         self._placed.clear()
-        await self.hooks.release()
+        await self.hooks.park()
         await self.commit()
         self._ranges.clear()
         self._committed.clear()
         self._untaken.clear()
         await super().on_partitions_revoked(revoked)
+        self.lease.joining()
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Believe in the assignment from now on; then what Faust does."""
+        self.lease.joined()
+        self.lease.watch(getattr(self._thread._consumer, "_coordinator", None))
+        await super().on_partitions_assigned(assigned, generation_id)
 
     async def on_stop(self) -> None:
-        """Checkpoint and commit what is folded, then stop."""
+        """Checkpoint and commit what is folded, leave the group, then stop."""
         self.stop_flow()
         await self.hooks.stop()
+        coordinator = getattr(self._thread._consumer, "_coordinator", None)
+        if coordinator is not None:
+            # A static member that ends would keep its partitions for a session time-out: nobody could be asked.
+            coordinator._group_instance_id = None
         await super().on_stop()
 
 

@@ -122,6 +122,8 @@ class ChunkConsumer(driver.Consumer):
         self._untaken: Counter[TP] = Counter()
         self._room = asyncio.Event()
         self._placed: set[TP] = set()
+        self._seeks = 0
+        self._seeking = asyncio.Lock()
         self.lease = Lease(self.app.conf.broker_session_timeout)
 
     def _new_consumer_thread(self) -> Any:
@@ -151,8 +153,14 @@ class ChunkConsumer(driver.Consumer):
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109
         """Yield (partition, message) with one message a chunk.  The value is the list of aiokafka's records."""
         generation = self.app.consumer_generation_id  # before the fetch: what it brings belongs to this generation
+        seeks = self._seeks
         records, _active = await self._wait_next_records(timeout)
         if not records or self.should_stop:
+            return
+        if seeks != self._seeks and any(not self._is_changelog_tp(ensure_TP(key)) for key in records):
+            # A fetch of the assignment before, still waiting when we were placed anew: what it took lies behind the
+            # seek and would be missing.  Nothing has been handed on since the seek, so it can be repeated.
+            await self.seek_to_committed()
             return
         chunk_max = self.hooks.chunk_max
         for key, fetched in records.items():
@@ -194,6 +202,11 @@ class ChunkConsumer(driver.Consumer):
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek each source partition to X+1 of its restored mark.  Changelog partitions are recovery's own affair."""
+        async with self._seeking:
+            self._seeks += 1
+            return await self._place()
+
+    async def _place(self) -> Mapping[TP, int]:
         placed: dict[TP, int] = {}
         for tp in self.assignment():
             if self._is_changelog_tp(tp):

@@ -20,8 +20,9 @@ from milepost.agents.bindings import Runtime, engine
 from milepost.agents.changelog import read_range
 from milepost.agents.ending import end
 from milepost.agents.gateway import Gateway
+from milepost.agents.gathering import Gathering
+from milepost.agents.peers import Peers, Refused, Sealer
 from milepost.agents.store import disk_bytes
-from milepost.agents.views.asking import breathing
 from milepost.agents.views.services import Health, SendFailed
 from milepost.ops.settings import Settings
 from milepost.schemas.errors import BundleError, ContractError
@@ -30,14 +31,17 @@ from milepost.schemas.serde import wire
 from milepost.topology import describe, line
 from milepost.topology.catalog import load_bundle
 from milepost.topology.decisions import Decisions
-from milepost.topology.digest import digest_steps
 from milepost.topology.following import add_definition, add_link
 from milepost.topology.ingest import Ingest, IngestMark
 from milepost.topology.measure import MeasureLeg, MeasureMark
-from milepost.topology.reading import Progress, Unavailable
-from milepost.topology.state import Output, Store
+from milepost.topology.reading import Progress, Reader
+from milepost.topology.state import Output, Partition, Store
+from milepost.topology.steps import Got, Part
 
 log = logging.getLogger("milepost.agents")
+
+PATIENCE_S: Final = 2.0
+"""How long a question waits for a partition that is being handed over, seconds."""
 
 PROBLEMS_READ_MAX: Final = 10_000
 """Dead letters read for one answer, the newest of each partition."""
@@ -69,6 +73,15 @@ class Worker:
         self.decisions = decisions
         self.org_key = keys
         self.refused = 0  # records of decision topics that could not be taken
+        self.peers = Peers(settings.secret())
+        self.gathering = Gathering(
+            self,
+            lambda: getattr(runtime.app.consumer, "lease", None),
+            self.peers,
+            self._owner,
+            self._others,
+        )
+        runtime.closing.append(self.peers.close)
         self._gateway: Gateway | None = None
         self._ticker: asyncio.Task[None] | None = None
 
@@ -114,27 +127,47 @@ class Worker:
     # -- topology.reading.Reader
 
     @property
-    def reader(self) -> Worker:
+    def reader(self) -> Reader:
         return self
 
     @property
     def partitions(self) -> int:
         return self.settings.partitions
 
+    def _at(self, leg: str, partition: int) -> Partition:
+        at = self.runtime.legs[leg].asked(partition).partition
+        assert at is not None, "a holding that answers is open"
+        return at
+
+    def epoch(self, leg: str, partition: int) -> int:
+        return self.runtime.legs[leg].asked(partition).epoch
+
     def stores(self, leg: str, partition: int) -> Mapping[str, Store]:
-        bound = self.runtime.legs[leg]
-        at = bound.partitions.get(partition)
-        if at is None:
-            why = "being restored" if partition in bound.restoring else "not with this worker"
-            raise Unavailable(leg, partition, why)
-        return at.stores
+        return self._at(leg, partition).stores
 
     def progress(self, partition: int) -> Mapping[int, Progress]:
-        at = self.runtime.legs["measure"].partitions.get(partition)
-        if at is None:
-            raise Unavailable("measure", partition, "not open")
-        assert isinstance(at.mark, MeasureMark)
-        return at.mark.progress
+        mark = self._at("measure", partition).mark
+        assert isinstance(mark, MeasureMark)
+        return mark.progress
+
+    # -- who has what
+
+    def _owner(self, leg: str, partition: int) -> str | None:
+        """The address of the worker that was given a partition, as told with our last assignment."""
+        topic = self.runtime.legs[leg].changelog
+        for url, topics in self._given().items():
+            if partition in topics.get(topic, ()):
+                return None if url == self.settings.peer_url else url
+        return None
+
+    def _others(self) -> list[str]:
+        return sorted(url for url in self._given() if url != self.settings.peer_url)
+
+    def _given(self) -> Mapping[str, Mapping[str, Sequence[int]]]:
+        """Address -> changelog topic -> partitions."""
+        assignor: Any = self.runtime.app.assignor
+        given: Mapping[str, Mapping[str, Sequence[int]]] = assignor.changelog_distribution
+        return given
 
     # -- views.services.Services
 
@@ -146,9 +179,19 @@ class Worker:
             raise SendFailed("the worker is starting")
         return await self._gateway.send(outputs)
 
-    async def digest(self) -> Mapping[str, Any]:
-        """The digest, a step at a time, so that others are answered in between."""
-        return await breathing(digest_steps(self))
+    @property
+    def sealer(self) -> Sealer:
+        return self.peers.seal
+
+    @property
+    def patience_s(self) -> float:
+        return PATIENCE_S
+
+    async def gather(self, parts: Sequence[Part], stale_ms: int | None = None) -> Sequence[Got]:
+        return await self.gathering.read(parts, stale_ms)
+
+    async def here(self, parts: Sequence[Part], stale_ms: int | None) -> Sequence[Got | Refused]:
+        return await self.gathering.here(parts, stale_ms)
 
     async def dead_letters(self) -> Sequence[Mapping[str, Any]]:
         """Problems: dead letters with one fingerprint, newest first; of each partition the newest 10,000 are read."""
@@ -226,7 +269,7 @@ class Worker:
     def health(self) -> Health:
         legs = self.runtime.legs
         restoring = [f"{name}/{number}" for name, leg in legs.items() for number in sorted(leg.restoring)]
-        if not all(leg.holdings for leg in legs.values()) or self.runtime.app.rebalancing:
+        if not self.runtime.assigned or self.runtime.app.rebalancing:
             restoring.append("assignment")
         decided = bool(self.runtime.followers) and all(
             one.caught_up.is_set() for one in self.runtime.followers.values()

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
@@ -61,6 +61,8 @@ class EngineSettings(Protocol):
     @property
     def port(self) -> int: ...
     @property
+    def peer_url(self) -> str: ...
+    @property
     def worker(self) -> str: ...
     @property
     def partitions(self) -> int: ...
@@ -102,7 +104,8 @@ def engine(settings: EngineSettings, **options: Any) -> tuple[faust.App, Runtime
             "consumer_group_instance_id": f"{settings.group}.{settings.worker}.{settings.port}",
             "broker_max_poll_records": max(settings.chunk_max, 500),
             "broker_session_timeout": float(settings.session_timeout_s),
-            "broker_heartbeat_interval": min(2.0, settings.session_timeout_s / 4),
+            # Short: it is how long the others wait for us when somebody comes or goes.
+            "broker_heartbeat_interval": min(0.5, settings.session_timeout_s / 4),
             "broker_commit_interval": 1.0,
             "broker_request_timeout": 40.0,
             "stream_wait_empty": False,
@@ -111,6 +114,7 @@ def engine(settings: EngineSettings, **options: Any) -> tuple[faust.App, Runtime
             "web_host": settings.host,
             "web_bind": settings.host,
             "web_port": settings.port,
+            "canonical_url": settings.peer_url,  # goes to all workers with the assignment: who is to be asked for what
             **options,
         },
     )
@@ -131,12 +135,14 @@ class Runtime:
         self.followers: dict[str, Follower] = {}
         self.incarnation = uuid.uuid4().hex
         self.idle_s = IDLE_S
+        self.assigned = False  # whether partitions were given out since the start; there may be none for us
         self._decided = 0
         self._writer: ChangelogWriter | None = None
         self._outputs: dict[str, LegProducer] = {}
         self._admin: AdminClient | None = None
         self._starting = asyncio.Lock()
         self._watchdog: asyncio.Task[None] | None = None
+        self.closing: list[Callable[[], Awaitable[None]]] = []
         self._to_follow: dict[str, Callable[[Any], None]] = {}
 
     # -- declaring
@@ -171,8 +177,8 @@ class Runtime:
     def ready(self) -> bool:
         """Whether every partition that is ours can be asked, and every follower has caught up."""
         return (
-            bool(self.legs)
-            and all(one.holdings and not one.restoring for one in self.legs.values())
+            self.assigned
+            and not any(one.restoring for one in self.legs.values())
             and all(one.caught_up.is_set() for one in self.followers.values())
             and not self.app.rebalancing
         )
@@ -199,9 +205,15 @@ class Runtime:
                 return None if at is None else at.next_offset
         return None
 
+    async def park(self) -> None:
+        await self._give_back(LegRuntime.park)
+
     async def release(self) -> None:
+        await self._give_back(LegRuntime.release)
+
+    async def _give_back(self, step: Callable[[LegRuntime], Awaitable[None]]) -> None:
         try:
-            await asyncio.gather(*(leg.release() for leg in self.legs.values()))
+            await asyncio.gather(*(step(leg) for leg in self.legs.values()))
         except Exception as error:  # noqa: BLE001 - a checkpoint that failed must not be followed by a commit
             end(f"the partitions could not be given back: {error}", error=error)
 
@@ -250,6 +262,8 @@ class Runtime:
             self._watchdog.cancel()
         for follower in self.followers.values():
             await follower.stop()
+        for close in self.closing:
+            await close()
         outputs, self._outputs = self._outputs, {}
         for producer in outputs.values():
             await producer.stop()

@@ -1,6 +1,7 @@
 """Holding: one leg in one partition, from being given to being taken away.
 
     take_over (own -> epoch) -> apply* (changelog) -> open (source, derived, owed) -> fold* / checkpoint* -> release
+                                                                                 park -> resume, or release
 
 A holding is readable and folds only between `open` and `release`.  It runs without Faust, which only tells it when
 (agents/table.py, agents/bindings.py), so the tests drive it against a broker directly.
@@ -38,7 +39,13 @@ CHECKPOINT_S_MAX: Final = 1.0
 IDLE_S: Final = 600.0
 """An idle owner writes an empty batch so often: it bounds how long late bytes go unnoticed (design §7.5)."""
 
-State = Literal["new", "restoring", "opening", "open", "closed"]
+State = Literal["new", "restoring", "opening", "open", "parked", "closed"]
+
+UNLANDED_MAX: Final = 16_384
+"""Records folded beyond the last checkpoint at most.  Whoever takes over after a kill restores that checkpoint, and is
+asked only when it is so much further, or at the log's end: then no answer ever shows less than one before it."""
+GATE_S: Final = 10.0
+"""A partition is asked after so many seconds of being open in any case: its next record may wait for a decision."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +107,9 @@ class Holding:
         self._due = False
         self._taken_to = 0
         self._wrote_s = 0.0  # how long the last checkpoint took
+        self._landed_to = 0
+        self._opened_at = 0.0
+        self._answers_from = 0
 
     def __repr__(self) -> str:
         return f"{self.spec.name}/{self.number}"
@@ -128,7 +138,7 @@ class Holding:
             return
         self._rocks, self.restore = rocks, restore
         self._checkpointer = Checkpointer(
-            spec=self.spec, rocks=rocks, log=self._log, outputs=self._outputs, epoch=epoch, landed=self._landed
+            spec=self.spec, rocks=rocks, log=self._log, outputs=self._outputs, epoch=epoch, landed=self._on_landed
         )
         self.state = "restoring"
         self._touch()
@@ -137,6 +147,8 @@ class Holding:
     @property
     def applied(self) -> int:
         """Changelog offset up to which the store holds everything; -1: nothing."""
+        if self.state in ("open", "parked"):
+            return self.expected - 1
         return -1 if self.restore is None else self.restore.position
 
     def apply(self, records: Sequence[Any]) -> None:
@@ -181,7 +193,8 @@ class Holding:
             await restore_source(leg, spec, at, rocks, self._write, bootstrap=place.bootstrap, source=place.source)
             await restore_derived(leg, spec, at, rocks, self._write, self.restore)
             faults.point("restored")
-            self._taken_to = at.next_offset
+            self._taken_to = self._landed_to = at.next_offset
+            self._answers_from = min(source_end or 0, at.next_offset + UNLANDED_MAX)
             if self.restore.rewrite:
                 await self._rewrite(at)
             if at.next_offset == 0 and source_end:
@@ -201,6 +214,7 @@ class Holding:
             return False
         self.partition = at
         self.state = "open"
+        self._opened_at = time.monotonic()
         self._touch()
         self._arm_idle()
         return True
@@ -224,7 +238,7 @@ class Holding:
             if not await self._fold_slice(at, part[:ready]):
                 break
             done += ready
-            if at.size >= self.place.checkpoint_bytes:
+            if at.size >= self.place.checkpoint_bytes or at.next_offset - self._landed_to >= UNLANDED_MAX:
                 await self._full()
             await asyncio.sleep(0)
         return len(records) - len(fresh) + done
@@ -382,6 +396,54 @@ class Holding:
             raise StoreError(f"{self!r}: taken away while opening")
         self._rocks.write(changes)
         self._touch()
+
+    def _on_landed(self, next_offset: int) -> None:
+        self._landed_to = next_offset
+        self._landed(next_offset)
+
+    # -- being asked
+
+    @property
+    def epoch(self) -> int:
+        """Offset of our `own`; -1: none yet."""
+        return -1 if self._checkpointer is None else self._checkpointer.epoch
+
+    @property
+    def answers(self) -> bool:
+        """Whether the partition may be asked: it is open, and as far as any owner before it can have been."""
+        at = self.partition
+        if self.state != "open" or at is None:
+            return False
+        if self._answers_from:
+            if at.next_offset < self._answers_from and time.monotonic() - self._opened_at < GATE_S:
+                return False
+            self._answers_from = 0
+        return True
+
+    # -- a rebalance
+
+    async def park(self) -> None:
+        """Fold no more and write a checkpoint, but keep the store: the partition may stay with us.  See `resume`."""
+        if self.state != "open":
+            await self.release()
+            return
+        self.state = "parked"  # the slice in hand is the last
+        async with self._busy:
+            self._disarm()
+        await self.checkpoint()
+
+    @property
+    def expected(self) -> int:
+        """Where the changelog partition ends if nobody has written since our last batch."""
+        return -1 if self._checkpointer is None else self._checkpointer.expected
+
+    def resume(self) -> None:
+        """Go on where `park` stopped: the partition has stayed with us and nobody else has written."""
+        assert self.state == "parked", self.state
+        self.state = "open"
+        self._touch()
+        self._arm_idle()
+        log.info("%r: stays open at %d", self, 0 if self.partition is None else self.partition.next_offset)
 
     # -- being taken away
 

@@ -11,15 +11,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from faust.types import TP
 
 from milepost.agents.ending import end
 from milepost.agents.holding import Holding
+from milepost.agents.store import Stamp
 from milepost.schemas.errors import StoreError
 from milepost.topology.line import LegSpec
+from milepost.topology.reading import Unavailable
 from milepost.topology.state import Leg, Partition
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ class LegRuntime:
 
     @property
     def partitions(self) -> dict[int, Partition]:
-        """The open partitions, by number: what the web views read."""
+        """The open partitions, by number."""
         return {
             number: one.partition
             for number, one in self.holdings.items()
@@ -57,7 +59,16 @@ class LegRuntime:
     @property
     def restoring(self) -> set[int]:
         """Partitions that are ours and cannot be asked yet."""
-        return {number for number, one in self.holdings.items() if one.state in ("new", "restoring", "opening")}
+        return {number for number, one in self.holdings.items() if not one.answers}
+
+    def asked(self, number: int) -> Holding:
+        """The holding to be read by a question.  Raises Unavailable."""
+        holding = self.holdings.get(number)
+        if holding is None:
+            raise Unavailable(self.spec.name, number, "not with this worker")
+        if not holding.answers:
+            raise Unavailable(self.spec.name, number, "being restored or handed over")
+        return holding
 
     @property
     def fates(self) -> Counter[str]:
@@ -83,12 +94,37 @@ class LegRuntime:
         return -1 if holding is None else holding.applied
 
     async def take_over(self, numbers: set[int]) -> None:
-        await self.release()
+        """Take `numbers` and no others; partitions that were parked and that nobody else has had stay open."""
         await self._runtime.start()
         stamps = await self._runtime.stamps(self, numbers)
-        for number in sorted(numbers):
-            self.holdings[number] = self._runtime.holding(self, number, stamps[number])
-        await asyncio.gather(*(one.take_over() for one in self.holdings.values()))
+        kept = await self._kept(numbers, stamps)
+        gone = {number: one for number, one in self.holdings.items() if number not in kept}
+        self.holdings = kept
+        await self._release(gone.values())
+        for one in kept.values():
+            one.resume()
+        new = sorted(numbers - kept.keys())
+        fresh = {number: self._runtime.holding(self, number, stamps[number]) for number in new}
+        self.holdings |= fresh
+        await asyncio.gather(*(one.take_over() for one in fresh.values()))
+        self._runtime.assigned = True
+
+    async def _kept(self, numbers: set[int], stamps: Mapping[int, Stamp]) -> dict[int, Holding]:
+        """Parked partitions that are still ours.  While we waited for the assignment another may have had them: then
+        there is an `own` behind our last batch, and ours is opened anew.  One that lands later still is met by the
+        proof of the next checkpoint."""
+        parked = {number: one for number, one in self.holdings.items() if one.state == "parked" and number in numbers}
+        ends = await self._runtime.ends({TP(self.changelog, number) for number in parked})
+        return {
+            number: one
+            for number, one in parked.items()
+            if ends.get(TP(self.changelog, number)) == one.expected and one.stamp == stamps[number]
+        }
+
+    async def park(self) -> None:
+        """Fold no more and write what is folded; the assignment to come says what stays (`take_over`)."""
+        await asyncio.gather(*(one.park() for one in self.holdings.values()))
+        self._drop_closed()
 
     def apply(self, number: int, records: Sequence[Any]) -> None:
         holding = self.holdings.get(number)
@@ -112,8 +148,17 @@ class LegRuntime:
 
     async def release(self) -> None:
         holdings, self.holdings = self.holdings, {}
-        await asyncio.gather(*(one.release() for one in holdings.values()))
-        for one in holdings.values():
+        await self._release(holdings.values())
+
+    async def _release(self, holdings: Collection[Holding]) -> None:
+        await asyncio.gather(*(one.release() for one in holdings))
+        for one in holdings:
+            self._fates.update(one.fates)
+
+    def _drop_closed(self) -> None:
+        closed = {number: one for number, one in self.holdings.items() if one.state == "closed"}
+        for number, one in closed.items():
+            del self.holdings[number]
             self._fates.update(one.fates)
 
     # -- the agent

@@ -28,6 +28,7 @@ from mode import Service
 
 from milepost.agents import faults, records
 from milepost.agents.ending import end
+from milepost.agents.lease import Lease
 
 records.adopt()
 
@@ -100,12 +101,12 @@ class Hooks(Protocol):
         """Where to go on in a source partition: X+1 of the restored mark; None: not ours (yet)."""
         ...
 
-    async def release(self) -> None:
-        """Fold no more, checkpoint what is folded, close all stores."""
+    async def park(self) -> None:
+        """Fold no more and checkpoint what is folded; the stores stay open until the next assignment is known."""
         ...
 
     async def stop(self) -> None:
-        """`release`, and close every client: the process ends."""
+        """Checkpoint, close all stores and every client: the process ends."""
         ...
 
 
@@ -131,6 +132,9 @@ class ChunkConsumer(driver.Consumer):
         self._placed: set[TP] = set()
         self._fetched = 0  # records since `_fetched_at`
         self._fetched_at = time.monotonic()
+        self._seeks = 0
+        self._seeking = asyncio.Lock()
+        self.lease = Lease(self.app.conf.broker_session_timeout)
 
     def _new_consumer_thread(self) -> Any:
         return ChunkConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -163,8 +167,14 @@ class ChunkConsumer(driver.Consumer):
         # Before the fetch: what it brings is of this generation.  After the wait, in which a rebalance may have passed:
         # recovery seeks once, and would wait for ever for what was dropped as of the generation before.
         generation = self.app.consumer_generation_id
+        seeks = self._seeks
         records, _active = await self._wait_next_records(timeout)
         if not records or self.should_stop:
+            return
+        if seeks != self._seeks and any(not self._is_changelog_tp(ensure_TP(key)) for key in records):
+            # A fetch of the assignment before, still waiting when we were placed anew: what it took lies behind the
+            # seek and would be missing.  Nothing has been handed on since the seek, so it can be repeated.
+            await self.seek_to_committed()
             return
         self._pace(sum(map(len, records.values())))
         chunk_max = self.hooks.chunk_max
@@ -217,6 +227,11 @@ class ChunkConsumer(driver.Consumer):
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek each source partition to X+1 of its restored mark.  Changelog partitions are recovery's own affair."""
+        async with self._seeking:
+            self._seeks += 1
+            return await self._place()
+
+    async def _place(self) -> Mapping[TP, int]:
         placed: dict[TP, int] = {}
         for tp in self.assignment():
             if self._is_changelog_tp(tp):
@@ -314,17 +329,28 @@ class ChunkConsumer(driver.Consumer):
         self.stop_flow()
         self.app.flow_control.suspend()
         self._placed.clear()
-        await self.hooks.release()
+        await self.hooks.park()
         await self.commit()
         self._ranges.clear()
         self._committed.clear()
         self._untaken.clear()
         await super().on_partitions_revoked(revoked)
+        self.lease.joining()
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Believe in the assignment from now on; then what Faust does."""
+        self.lease.joined()
+        self.lease.watch(getattr(self._thread._consumer, "_coordinator", None))
+        await super().on_partitions_assigned(assigned, generation_id)
 
     async def on_stop(self) -> None:
-        """Checkpoint and commit what is folded, then stop."""
+        """Checkpoint and commit what is folded, leave the group, then stop."""
         self.stop_flow()
         await self.hooks.stop()
+        coordinator = getattr(self._thread._consumer, "_coordinator", None)
+        if coordinator is not None:
+            # A static member that ends would keep its partitions for a session time-out: nobody could be asked.
+            coordinator._group_instance_id = None
         await super().on_stop()
 
 

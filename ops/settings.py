@@ -11,6 +11,7 @@ import ipaddress
 import os
 import re
 import secrets
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
     "MILEPOST_REPLICATION": ("", "replication of the topics; empty: 1 embedded, 3 outside"),
     "MILEPOST_HOST": ("127.0.0.1", "address of the worker's web views; beyond loopback MILEPOST_TOKEN is required"),
     "MILEPOST_PORT": ("6066", "port of the worker's web views"),
+    "MILEPOST_PEER_URL": ("", "where other workers reach this one; empty: http://MILEPOST_HOST:MILEPOST_PORT"),
     "MILEPOST_TOKEN": ("", "bearer token that the web views ask for; 16 characters or more"),
     "MILEPOST_SECRET": ("", "the organisation's secret; empty: the file secret in MILEPOST_HOME, made at first need"),
     "MILEPOST_WORKER": ("worker-1", "name of this worker: its static membership in the consumer group"),
@@ -43,6 +45,7 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
 DEMO_SECRET: Final = "milepost demo secret: fixed and public"
 """The demo's organisation secret: the same everywhere, so a README can print its MetaKeys.  It protects nothing."""
 
+_PEER: Final = re.compile(r"^https?://[A-Za-z0-9.\[\]:_-]{1,255}$")
 _NAME: Final = re.compile(r"^[a-z0-9][a-z0-9_-]{0,62}$")
 
 
@@ -58,6 +61,7 @@ class Settings:
     replication: int = 1
     host: str = "127.0.0.1"
     port: int = 6066
+    peer: str = ""
     token: str = field(default="", repr=False)
     secret_text: str = field(default="", repr=False)
     worker: str = "worker-1"
@@ -105,6 +109,13 @@ class Settings:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
+    @property
+    def peer_url(self) -> str:
+        """Where other workers reach this one's web views."""
+        if self.peer:
+            return self.peer
+        return f"http://{socket.gethostname()}:{self.port}" if self.host in ("0.0.0.0", "::") else self.url
+
     def topic(self, name: str) -> str:
         """A topic's name at the broker: the line's name under this deployment's namespace."""
         return f"{self.namespace}.{name}" if self.namespace else name
@@ -148,6 +159,7 @@ class Settings:
             "MILEPOST_REPLICATION": str(self.replication),
             "MILEPOST_HOST": self.host,
             "MILEPOST_PORT": str(self.port),
+            "MILEPOST_PEER_URL": self.peer,
             "MILEPOST_TOKEN": self.token,
             "MILEPOST_SECRET": self.secret_text,
             "MILEPOST_WORKER": self.worker,
@@ -196,6 +208,9 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     jars = text("MILEPOST_JARS")
     host = text("MILEPOST_HOST", "127.0.0.1")
     token = text("MILEPOST_TOKEN")
+    peer = text("MILEPOST_PEER_URL").rstrip("/")
+    if peer and not _PEER.match(peer):
+        raise DeclarationError(f"MILEPOST_PEER_URL={peer!r}: expected http://host:port")
     secret_text = text("MILEPOST_SECRET")
     if not _loopback(host) and len(token) < 16:
         raise DeclarationError(
@@ -215,6 +230,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         replication=number("MILEPOST_REPLICATION", 3 if broker else 1, 1, 9),
         host=host,
         port=number("MILEPOST_PORT", 6066, 1, 65_535),
+        peer=peer,
         token=token,
         secret_text=secret_text,
         worker=label("MILEPOST_WORKER", "worker-1"),

@@ -23,6 +23,7 @@ from milepost.topology.refusals import (
     UnknownOrganisation,
     closest,
 )
+from milepost.topology.steps import Steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +70,7 @@ class Asked:
         return {one.measure.version: one.measure for one in self.parts if one.measure is not None}
 
 
-def asked(reader: Reader, question: Question) -> Asked:
+def asked(reader: Reader, question: Question) -> Steps[Asked]:
     """Find everything that a question names.  Raises QuestionError."""
     moment = bases.moment(question.basis, question.at_ms, question.now_ms)
     bases.zone(question.tz)
@@ -85,7 +86,7 @@ def asked(reader: Reader, question: Question) -> Asked:
     companies = Companies(reader, org, catalog.key_rank)
     root = None
     if question.company is not None:
-        root = components.root(companies.leaf(question.company))
+        root = components.root((yield from companies.leaf(question.company)))
     return Asked(
         question=question,
         org=org,

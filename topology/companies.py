@@ -7,8 +7,8 @@ The values of keys lie in ingest's store `keys`, by leaf, in whichever raw parti
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
@@ -17,13 +17,16 @@ from milepost.schemas import keys
 from milepost.topology.bases import written
 from milepost.topology.decisions import Components, Link
 from milepost.topology.identity import COMPANY
+from milepost.topology.parts import CompanyKeys, KeyRows
 from milepost.topology.reading import Reader
 from milepost.topology.refusals import BadParameter, UnknownCompany, UnknownKey, closest
-from milepost.topology.scans import STEP_ROWS, Steps, pieces
 from milepost.topology.state import UPTO
+from milepost.topology.steps import Steps, gather
 
 LINKS_MAX: Final = 1_000
 """Links that one answer shows at most."""
+GUESSES_MAX: Final = 1_000
+"""Values that a guess is made from at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,24 +72,29 @@ class Companies:
         self._org = org
         self._rank = rank
 
-    def row(self, leaf: bytes) -> KeyRow | None:
+    def row(self, leaf: bytes) -> Steps[KeyRow | None]:
         """The key of a leaf of this organisation; of several partitions the row with the least k."""
-        found: list[KeyRow] = []
-        for partition in range(self._reader.partitions):
-            value = self._reader.stores("ingest", partition)["keys"].get(leaf)
-            if value is not None:
-                found.append(_row(leaf, value))
-        found = [row for row in found if row.org == self._org]
-        return min(found, key=lambda row: (row.k_ms, row.source)) if found else None
+        return (yield from self.rows((leaf,))).get(leaf)
 
-    def leaf(self, text: str) -> bytes:
+    def rows(self, leaves: Collection[bytes]) -> Steps[dict[bytes, KeyRow]]:
+        """The keys of those leaves that are known here; of several partitions the row with the least k."""
+        some = tuple(leaves)
+        found: dict[bytes, KeyRow] = {}
+        parts = [KeyRows(partition=number, leaves=some) for number in range(self._reader.partitions)] if some else []
+        for values in (yield from gather(self._reader, parts)):
+            for leaf, value in zip(some, values, strict=True):
+                if value is not None:
+                    self._earliest(found, _row(leaf, value))
+        return found
+
+    def leaf(self, text: str) -> Steps[bytes]:
         """The leaf that `mk_...` or `key:value` names.  Raises UnknownCompany with a guess."""
         if text.startswith("mk_"):
             try:
                 leaf = keys.from_metakey(text)
             except ValueError as error:
                 raise UnknownCompany(str(error)[:200], fix="company=mk_… or company=key:value") from error
-            row = self.row(leaf)
+            row = yield from self.row(leaf)
             if row is None:
                 raise UnknownCompany(f"no company has the MetaKey {text}", fix="GET /v1/companies lists them")
             if row.entity != COMPANY:
@@ -106,8 +114,8 @@ class Companies:
                 fix=f"one of {', '.join(kinds)}",
             )
         leaf = self.leaf_of(COMPANY, kind, value)
-        if self.row(leaf) is None:
-            guess = closest(value, self._some_values(kind))
+        if (yield from self.row(leaf)) is None:
+            guess = closest(value, (yield from self._some_values(kind)))
             raise UnknownCompany(
                 f"no company has {kind} {value[:64]!r}",
                 guess=f"{kind}:{guess}" if guess else None,
@@ -126,7 +134,7 @@ class Companies:
         """The kinds of keys of an entity, highest first."""
         return [kind for (of, kind), _ in sorted(self._rank.items(), key=lambda one: one[1]) if of == entity]
 
-    def resolve(self, entity: str, kind: str, value: str, c_ms: int | None) -> dict[str, Any]:
+    def resolve(self, entity: str, kind: str, value: str, c_ms: int | None) -> Steps[dict[str, Any]]:
         """What a key stands for: its own MetaKey, the root's, and the chain of links between them, as decided by c."""
         entities = sorted({of for of, _ in self._rank})
         if entity not in entities:
@@ -135,7 +143,7 @@ class Companies:
             guess = closest(kind, self.kinds(entity))
             raise UnknownKey(f"{entity} has no key {kind[:64]!r}", guess=guess)
         leaf = self.leaf_of(entity, kind, value)
-        if self.row(leaf) is None:
+        if (yield from self.row(leaf)) is None:
             raise UnknownKey(f"no event has named {entity}/{kind} {value[:64]!r}")
         components = self._components(c_ms)
         root = components.root(leaf)
@@ -149,16 +157,20 @@ class Companies:
             "links": [_written_link(link) for link in chain(self.links(components, root, c_ms), leaf, root)],
         }
 
-    def company(self, leaf: bytes, components: Components) -> Company:
-        """The root company that a leaf belongs to, with the keys of all its leaves."""
-        root = components.root(leaf)
-        rows = [row for one in components.leaves(root) if (row := self.row(one)) is not None]
-        return Company(root=root, keys=self._ordered(rows))
+    def companies(self, roots: Collection[bytes], components: Components) -> Steps[dict[bytes, Company]]:
+        """Root companies with the keys of all their leaves."""
+        leaves = {root: components.leaves(root) for root in roots}
+        rows = yield from self.rows({leaf for some in leaves.values() for leaf in some})
+        return {
+            root: Company(root=root, keys=self._ordered(rows[leaf] for leaf in some if leaf in rows))
+            for root, some in leaves.items()
+        }
 
-    def detail(self, leaf: bytes) -> dict[str, Any]:
+    def detail(self, leaf: bytes) -> Steps[dict[str, Any]]:
         """A company with every key, where and when it was first met, and the links that hold it together."""
         components = self._components(None)
-        company = self.company(leaf, components)
+        root = components.root(leaf)
+        company = (yield from self.companies((root,), components))[root]
         return {
             **company.as_dict(),
             "alternate_keys": [
@@ -179,14 +191,14 @@ class Companies:
         """All companies, by name and MetaKey."""
         components = self._components(None)
         found: dict[bytes, dict[bytes, KeyRow]] = {}
-        for partition in range(self._reader.partitions):
-            for rows in self._scan(partition):
-                for row in rows:
-                    leaves = found.setdefault(components.root(row.leaf), {})
-                    known = leaves.get(row.leaf)
-                    if known is None or (row.k_ms, row.source) < (known.k_ms, known.source):
-                        leaves[row.leaf] = row
-                yield
+        todo: list[CompanyKeys] = [CompanyKeys(partition=number) for number in range(self._reader.partitions)]
+        while todo:
+            pages = yield from gather(self._reader, todo)
+            for rows, _ in pages:
+                for row in self._of_companies(rows):
+                    self._earliest(found.setdefault(components.root(row.leaf), {}), row)
+            todo = [replace(one, start=start) for one, (_, start) in zip(todo, pages, strict=True) if start is not None]
+            yield None
         companies = [Company(root=root, keys=self._ordered(leaves.values())) for root, leaves in found.items()]
         return sorted(companies, key=lambda one: (one.name.casefold(), one.root))
 
@@ -206,21 +218,22 @@ class Companies:
         last = len(self._rank)
         return tuple(sorted(rows, key=lambda row: (self._rank.get((row.entity, row.kind), last), row.k_ms, row.value)))
 
-    def _scan(self, partition: int) -> Iterator[list[KeyRow]]:
-        """The company keys of one raw partition, in pieces."""
-        store = self._reader.stores("ingest", partition)["keys"]
-        for rows in pieces(store, b"", b"\xff" * (keys.LEAF_BYTES + 1)):
-            # The bytes are looked at before they are parsed: most keys are of persons and devices.
-            found = [_row(leaf, value) for leaf, value in rows if b'"entity":"company"' in value]
-            yield [row for row in found if row.entity == COMPANY and row.org == self._org]
+    def _of_companies(self, rows: Iterable[Sequence[bytes]]) -> list[KeyRow]:
+        found = [_row(leaf, value) for leaf, value in rows]
+        return [row for row in found if row.entity == COMPANY and row.org == self._org]
 
-    def _some_values(self, kind: str) -> list[str]:
-        """Up to 1,000 values of a company key, of the first piece of each partition, for a guess."""
+    def _earliest(self, into: dict[bytes, KeyRow], row: KeyRow) -> None:
+        known = into.get(row.leaf)
+        if row.org == self._org and (known is None or (row.k_ms, row.source) < (known.k_ms, known.source)):
+            into[row.leaf] = row
+
+    def _some_values(self, kind: str) -> Steps[list[str]]:
+        """Up to 1,000 values of a company key, of the first page of each partition, for a guess."""
         found: dict[str, None] = {}
-        for partition in range(self._reader.partitions):
-            rows = next(self._scan(partition), [])
-            found.update((row.value, None) for row in rows if row.kind == kind)
-        return list(found)[:STEP_ROWS]
+        parts = [CompanyKeys(partition=number) for number in range(self._reader.partitions)]
+        for rows, _ in (yield from gather(self._reader, parts)):
+            found.update((row.value, None) for row in self._of_companies(rows) if row.kind == kind)
+        return list(found)[:GUESSES_MAX]
 
 
 def chain(links: Sequence[Link], leaf: bytes, root: bytes) -> list[Link]:

@@ -11,7 +11,7 @@ The ticks carry both to every signals partition (design §3).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -20,7 +20,9 @@ from milepost.topology.asked import Asked
 from milepost.topology.bases import Span
 from milepost.topology.catalog import Catalog, Measure
 from milepost.topology.panes import DAY_MS, PANE_MS
-from milepost.topology.reading import Reader
+from milepost.topology.parts import Told
+from milepost.topology.reading import Progress, Reader
+from milepost.topology.steps import Steps, gather
 
 FINAL_AFTER_MS: Final = 14 * DAY_MS
 Finality = Literal["open", "provisional", "corrected", "final"]
@@ -35,19 +37,21 @@ class Completeness:
     seen_to: int | None
 
 
-def completeness(reader: Reader, asked: Asked) -> Completeness:
-    """How complete the partitions are that a question reads."""
+def partitions_of(reader: Reader, asked: Asked) -> list[int]:
+    """The signals partitions that a question reads."""
     if asked.root is None:
-        partitions = list(range(reader.partitions))
-    else:
-        own = asked.components.leaves(asked.root)
-        partitions = sorted({keys.leaf_partition(leaf, reader.partitions) for leaf in own})
+        return list(range(reader.partitions))
+    own = asked.components.leaves(asked.root)
+    return sorted({keys.leaf_partition(leaf, reader.partitions) for leaf in own})
+
+
+def completeness(reader: Reader, asked: Asked, progresses: Sequence[Mapping[int, Progress]]) -> Completeness:
+    """How complete the partitions are that a question reads: `progresses` is what each has been told."""
     sources = _sources(asked.catalog, asked.measures.values())
-    latest = [one.get((asked.org, source), (None, None))[0] for one in told(reader, partitions) for source in sources]
+    latest = [one.get((asked.org, source), (None, None))[0] for one in told(progresses) for source in sources]
     complete = None if not latest or None in latest else min(one for one in latest if one is not None)
     seen: list[int] = []
-    for partition in partitions:
-        progress = reader.progress(partition)
+    for progress in progresses:
         if len(progress) < reader.partitions:
             return Completeness(complete_to=complete, seen_to=None)
         seen.extend(one.k_ms for one in progress.values())
@@ -65,12 +69,17 @@ def finality(asked: Asked, span: Span, corrected: bool, complete: Completeness) 
     return "provisional" if clock < end_ms + FINAL_AFTER_MS else "final"
 
 
-def told(reader: Reader, partitions: Iterable[int]) -> list[dict[tuple[str, str], tuple[int, int]]]:
-    """For each signals partition: (org, source) -> (largest event time, last known time)."""
+def progress_of(reader: Reader, partitions: Iterable[int]) -> Steps[list[Mapping[int, Progress]]]:
+    """What the ticks have told each of some signals partitions."""
+    return (yield from gather(reader, [Told(partition=number) for number in partitions]))
+
+
+def told(progresses: Iterable[Mapping[int, Progress]]) -> list[dict[tuple[str, str], tuple[int, int]]]:
+    """For each signals partition's progress: (org, source) -> (largest event time, last known time)."""
     out = []
-    for partition in partitions:
+    for told in progresses:
         latest: dict[tuple[str, str], tuple[int, int]] = {}
-        for progress in reader.progress(partition).values():
+        for progress in told.values():
             for source, (t_ms, k_ms) in progress.sources.items():
                 known = latest.get(source, (t_ms, k_ms))
                 latest[source] = (max(known[0], t_ms), max(known[1], k_ms))

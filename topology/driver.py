@@ -192,6 +192,9 @@ class DriverReader:
     def org_key(self) -> Mapping[str, bytes]:
         return self.driver.org_keys
 
+    def epoch(self, leg: str, partition: int) -> int:
+        return 0
+
     def stores(self, leg: str, partition: int) -> Mapping[str, Store]:
         return self.driver.state[leg, partition].stores
 

@@ -3,31 +3,34 @@
     question -> moment (bases) -> definitions and identity as of then -> measures -> scans -> numbers -> an answer
 
 Every answer names the time, basis and version that it used and how complete it is; an absent value is null with a
-reason, never 0 by default (semantics S9).  All public calls are steps (see `scans`): `run(questions.value(question))`.
+reason, never 0 by default (semantics S9).  All public calls are steps: `run(questions.value(question))`;
+what lies in the tables is gathered in parts, each from the worker that owns its partition.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any, Final
 
 from milepost.schemas import keys
 from milepost.topology import bases
-from milepost.topology.aggregates import Shape, unscaled
+from milepost.topology.aggregates import unscaled
 from milepost.topology.asked import Asked, Question, check_dimension, organisation
 from milepost.topology.asked import asked as asked_of
-from milepost.topology.bases import FOREVER, Slots, Span, written
+from milepost.topology.bases import FOREVER, Span, written
 from milepost.topology.catalog import Measure, Metric
-from milepost.topology.companies import Companies
-from milepost.topology.completeness import Completeness, completeness, finality, told
+from milepost.topology.companies import Companies, Company
+from milepost.topology.completeness import Completeness, completeness, finality, partitions_of, progress_of, told
 from milepost.topology.identity import COMPANY
 from milepost.topology.members import Members
-from milepost.topology.metrics import unpacked
 from milepost.topology.panes import DAY_MS, PANE_MS
-from milepost.topology.reading import Reader
+from milepost.topology.parts import FirstDay, Leaves, Sums, Told
+from milepost.topology.reading import Progress, Reader, Unavailable
 from milepost.topology.refusals import BadParameter
-from milepost.topology.scans import Family, Pair, Steps, Take, Tally, family, leaves, read
+from milepost.topology.scans import Tally
+from milepost.topology.steps import Part, Steps, gather, gathered
 
 __all__ = ["Question", "Questions"]
 
@@ -35,7 +38,23 @@ ROWS_MAX: Final = 10_000
 """Rows of a breakdown at most; a bound on memory, pages are smaller."""
 
 ZERO_IN_FORMULAS: Final = frozenset({"count", "sum", "distinct"})
+LEAVES_A_PART: Final = 5_000
+"""Leaves that one part adds up at most."""
 Group = bytes | None
+
+
+@dataclass(slots=True)
+class Found:
+    """What a question found in the tables.
+
+    tallies: version -> (group, index of the span) -> what its rows add up to
+    epochs:  signals partition -> the ownership that it was read under
+    told:    what the ticks have told each partition that was read
+    """
+
+    told: list[Mapping[int, Progress]]
+    tallies: dict[bytes, dict[tuple[Group, int], Tally]] = field(default_factory=dict)
+    epochs: dict[int, int] = field(default_factory=dict)
 
 
 class Questions:
@@ -48,14 +67,15 @@ class Questions:
     def value(self, question: Question) -> Steps[dict[str, Any]]:
         """One number: `{metric, value, unit, at, basis, window, tz, version, definition, finality, complete_to, reason,
         company, org, shown_lag_ms}`.  Raises QuestionError, Unavailable."""
-        asked = asked_of(self._reader, question)
+        asked = yield from asked_of(self._reader, question)
         span = bases.window(question.window, asked.moment, question.tz, asked.grain_ms)
-        tallies: dict[bytes, Tally] = {}
-        for measure in asked.measures.values():
-            found = yield from self._tallies(asked, measure, (span,), None)
-            tallies[measure.version] = found.get((None, 0)) or Tally(measure.shape)
-        value, reason = yield from self._number(asked, tallies)
-        complete = completeness(self._reader, asked)
+        found = yield from self._found(asked, (span,), None)
+        tallies = {
+            version: found.tallies[version].get((None, 0)) or Tally(measure.shape)
+            for version, measure in asked.measures.items()
+        }
+        value, reason = yield from self._number(asked, tallies, found.epochs)
+        complete = completeness(self._reader, asked, found.told)
         corrected = any(tally.corrected for tally in tallies.values())
         return {
             **self._head(asked, complete),
@@ -68,20 +88,19 @@ class Questions:
 
     def series(self, question: Question, from_ms: int, to_ms: int, every: str) -> Steps[dict[str, Any]]:
         """Points [start, next start) of the zone: `{..., every, points: [{start, end, value, reason, finality}]}`."""
-        asked = asked_of(self._reader, question)
+        asked = yield from asked_of(self._reader, question)
         spans = bases.series(from_ms, to_ms, every, question.tz, asked.grain_ms)
         read_spans = bases.clipped(spans, asked.moment)
-        tallies: dict[bytes, dict[tuple[Group, int], Tally]] = {}
+        found = yield from self._found(asked, read_spans, None)
         measures = asked.measures
-        for measure in measures.values():
-            tallies[measure.version] = yield from self._tallies(asked, measure, read_spans, None)
-        complete = completeness(self._reader, asked)
+        complete = completeness(self._reader, asked, found.told)
         points = []
         for i, span in enumerate(spans):
             here = {
-                version: found.get((None, i)) or Tally(measures[version].shape) for version, found in tallies.items()
+                version: found.tallies[version].get((None, i)) or Tally(measure.shape)
+                for version, measure in measures.items()
             }
-            value, reason = yield from self._number(asked, here)
+            value, reason = yield from self._number(asked, here, found.epochs)
             points.append(
                 {
                     "start": written(span.start * PANE_MS),
@@ -96,36 +115,39 @@ class Questions:
     def breakdown(self, question: Question, by: str) -> Steps[dict[str, Any]]:
         """A row for each value of a dimension, or each company, that has events: `{..., by, rows: [{key, label, value,
         reason}]}`, greatest first, then by key."""
-        asked = asked_of(self._reader, question)
+        asked = yield from asked_of(self._reader, question)
         if by != COMPANY:
             check_dimension(asked.metric, by, extra=(COMPANY,))
             if by in question.dims:
                 raise BadParameter(f"{by} has one value in this question already", fix=f"leave dim.{by} out")
         span = bases.window(question.window, asked.moment, question.tz, asked.grain_ms)
-        found: dict[Group, dict[bytes, Tally]] = {}
+        found = yield from self._found(asked, (span,), by)
+        groups: dict[Group, dict[bytes, Tally]] = {}
         measures = asked.measures
-        for measure in measures.values():
-            tallies = yield from self._tallies(asked, measure, (span,), by)
+        for version, tallies in found.tallies.items():
             for (group, _), tally in tallies.items():
-                if group not in found and len(found) >= ROWS_MAX:
+                if group not in groups and len(groups) >= ROWS_MAX:
                     raise BadParameter(
                         f"the breakdown has more than {ROWS_MAX} rows", fix="a shorter window, or a dim filter"
                     )
-                found.setdefault(group, {})[measure.version] = tally
+                groups.setdefault(group, {})[version] = tally
+        named: Mapping[bytes, Company] = {}
+        if by == COMPANY:
+            roots = [group for group in groups if group is not None]
+            named = yield from asked.companies.companies(roots, asked.components)
         rows = []
-        for group, some in found.items():
+        for group, some in groups.items():
             here = {version: some.get(version) or Tally(measure.shape) for version, measure in measures.items()}
             if group is None or not any(tally.n for tally in here.values()):
                 continue
-            value, reason = yield from self._number(asked, here)
+            value, reason = yield from self._number(asked, here, found.epochs)
             if by == COMPANY:
-                company = asked.companies.company(group, asked.components)
-                key, label = keys.metakey(group), company.name
+                key, label = keys.metakey(group), named[group].name
             else:
                 key = label = group.decode(errors="replace")
             rows.append({"key": key, "label": label, "value": value, "reason": reason})
         rows.sort(key=_greatest_first)
-        complete = completeness(self._reader, asked)
+        complete = completeness(self._reader, asked, found.told)
         return {
             **self._head(asked, complete),
             "by": by,
@@ -139,18 +161,22 @@ class Questions:
         """The metrics of an organisation, and the time that its events span."""
         name = organisation(self._reader, org)
         catalog = self._reader.decisions.history[name][-1].catalog
-        first: int | None = None
-        for measure in catalog.measures:
-            for partition in range(self._reader.partitions):
-                days = self._reader.stores("measure", partition)["days"]
-                for leaf in leaves(days, measure.version):
-                    before = measure.version + leaf + b"\x00"
-                    row = next(days.scan(before, before + b"\xff" * 4), None)
-                    if row is not None and self._belongs(name, leaf):
-                        day = int.from_bytes(row[0][-4:], "big")
-                        first = day if first is None else min(first, day)
-                yield
-        sent = told(self._reader, range(self._reader.partitions))
+        versions = [measure.version for measure in catalog.measures]
+        everyone = range(self._reader.partitions)
+        if len(self._reader.decisions.history) == 1:
+            parts = [FirstDay(partition=number, version=version) for version in versions for number in everyone]
+        else:
+            parts = []
+            for version in versions:
+                leaves = yield from self._with_rows(version)
+                mine = yield from Companies(self._reader, name, {}).rows(leaves)
+                parts += [
+                    FirstDay(partition=number, version=version, leaves=some)
+                    for number, some in self._placed(mine).items()
+                ]
+        days = [day for day in (yield from gather(self._reader, parts)) if day is not None]
+        first = min(days, default=None)
+        sent = told((yield from progress_of(self._reader, everyone)))
         latest = [t for progress in sent for (of, _), (t, _) in progress.items() if of == name]
         time_range = {
             "from": None if first is None else written(first * DAY_MS),
@@ -166,64 +192,99 @@ class Questions:
 
     # -- reading
 
-    def _tallies(
-        self, asked: Asked, measure: Measure, spans: Sequence[Span], by: str | None
-    ) -> Steps[dict[tuple[Group, int], Tally]]:
-        """(group, index of the span) -> what the measure's rows add up to."""
+    def _found(self, asked: Asked, spans: Sequence[Span], by: str | None) -> Steps[Found]:
+        """What the rows of all measures add up to, and how complete the partitions are that hold them."""
+        parts: list[Part] = []
+        of: list[bytes] = []
+        for measure in asked.measures.values():
+            some = yield from self._sums(asked, measure, spans, by)
+            parts += some
+            of += [measure.version] * len(some)
+        partitions = partitions_of(self._reader, asked)
+        got = yield from gathered(self._reader, [*parts, *(Told(partition=number) for number in partitions)])
+        found = Found(told=[one.value for one in got[len(parts) :]])
+        for version in asked.measures:
+            found.tallies[version] = {}
+        for part, version, one in zip(parts, of, got, strict=False):
+            if found.epochs.setdefault(part.partition, one.epoch) != one.epoch:
+                raise Unavailable("measure", part.partition, "handed over")
+            into = found.tallies[version]
+            for (group, slot), tally in one.value.items():
+                here = asked.components.root(group) if by == COMPANY else group
+                if (known := into.get((here, slot))) is None:
+                    into[here, slot] = tally
+                else:
+                    known.merge(tally)
+        return found
+
+    def _sums(self, asked: Asked, measure: Measure, spans: Sequence[Span], by: str | None) -> Steps[list[Sums]]:
+        """The parts that add up a measure: of the company's leaves, or of all that have rows of it."""
         dims = dict(asked.question.dims)
-        wanted = [*dims, *([by] if by is not None and by != COMPANY else [])]
-        until = FOREVER if asked.moment.known_until is None else max(asked.moment.known_until, 0)
-        ranges, slots = bases.cover(spans), Slots(spans)
-        found: dict[tuple[Group, int], Tally] = {}
-        for leaf in (yield from self._leaves(asked, measure, by)):
-            partition = keys.leaf_partition(leaf, self._reader.partitions)
-            of = family(measure.version, leaf, measure.dimensions, wanted, dims)
-            take = _taking(found, of, by, asked.components.root(leaf), measure.shape, until, partition)
-            for part in ranges:
-                store = self._reader.stores("measure", partition)["days" if part.days else "cells"]
-                yield from read(store, part, of.before, len(of.rest), slots, take)
-        return found
-
-    def _leaves(self, asked: Asked, measure: Measure, by: str | None) -> Steps[list[bytes]]:
-        """The leaves whose rows count: the company's, or all that have rows of the measure."""
+        whole = Sums(
+            partition=0,
+            version=measure.version,
+            shape=measure.shape,
+            dimensions=tuple(measure.dimensions),
+            wanted=(*dims, *([by] if by is not None and by != COMPANY else [])),
+            spans=tuple((span.start, span.stop) for span in spans),
+            until=FOREVER if asked.moment.known_until is None else max(asked.moment.known_until, 0),
+            dims=dims,
+            by=None if by == COMPANY else by,
+            leafwise=by == COMPANY,
+        )
+        leaves: Iterable[bytes]
         if asked.root is not None:
-            return list(asked.components.leaves(asked.root))
+            leaves = asked.components.leaves(asked.root)
+        elif by == COMPANY:
+            rows = yield from asked.companies.rows((yield from self._with_rows(measure.version)))
+            leaves = [leaf for leaf, row in rows.items() if row.entity == COMPANY]
+        elif len(self._reader.decisions.history) > 1:
+            # Two organisations with one definition share a version.
+            leaves = yield from Companies(self._reader, asked.org, {}).rows(
+                (yield from self._with_rows(measure.version))
+            )
+        else:
+            return [replace(whole, partition=number) for number in range(self._reader.partitions)]
+        return [
+            replace(whole, partition=number, leaves=some[at : at + LEAVES_A_PART])
+            for number, some in self._placed(leaves).items()
+            for at in range(0, len(some), LEAVES_A_PART)
+        ]
+
+    def _with_rows(self, version: bytes) -> Steps[list[bytes]]:
+        """The leaves that have rows of a measure."""
         found: list[bytes] = []
-        for partition in range(self._reader.partitions):
-            days = self._reader.stores("measure", partition)["days"]
-            for leaf in leaves(days, measure.version):
-                if by == COMPANY:
-                    row = asked.companies.row(leaf)
-                    if row is None or row.entity != COMPANY:
-                        continue
-                elif not self._belongs(asked.org, leaf):
-                    continue
-                found.append(leaf)
-                if len(found) % 100 == 0:
-                    yield
+        todo = [Leaves(partition=number, version=version) for number in range(self._reader.partitions)]
+        while todo:
+            pages = yield from gather(self._reader, todo)
+            found += [leaf for leaves, _ in pages for leaf in leaves]
+            todo = [replace(one, start=start) for one, (_, start) in zip(todo, pages, strict=True) if start is not None]
         return found
 
-    def _belongs(self, org: str, leaf: bytes) -> bool:
-        """Whether a leaf is of this organisation: two organisations with one definition share a version."""
-        if len(self._reader.decisions.history) == 1:
-            return True
-        return Companies(self._reader, org, {}).row(leaf) is not None
+    def _placed(self, leaves: Iterable[bytes]) -> dict[int, tuple[bytes, ...]]:
+        """Signals partition -> those of `leaves` that lie there."""
+        placed: dict[int, list[bytes]] = {}
+        for leaf in leaves:
+            placed.setdefault(keys.leaf_partition(leaf, self._reader.partitions), []).append(leaf)
+        return {number: tuple(some) for number, some in sorted(placed.items())}
 
     # -- numbers
 
-    def _number(self, asked: Asked, tallies: Mapping[bytes, Tally]) -> Steps[tuple[int | float | None, str | None]]:
+    def _number(
+        self, asked: Asked, tallies: Mapping[bytes, Tally], epochs: Mapping[int, int]
+    ) -> Steps[tuple[int | float | None, str | None]]:
         """(value of the metric, reason why it is null)."""
         known: dict[str, tuple[int | float | None, str | None]] = {}
         for metric in asked.parts:
             if metric.measure is not None:
                 tally = tallies[metric.measure.version]
-                known[metric.name] = yield from self._aggregate(asked, metric, metric.measure, tally)
+                known[metric.name] = yield from self._aggregate(asked, metric, metric.measure, tally, epochs)
             else:
                 known[metric.name] = _computed(asked, metric, known)
         return known[asked.metric.name]
 
     def _aggregate(
-        self, asked: Asked, metric: Metric, measure: Measure, tally: Tally
+        self, asked: Asked, metric: Metric, measure: Measure, tally: Tally, epochs: Mapping[int, int]
     ) -> Steps[tuple[int | float | None, str | None]]:
         if tally.n == 0:
             return None, "no_events"
@@ -231,7 +292,7 @@ class Questions:
             case "count":
                 return tally.n, None
             case "distinct":
-                return (yield from self._members.count(tally.members, asked.components)), None
+                return (yield from self._members.count(tally.members, epochs, asked.components)), None
             case "sum":
                 return unscaled(tally.sum, measure.scale), None
             case "avg":
@@ -263,35 +324,6 @@ class Questions:
             "complete_to": None if complete.complete_to is None else written(complete.complete_to),
             "shown_lag_ms": lag,
         }
-
-
-def _taking(
-    found: dict[tuple[Group, int], Tally],
-    of: Family,
-    by: str | None,
-    root: bytes,
-    shape: Shape,
-    until: int,
-    partition: int,
-) -> Take:
-    """Adds rows of one leaf's family to the tally of their group and span."""
-    by_company = by == COMPANY
-    place = of.rest.index(by) if by in of.rest else None
-
-    def take(free: bytes, slot: int, rows: Sequence[Pair], width: int) -> None:
-        group: Group = root if by_company else None
-        if of.rest:
-            values = unpacked(free)
-            if any(values[i] != one for i, one in of.checks):
-                return
-            if place is not None:
-                group = values[place]
-        tally = found.get((group, slot))
-        if tally is None:
-            tally = found[group, slot] = Tally(shape)
-        tally.add(rows, width, until, partition)
-
-    return take
 
 
 def _computed(

@@ -48,6 +48,11 @@ class Reader(Protocol):
         """The stores of one partition, by name.  Raises Unavailable."""
         ...
 
+    def epoch(self, leg: str, partition: int) -> int:
+        """Which ownership of the partition is read: it changes whenever the stores may be other ones, and two parts of
+        one question that were read under different ones do not belong together.  Raises Unavailable."""
+        ...
+
     def progress(self, partition: int) -> Mapping[int, Progress]:
         """Of a signals partition: raw partition -> progress.  Raises Unavailable."""
         ...

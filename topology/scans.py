@@ -2,18 +2,16 @@
 
     (version, leaf, dimension choice)  x  ranges of days and panes  ->  rows  ->  tallies, one a slot
 
-A question may read many rows while the same loop folds the log, so everything here is *steps*: a generator that yields
-None between bounded pieces of work and returns its result.  `run` drives it at once; the worker's views let the loop
-breathe at each step.  No scan stays open over a step: what it goes over may change there.
+Everything here is steps (topology/steps.py).  No scan stays open over a step: what it goes over may change there.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby, islice
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
 from pyroaring import BitMap
@@ -24,9 +22,8 @@ from milepost.topology.bases import FOREVER, Range, Slots
 from milepost.topology.metrics import packed, prefix
 from milepost.topology.panes import DAY_MS, PANE_MS, PANES_A_DAY
 from milepost.topology.state import UPTO, Store
+from milepost.topology.steps import Steps
 
-T = TypeVar("T")
-Steps = Generator[None, None, T]
 Pair = tuple[bytes, bytes]
 
 STEP_ROWS: Final = 1_000
@@ -37,16 +34,6 @@ FEW: Final = 12
 """Fewer rows than this are added one by one."""
 SKIP_RANGE: Final = 60
 """A range of up to so many numbers is read by skipping from one tuple of values to the next; a longer one wholly."""
-
-
-def run(steps: Steps[T]) -> T:
-    """The result of steps, at once."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
 
 
 class Tally:
@@ -82,6 +69,38 @@ class Tally:
             self._add_few(self._fixed, rows, width, until)
         else:
             self._add_many(rows, width, until)
+
+    def merge(self, other: Tally) -> None:
+        """Add another tally of the same shape: commutative and associative."""
+        self.n += other.n
+        self._high += other._high
+        self._low += other._low
+        if other.low is not None and other.high is not None:
+            self._extreme(other.low, other.high)
+        if other.last is not None and (self.last is None or other.last[:2] >= self.last[:2]):
+            self.last = other.last
+        for partition, met in other.members.items():
+            known = self.members.get(partition)
+            self.members[partition] = met if known is None else known | met
+        self.corrected = self.corrected or other.corrected
+
+    def pack(self) -> list[Any]:
+        """Plain data for another worker; numbers beyond 64 bits are bytes."""
+        wide = [None if one is None else _bytes(one) for one in (self.low, self.high)]
+        last = None if self.last is None else [self.last[0], self.last[1], _bytes(self.last[2])]
+        members = [[partition, met.serialize()] for partition, met in self.members.items()]
+        return [self.n, _bytes(self.sum), *wide, last, members, self.corrected]
+
+    @classmethod
+    def unpack(cls, shape: Shape, data: Sequence[Any]) -> Tally:
+        """The opposite of `pack`."""
+        tally = cls(shape)
+        tally.n, total, low, high, last, members, tally.corrected = data
+        tally._low = _number(total)
+        tally.low, tally.high = (None if one is None else _number(one) for one in (low, high))
+        tally.last = None if last is None else (last[0], last[1], _number(last[2]))
+        tally.members = {partition: BitMap.deserialize(met) for partition, met in members}
+        return tally
 
     def _add_few(self, fixed: struct.Struct, rows: Sequence[Pair], width: int, until: int) -> None:
         shape = self.shape
@@ -158,6 +177,14 @@ class Tally:
         self.members[partition] = met if known is None else known | met
 
 
+def _bytes(number: int) -> bytes:
+    return number.to_bytes(28, "big", signed=True)  # 2^64 rows of 128 bits each stay within
+
+
+def _number(data: bytes) -> int:
+    return int.from_bytes(data, "big", signed=True)
+
+
 @lru_cache(maxsize=32)
 def _layout(shape: Shape) -> tuple[struct.Struct | None, np.dtype[Any]]:
     """How a row of fixed length lies: end, n, and numbers as high and low halves.  No struct when it holds a bitmap."""
@@ -195,16 +222,16 @@ def read(store: Store, part: Range, before: bytes, free: int, slots: Slots, take
     if not free:
         for rows in pieces(store, before + start, before + stop):
             hand(rows)
-            yield
+            yield None
     elif part.days and part.stop - part.start > SKIP_RANGE:
         for rows in pieces(store, before, after(before)):
             hand([row for row in rows if start <= row[0][-4:] < stop])
-            yield
+            yield None
     else:
         for choice in tuples(store, before, free):
             for rows in pieces(store, choice + start, choice + stop):
                 hand(rows)
-                yield
+                yield None
 
 
 def pieces(store: Store, start: bytes, stop: bytes) -> Iterator[list[Pair]]:
@@ -232,9 +259,9 @@ def tuples(store: Store, before: bytes, free: int) -> Iterator[bytes]:
         at = after(key[:end])
 
 
-def leaves(store: Store, version: bytes) -> Iterator[bytes]:
-    """The leaves that have rows of a measure, in order, by skipping from one to the next."""
-    at, stop = version, after(version)
+def leaves(store: Store, version: bytes, start: bytes = b"") -> Iterator[bytes]:
+    """The leaves from `start` on that have rows of a measure, in order, by skipping from one to the next."""
+    at, stop = version + start, after(version)
     while True:
         found = next(store.scan(at, stop), None)
         if found is None:

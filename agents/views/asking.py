@@ -8,23 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import orjson
 from aiohttp import web
 
+from milepost.agents.breathing import answered
 from milepost.agents.views.services import Services
+from milepost.schemas.errors import StoreError
 from milepost.topology import bases
 from milepost.topology.questions import Question, Questions
+from milepost.topology.reading import Unavailable
 from milepost.topology.refusals import BadParameter, UnknownParameter, closest
-from milepost.topology.scans import Steps
+from milepost.topology.steps import Got, Part, Steps
 
 T = TypeVar("T")
 
-BREATH_S: Final = 0.002
-"""After so long a question lets the loop fold the log, seconds."""
 LIMIT_MAX: Final = 1_000
 TEXT_MAX: Final = 1_024
 """Longest value of a parameter, characters."""
@@ -48,13 +49,17 @@ class Doors:
     questions: Questions
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Asking:
-    """One request: its path's parts and its checked query."""
+    """One request: its path's parts and its checked query.
+
+    lag_ms: by how much what was found for it may lag
+    """
 
     request: web.Request
     path: Mapping[str, str]
     query: Mapping[str, str]
+    lag_ms: int = 0
 
     def text(self, name: str) -> str | None:
         """A parameter; None when it is absent or empty."""
@@ -69,6 +74,21 @@ class Asking:
     def instant(self, name: str) -> int | None:
         value = self.text(name)
         return None if value is None else bases.instant(value, name)
+
+    def stale_ms(self) -> int | None:
+        """How much the answer may lag, ms; None: not at all."""
+        text = self.query.get("stale_ms", "")
+        if not text:
+            return None
+        if not (text.isascii() and text.isdigit() and len(text) < 10):
+            raise BadParameter(f"stale_ms is a whole number of milliseconds, not {text[:32]!r}")
+        return int(text)
+
+    def answer(self, body: dict[str, Any]) -> web.Response:
+        """The answer; how much it lags is said where the question allowed it to."""
+        if self.stale_ms() is not None:
+            body = {**body, "lag_ms": self.lag_ms}
+        return answer(body)
 
     def dims(self) -> dict[str, str]:
         """The dimension filters: `dim.origin=JFK`.  An empty value is a value."""
@@ -117,18 +137,30 @@ def ask(request: web.Request, parameters: Sequence[Parameter]) -> Asking:
     return Asking(request, dict(request.match_info), query)
 
 
-async def breathing(steps: Steps[T]) -> T:
-    """The result of steps, letting the loop go on every 2 ms."""
-    began = time.perf_counter()
+async def found(doors: Doors, asking: Asking, make: Callable[[], Steps[T]]) -> T:
+    """The result of the steps that `make` gives, each part from its owner.
+
+    A partition that is being handed over is asked for again, the whole question anew, for as long as the services have
+    patience; then Unavailable is raised."""
+    services = doors.services
+    stale_ms = asking.stale_ms()
+    until = time.monotonic() + services.patience_s
+    pause_s = 0.02
+
+    async def read(parts: Sequence[Part]) -> Sequence[Got]:
+        return await services.gather(parts, stale_ms)
+
     while True:
         try:
-            next(steps)
-        except StopIteration as stop:
-            result: T = stop.value
-            return result
-        if time.perf_counter() - began > BREATH_S:
-            await asyncio.sleep(0)
-            began = time.perf_counter()
+            value, lag_ms = await answered(make(), read)
+        except (Unavailable, StoreError):
+            if time.monotonic() + pause_s > until:
+                raise
+        else:
+            asking.lag_ms = max(asking.lag_ms, lag_ms)
+            return value
+        await asyncio.sleep(pause_s)
+        pause_s = min(0.25, pause_s * 2)
 
 
 def paged(rows: Sequence[T], offset: int, limit: int) -> tuple[Sequence[T], str | None]:

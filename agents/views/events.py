@@ -8,6 +8,7 @@ that nothing is lost: a wrong event is a dead letter that can be repaired, not a
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,14 +18,19 @@ from aiohttp import web
 
 from milepost.agents.views.asking import Asking, Doors, answer
 from milepost.agents.views.problems import Problem
+from milepost.agents.views.services import Services
+from milepost.schemas.errors import StoreError
 from milepost.schemas.keys import PART_BYTES_MAX, raw_place
 from milepost.topology import dedupe
-from milepost.topology.reading import Reader, Unavailable
+from milepost.topology.parts import SeenRows
+from milepost.topology.reading import Unavailable
 from milepost.topology.state import Output
 
 BODY_BYTES_MAX: Final = 16 * 1024 * 1024
 ITEM_BYTES_MAX: Final = 1024 * 1024
 ITEMS_MAX: Final = 10_000
+LOOK_UP_S: Final = 0.5
+"""How long an event waits to be told that it was known before, seconds."""
 TOPIC: Final = "raw-events"
 NDJSON: Final = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/jsonlines"})
 JSON: Final = frozenset(
@@ -65,7 +71,8 @@ class _Item:
 async def accept(doors: Doors, asking: Asking) -> web.Response:
     """202 once every accepted item is acknowledged by the broker; 422 when none could be keyed."""
     services = doors.services
-    items = _placed(_split(asking.request.content_type, await _body(asking.request)), services.reader)
+    items = _placed(_split(asking.request.content_type, await _body(asking.request)), services.reader.partitions)
+    await _look_up(items, services)
     outputs = [item.output for item in items if item.output is not None]
     offsets = iter(await services.send(outputs) if outputs else [])
     receipts: list[str | None] = []
@@ -139,18 +146,16 @@ def _split(content_type: str, body: bytes) -> list[bytes]:
     return found
 
 
-def _placed(bodies: list[bytes], reader: Reader) -> list[_Item]:
+def _placed(bodies: list[bytes], partitions: int) -> list[_Item]:
     """Every event under its raw key, or why it has none; equal ones behind the first are not sent."""
     items: list[_Item] = []
     first: dict[tuple[bytes, bytes], int] = {}
     for body in bodies:
-        item = _item(body, reader.partitions)
+        item = _item(body, partitions)
         if (output := item.output) is not None:
             again = first.setdefault((output.key, body), len(items))
             if again != len(items):
                 item = _Item(same=again)
-            else:
-                item.known = _known(output, reader)
         items.append(item)
     return items
 
@@ -178,12 +183,21 @@ def _item(body: bytes, partitions: int) -> _Item:
     return _Item(output=Output(topic=TOPIC, partition=partition, key=key, value=body))
 
 
-def _known(output: Output, reader: Reader) -> bool:
-    """Whether this very event was taken before.  Best effort: it is sent all the same, and the log decides."""
-    try:
-        row = reader.stores("ingest", output.partition)["seen"].get(output.key)
-    except Unavailable:
-        return False
-    if row is None:
-        return False
-    return dedupe.unpack(row).raw == hashlib.blake2b(output.value or b"", digest_size=8).digest()
+async def _look_up(items: list[_Item], services: Services) -> None:
+    """Note which events were taken before.  Best effort: they are sent all the same, and the log decides."""
+    sent: dict[int, list[tuple[_Item, Output]]] = {}
+    for item in items:
+        if item.output is not None:
+            sent.setdefault(item.output.partition, []).append((item, item.output))
+
+    async def look(partition: int, some: list[tuple[_Item, Output]]) -> None:
+        part = SeenRows(partition=partition, keys=tuple(output.key for _, output in some))
+        try:
+            (got,) = await asyncio.wait_for(services.gather((part,)), LOOK_UP_S)
+        except (Unavailable, StoreError, TimeoutError):
+            return
+        for (item, output), row in zip(some, got.value, strict=True):
+            if row is not None:
+                item.known = dedupe.unpack(row).raw == hashlib.blake2b(output.value or b"", digest_size=8).digest()
+
+    await asyncio.gather(*(look(partition, some) for partition, some in sent.items()))

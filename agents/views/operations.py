@@ -7,9 +7,10 @@ from typing import Final
 from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from milepost.agents.views.asking import Asking, Doors, answer, paged
+from milepost.agents.views.asking import Asking, Doors, answer, found, paged
 from milepost.agents.views.problems import problem
 from milepost.ops import telemetry
+from milepost.topology.digest import digest_steps
 from milepost.topology.panes import DAY_MS
 
 LAG_MS_MAX: Final = DAY_MS
@@ -42,7 +43,7 @@ async def topology(doors: Doors, asking: Asking) -> web.Response:
 
 
 async def digest(doors: Doors, asking: Asking) -> web.Response:
-    return answer(await doors.services.digest())
+    return answer(await found(doors, asking, lambda: digest_steps(doors.services.reader)))
 
 
 async def dead_letters(doors: Doors, asking: Asking) -> web.Response:

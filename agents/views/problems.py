@@ -23,7 +23,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from faust.web.exceptions import WebError
 
-from milepost.agents import pace
+from milepost.agents import pace, peers
 from milepost.agents.views.services import SendFailed
 from milepost.ops import telemetry
 from milepost.ops.settings import Settings
@@ -41,9 +41,9 @@ HEADERS: Final[Mapping[str, str]] = {
     "X-Content-Type-Options": "nosniff",
 }
 OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
+"""Paths that ask for no token: an orchestrator's probes carry none, and they say nothing."""
 WATCHING: Final = OPEN_PATHS | {"/metrics", "/v1/status"}
 """Paths that a supervisor asks for ever: they do not make the fold hurry."""
-"""Paths that ask for no token: an orchestrator's probes carry none, and they say nothing."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -174,7 +174,7 @@ def _check_door(request: web.Request, settings: Settings, local: bool) -> None:
         parts = urlsplit(origin)
         if parts.scheme not in ("http", "https") or parts.netloc.lower() != request.headers.get("Host", "").lower():
             raise Problem(403, "a foreign page may not write here", "Origin must be the worker's own")
-    if settings.token and request.path not in OPEN_PATHS:
+    if settings.token and request.path not in OPEN_PATHS | {peers.PATH}:
         given = request.headers.get("Authorization", "")
         if not hmac.compare_digest(given.encode(errors="replace"), f"Bearer {settings.token}".encode()):
             raise Problem(401, "a token is needed", "Authorization: Bearer …", fix="MILEPOST_TOKEN of the worker")

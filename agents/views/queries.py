@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aiohttp import web
 
-from milepost.agents.views.asking import Asking, Doors, answer, breathing, paged
+from milepost.agents.views.asking import Asking, Doors, found, paged
 from milepost.topology.companies import Company
 from milepost.topology.refusals import BadParameter
+from milepost.topology.steps import Steps
 
 
 async def metrics(doors: Doors, asking: Asking) -> web.Response:
-    return answer(await breathing(doors.questions.metrics(asking.text("org"))))
+    return asking.answer(await found(doors, asking, lambda: doors.questions.metrics(asking.text("org"))))
 
 
 async def value(doors: Doors, asking: Asking) -> web.Response:
     question = asking.question(asking.path["metric"], doors.services.now_ms())
-    return answer(await breathing(doors.questions.value(question)))
+    return asking.answer(await found(doors, asking, lambda: doors.questions.value(question)))
 
 
 async def series(doors: Doors, asking: Asking) -> web.Response:
@@ -27,7 +30,7 @@ async def series(doors: Doors, asking: Asking) -> web.Response:
     if to_ms is None:
         to_ms = question.at_ms if question.at_ms is not None else now_ms
     every = asking.text("every") or "1d"
-    return answer(await breathing(doors.questions.series(question, from_ms, to_ms, every)))
+    return asking.answer(await found(doors, asking, lambda: doors.questions.series(question, from_ms, to_ms, every)))
 
 
 async def breakdown(doors: Doors, asking: Asking) -> web.Response:
@@ -36,28 +39,34 @@ async def breakdown(doors: Doors, asking: Asking) -> web.Response:
     by = asking.needed("by")
     if by == "company" and question.company is not None:
         raise BadParameter("by=company lists all companies", fix="leave company out")
-    found = await breathing(doors.questions.breakdown(question, by))
-    found["rows"], found["next"] = paged(found["rows"], offset, limit)
-    return answer(found)
+    told = await found(doors, asking, lambda: doors.questions.breakdown(question, by))
+    told["rows"], told["next"] = paged(told["rows"], offset, limit)
+    return asking.answer(told)
 
 
 async def companies(doors: Doors, asking: Asking) -> web.Response:
     offset, limit = asking.page()
-    found = await breathing(doors.questions.companies(asking.text("org")).all())
+    everyone = await found(doors, asking, lambda: doors.questions.companies(asking.text("org")).all())
     sought = (asking.text("q") or "").casefold()
-    rows, further = paged([one for one in found if _matches(one, sought)], offset, limit)
-    return answer({"companies": [one.as_dict() for one in rows], "next": further})
+    rows, further = paged([one for one in everyone if _matches(one, sought)], offset, limit)
+    return asking.answer({"companies": [one.as_dict() for one in rows], "next": further})
 
 
 async def company(doors: Doors, asking: Asking) -> web.Response:
-    companies = doors.questions.companies(asking.text("org"))
-    return answer(companies.detail(companies.leaf(asking.path["metakey"])))
+    def detail() -> Steps[dict[str, Any]]:
+        companies = doors.questions.companies(asking.text("org"))
+        return (yield from companies.detail((yield from companies.leaf(asking.path["metakey"]))))
+
+    return asking.answer(await found(doors, asking, detail))
 
 
 async def resolve(doors: Doors, asking: Asking) -> web.Response:
     entity, key, value = asking.text("entity") or "company", asking.needed("key"), asking.needed("value")
-    found = doors.questions.companies(asking.text("org")).resolve(entity, key, value, asking.instant("at"))
-    return answer(found)
+    at_ms = asking.instant("at")
+    told = await found(
+        doors, asking, lambda: doors.questions.companies(asking.text("org")).resolve(entity, key, value, at_ms)
+    )
+    return asking.answer(told)
 
 
 def _matches(company: Company, sought: str) -> bool:

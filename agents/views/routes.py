@@ -11,7 +11,8 @@ from aiohttp import web
 from faust.web import View
 from faust.web.base import BlueprintManager
 
-from milepost.agents.views import events, operations, queries
+from milepost.agents import peers
+from milepost.agents.views import events, internal, operations, queries
 from milepost.agents.views.asking import Asking, Doors, Parameter, answer, ask
 from milepost.agents.views.files import Files
 from milepost.agents.views.problems import CONTENT_TYPE, Problem, ProblemRunner, middleware
@@ -23,7 +24,7 @@ Answering = Callable[[Doors, Asking], Awaitable[web.Response]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One call: what it is for, its parameters, who answers."""
+    """One call: what it is for, its parameters, who answers.  `internal`: for other workers, not in the description."""
 
     method: str = "GET"
     path: str
@@ -31,6 +32,7 @@ class Route:
     answers: Answering
     parameters: tuple[Parameter, ...] = ()
     body: str = ""
+    internal: bool = False
 
     @property
     def name(self) -> str:
@@ -68,6 +70,9 @@ WHO: Final = (
     Parameter(name="company", about="mk_… or key:value; without it the whole organisation"),
     Parameter(name="dim.*", about="value of a dimension: dim.origin=JFK"),
 )
+STALE: Final = Parameter(
+    name="stale_ms", about="how much the answer may lag, so that a standby may give it; it says lag_ms then"
+)
 PAGING: Final = (
     Parameter(name="limit", about="rows a page, at most 1,000"),
     Parameter(name="next", about="the value of next in the answer before"),
@@ -89,43 +94,48 @@ def routes(files: Files) -> tuple[Route, ...]:
             path="/v1/metrics",
             about="The metrics and the time their events span",
             answers=queries.metrics,
-            parameters=(ORG,),
+            parameters=(ORG, STALE),
         ),
         Route(
             path="/v1/metrics/{metric}/value",
             about="A metric's value at a time",
             answers=queries.value,
-            parameters=(METRIC, *WHO, *TIME, WINDOW),
+            parameters=(METRIC, *WHO, *TIME, WINDOW, STALE),
         ),
         Route(
             path="/v1/metrics/{metric}/series",
             about="A metric over time: points [start, next start)",
             answers=queries.series,
-            parameters=(METRIC, *WHO, *TIME, *STRETCH),
+            parameters=(METRIC, *WHO, *TIME, *STRETCH, STALE),
         ),
         Route(
             path="/v1/metrics/{metric}/breakdown",
             about="A metric by one dimension or by company",
             answers=queries.breakdown,
-            parameters=(METRIC, BY, *WHO, *TIME, WINDOW, *PAGING),
+            parameters=(METRIC, BY, *WHO, *TIME, WINDOW, STALE, *PAGING),
         ),
         Route(
             path="/v1/companies",
             about="The companies by name",
             answers=queries.companies,
-            parameters=(ORG, Parameter(name="q", about="part of a name or key, or the start of a MetaKey"), *PAGING),
+            parameters=(
+                ORG,
+                Parameter(name="q", about="part of a name or key, or the start of a MetaKey"),
+                STALE,
+                *PAGING,
+            ),
         ),
         Route(
             path="/v1/companies/{metakey}",
             about="A company: its keys and links",
             answers=queries.company,
-            parameters=(_in_path("metakey", "a MetaKey, or key:value"), ORG),
+            parameters=(_in_path("metakey", "a MetaKey, or key:value"), ORG, STALE),
         ),
         Route(
             path="/v1/identity/resolve",
             about="What an alternate key stands for",
             answers=queries.resolve,
-            parameters=(ORG, *KEY, Parameter(name="at", about="as decided by then")),
+            parameters=(ORG, *KEY, Parameter(name="at", about="as decided by then"), STALE),
         ),
         Route(
             path="/v1/dead-letters",
@@ -139,6 +149,13 @@ def routes(files: Files) -> tuple[Route, ...]:
         Route(path="/metrics", about="Telemetry for Prometheus", answers=operations.exposition),
         Route(path="/healthz", about="Whether the process lives", answers=operations.healthz),
         Route(path="/readyz", about="Whether its answers are whole", answers=operations.readyz),
+        Route(
+            method="POST",
+            path=peers.PATH,
+            about="What this worker has of a question that another was asked",
+            answers=internal.parts,
+            internal=True,
+        ),
         Route(
             path="/",
             about="The page",
@@ -178,6 +195,8 @@ def openapi(table: tuple[Route, ...]) -> dict[str, Any]:
     """The table as an OpenAPI 3.1 document."""
     paths: dict[str, Any] = {}
     for route in table:
+        if route.internal:
+            continue
         call: dict[str, Any] = {
             "operationId": route.name,
             "summary": route.about,

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from milepost.agents.peers import Refused, Sealer
 from milepost.ops.settings import Settings
 from milepost.topology.reading import Reader
 from milepost.topology.state import Output
+from milepost.topology.steps import Got, Part
 
 
 class SendFailed(Exception):
@@ -38,16 +40,28 @@ class Services(Protocol):
     @property
     def reader(self) -> Reader: ...
 
+    @property
+    def sealer(self) -> Sealer: ...
+
+    @property
+    def patience_s(self) -> float:
+        """How long a question waits for a partition that is being handed over, seconds."""
+        ...
+
     def now_ms(self) -> int: ...
+
+    async def gather(self, parts: Sequence[Part], stale_ms: int | None = None) -> Sequence[Got]:
+        """What each part holds, read wherever its partition is.  Raises Unavailable."""
+        ...
+
+    async def here(self, parts: Sequence[Part], stale_ms: int | None) -> Sequence[Got | Refused]:
+        """What this worker itself has of each part."""
+        ...
 
     async def send(self, outputs: Sequence[Output]) -> list[int]:
         """Append to topics (named as in the line) and wait for the broker's acknowledgement: the offsets, in order.
 
         Raises SendFailed."""
-        ...
-
-    async def digest(self) -> Mapping[str, Any]:
-        """The digest of all tables: one entry a table, and `total`.  Raises Unavailable."""
         ...
 
     async def dead_letters(self) -> Sequence[Mapping[str, Any]]:

@@ -19,12 +19,15 @@ import faust
 import pytest
 from aiohttp import web
 
+from milepost.agents.peers import Refused, Sealer
 from milepost.agents.views import Health, SendFailed, attach
 from milepost.ops.settings import Settings
 from milepost.topology.bases import instant, written
+from milepost.topology.digest import digest
 from milepost.topology.driver import Driver
 from milepost.topology.reading import Reader, Unavailable
 from milepost.topology.state import Output
+from milepost.topology.steps import Got, Part, run
 
 NOW = instant("2014-02-05T00:00:00Z")
 BUNDLE = Path(__file__).parents[2] / "ops" / "demo_bundle"
@@ -56,17 +59,26 @@ class Worker:
     fails: bool = False
     state: Health = field(default_factory=Health)
 
+    patience_s = 0.0
+
+    @property
+    def sealer(self) -> Sealer:
+        return Sealer(self.settings.secret())
+
     def now_ms(self) -> int:
         return NOW
+
+    async def gather(self, parts: Sequence[Part], stale_ms: int | None = None) -> list[Got]:
+        return [Got(0, run(part.read(self.reader))) for part in parts]
+
+    async def here(self, parts: Sequence[Part], stale_ms: int | None) -> list[Got | Refused]:
+        return list(await self.gather(parts))
 
     async def send(self, outputs: Sequence[Output]) -> list[int]:
         if self.fails:
             raise SendFailed("no broker")
         self.sent.extend(outputs)
         return list(range(100, 100 + len(outputs)))
-
-    async def digest(self) -> Mapping[str, Any]:
-        return {"total": "00"}
 
     async def dead_letters(self) -> Sequence[Mapping[str, Any]]:
         return [{"reason": "unknown_type", "count": n} for n in range(3)]
@@ -501,7 +513,7 @@ def test_openapi_lists_every_route(site: Site) -> None:
 
 def test_operations(site: Site) -> None:
     """Digest, topology, status, dead letters and telemetry answer."""
-    assert site.get("/v1/digest").json == {"total": "00"}
+    assert site.get("/v1/digest").json == digest(site.worker.reader)
     assert site.get("/v1/topology").status == site.get("/v1/status").status == site.get("/readyz").status == 200
     assert site.get("/v1/dead-letters", limit="2").json["next"] == "2"
     text = site.get("/metrics").body.decode()

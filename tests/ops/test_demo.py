@@ -28,7 +28,7 @@ from milepost.schemas.keys import org_key
 from milepost.topology.catalog import load_bundle
 from milepost.topology.driver import Driver
 from milepost.topology.questions import Question, Questions
-from milepost.topology.scans import run
+from milepost.topology.steps import run
 from tests.support import flights_expected as other
 
 NOW_MS = 1_760_000_000_000

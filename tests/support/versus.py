@@ -11,7 +11,7 @@ from milepost.topology.driver import Driver
 from milepost.topology.questions import Question as Asked
 from milepost.topology.questions import Questions
 from milepost.topology.refusals import QuestionError
-from milepost.topology.scans import run
+from milepost.topology.steps import run
 from tests.oracle.oracle import Oracle, Refused
 from tests.support.events import SECRET, Question, Scenario
 

@@ -31,7 +31,8 @@ from milepost.topology.refusals import (
     UnknownOrganisation,
     closest,
 )
-from milepost.topology.scans import Tally, after, run
+from milepost.topology.scans import Tally, after
+from milepost.topology.steps import run
 
 SECRET = b"a secret of thirty-two bytes long"
 START = instant("2013-01-01T00:00:00Z")

@@ -212,6 +212,7 @@ class Worker:
                     str(number): disk_bytes(self.settings.state / f"{name}-{number}")
                     for number in sorted(leg.partitions)
                 },
+                "stalled": leg.stalled,
                 "fates": dict(sorted(leg.fates.items())),
             }
         return {
@@ -231,4 +232,5 @@ class Worker:
         decided = bool(self.runtime.followers) and all(
             one.caught_up.is_set() for one in self.runtime.followers.values()
         )
-        return Health(restoring=restoring, decisions=decided, ingest_lag_ms=self._ingest_lag_ms())
+        stalled = [f"{name}/{number}: {why}" for name, leg in legs.items() for number, why in leg.stalled.items()]
+        return Health(restoring=restoring, decisions=decided, stalled=stalled, ingest_lag_ms=self._ingest_lag_ms())

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Protocol, TypeVar
@@ -78,6 +78,8 @@ class Checkpointer:
         self._outputs = outputs
         self._landed = landed
         self._stores = {one.name: one for one in spec.stores}
+        self.having: Callable[[Callable[[], None]], Awaitable[None]] = _at_once
+        """How a write to the store waits for room on the disk (agents/room.py)."""
 
     def take(self, at: Partition, mark: Mark, owed: Sequence[Owed], rewrite: frozenset[bytes] = frozenset()) -> Taken:
         """Take what has changed.  Between this and `write` the partition goes on, over what was taken."""
@@ -105,7 +107,8 @@ class Checkpointer:
         )
         faults.point("batch_acked")
         # Not in a thread: rocksdict keeps the interpreter's lock while it writes, so nothing would run beside it.
-        self._rocks.write(self._changes(taken, mark))
+        changes = self._changes(taken, mark)
+        await self.having(lambda: self._rocks.write(changes))
         faults.point("local_written")
         for one in at.stores.values():
             one.landed()
@@ -154,6 +157,10 @@ class Checkpointer:
         changes.append((store.MARK, mark[1]))
         changes.append((store.POSITION, position_value(self.expected - 1, self.epoch)))
         return changes
+
+
+async def _at_once(step: Callable[[], None]) -> None:
+    step()
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

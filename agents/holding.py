@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -25,6 +26,7 @@ from milepost.agents.opening import announce, check_source, restore_derived, res
 from milepost.agents.producer import LegProducer
 from milepost.agents.reappend import again
 from milepost.agents.restore import Restore
+from milepost.agents.room import Room
 from milepost.ops import telemetry
 from milepost.schemas.errors import StoreError
 from milepost.topology.line import LegSpec
@@ -83,6 +85,8 @@ class Holding:
         self.moved_at = time.monotonic()
         self.partition: Partition | None = None
         self.restore: Restore | None = None
+        self.folder = place.folder / f"{spec.name}-{number}"
+        self.room = Room(self.folder, self._touch)
         self._taken_at = 0.0
         self._outputs = outputs
         self._decisions = decisions
@@ -106,8 +110,9 @@ class Holding:
 
     async def take_over(self) -> None:
         """Open the store and append `own`; its offset is the epoch, and how far to restore."""
-        folder = self.place.folder / f"{self.spec.name}-{self.number}"
-        rocks = await asyncio.to_thread(store.open_store, folder, self.stamp)
+        rocks = await self._open_store()
+        if rocks is None:  # taken away while it waited for room
+            return
         own = dump_own(
             worker=self.place.worker, incarnation=self.place.incarnation, leg=self.spec.name, partition=self.number
         )
@@ -118,8 +123,11 @@ class Holding:
             restore = Restore(rocks, self.spec, epoch)
         except StoreError as error:
             rocks.close()
-            store.quarantine(folder, str(error))
-            rocks = await asyncio.to_thread(store.open_store, folder, self.stamp)
+            store.quarantine(self.folder, str(error))
+            telemetry.quarantined(self.spec.name)
+            rocks = await self._open_store()
+            if rocks is None:
+                return
             restore = Restore(rocks, self.spec, epoch)
         if self._is_closed():  # the worker stops while it is given partitions
             rocks.close()
@@ -128,9 +136,20 @@ class Holding:
         self._checkpointer = Checkpointer(
             spec=self.spec, rocks=rocks, log=self._log, outputs=self._outputs, epoch=epoch, landed=self._landed
         )
+        self._checkpointer.having = self.room.having
         self.state = "restoring"
         self._touch()
         log.info("%r: epoch %d, restoring from %d", self, epoch, restore.position + 1)
+
+    async def _open_store(self) -> store.Rocks | None:
+        """The store, once the disk has room to open it; None: the partition was taken away meanwhile."""
+        while not self._is_closed():
+            try:
+                return await asyncio.to_thread(store.open_store, self.folder, self.stamp)
+            except store.DiskFull as error:
+                if not self._is_closed():
+                    await self.room.wait(error)
+        return None
 
     @property
     def applied(self) -> int:
@@ -138,11 +157,18 @@ class Holding:
         return -1 if self.restore is None else self.restore.position
 
     def apply(self, records: Sequence[Any]) -> None:
-        """Apply a chunk of the changelog; does nothing unless restoring."""
+        """Apply a chunk of the changelog; does nothing unless restoring.
+
+        Without room on the disk the rest is left to `open`, which can wait for it."""
         if self.state != "restoring" or self.restore is None:
             return
-        self.restore.apply(records)
         self._touch()
+        if self.room.full:
+            return
+        try:
+            self.restore.apply(records)
+        except store.DiskFull as error:
+            self.room.say(error)
         faults.point("restoring")
 
     async def open(self, source_end: int | None = None) -> None:
@@ -159,7 +185,7 @@ class Holding:
                 # Recovery said it was through and was not: read the rest ourselves, whatever the reason.
                 start, stop = self.restore.position + 1, self.restore.own_at + 1
                 async for records in read_range(place.bootstrap, place.changelog, self.number, start, stop):
-                    self.restore.apply(records)
+                    await self.room.having(partial(self.restore.apply, records))
                     self._touch()
             if not self.restore.done:
                 raise StoreError(f"{self!r}: the changelog ends at {self.restore.position}, before its own `own`")
@@ -215,6 +241,9 @@ class Holding:
         fresh = [one for one in records if one.offset >= first] if records and records[0].offset < first else records
         self.skipped += len(records) - len(fresh)
         while done < len(fresh) and self._is_open():
+            if self.room.full:
+                await self.room.free()
+                continue
             part = fresh[done : done + self._slice]
             ready = self.leg.ready(part)
             if ready == 0:
@@ -280,6 +309,9 @@ class Holding:
         if task.cancelled():
             return
         error = task.exception()
+        if isinstance(error, store.DiskFull) and self._is_closed():
+            log.warning("%r: given back without its last changes on this disk; the changelog holds them", self)
+            return
         if isinstance(error, Zombie):
             end(f"{self!r}: another worker has the partition: {error}", ZOMBIE)
         if error is not None:
@@ -364,11 +396,20 @@ class Holding:
                 self.fates["owed_lost"] += lost
             await self._outputs.send(outputs)
 
-    def _write(self, changes: Sequence[store.Change]) -> None:
-        if self._is_closed() or self._rocks is None:
-            raise StoreError(f"{self!r}: taken away while opening")
-        self._rocks.write(changes)
+    async def _write(self, changes: Sequence[store.Change]) -> None:
+        def write() -> None:
+            if self._is_closed() or self._rocks is None:
+                raise StoreError(f"{self!r}: taken away while opening")
+            self._rocks.write(changes)
+
+        await self.room.having(write)
         self._touch()
+
+    def look(self) -> None:
+        """End the process when the store's folder is no longer the one that was opened: it comes back and restores."""
+        reason = "" if self._rocks is None else self._rocks.gone()
+        if reason:
+            end(f"{self!r}: {self.folder}: {reason} under the running worker; it is restored from the changelog")
 
     # -- being taken away
 
@@ -376,10 +417,12 @@ class Holding:
         """Write a last checkpoint if the partition was open, and close the store."""
         was_open = self.state == "open"
         self.state = "closed"  # the slice in hand is the last
+        self.room.close()
         async with self._busy:
             self._disarm()
-        if was_open:
+        if was_open and not self.room.full:
             await self.checkpoint()
+        await self._flown()
         async with self._busy:
             self.partition = None
             if self._rocks is not None:

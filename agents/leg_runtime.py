@@ -60,6 +60,11 @@ class LegRuntime:
         return {number for number, one in self.holdings.items() if one.state in ("new", "restoring", "opening")}
 
     @property
+    def stalled(self) -> dict[str, str]:
+        """Partition -> what it waits for on a full disk."""
+        return {str(number): one.room.full for number, one in sorted(self.holdings.items()) if one.room.full}
+
+    @property
     def fates(self) -> Counter[str]:
         """Fate -> records (or pairs) since the process started."""
         total = Counter(self._fates)

@@ -22,7 +22,7 @@ ROWS_A_WRITE: Final = 2000
 
 _i64 = struct.Struct(">q")
 
-Write = Callable[[Sequence[store.Change]], None]
+Write = Callable[[Sequence[store.Change]], Awaitable[None]]
 """Writes to the store of the partition, or raises StoreError when it was taken away meanwhile."""
 
 
@@ -59,10 +59,10 @@ async def restore_source(
         rows = leg.from_source(records)
         changes: list[store.Change] = [(tags[name] + key, value) for name, key, value in rows]
         changes += [(store.SOURCE + tag, _i64.pack(records[-1].offset)) for tag in tags.values()]
-        write(changes)
+        await write(changes)
         await asyncio.sleep(0)
     if start < at.next_offset:
-        write([(store.SOURCE + tag, _i64.pack(at.next_offset - 1)) for tag in tags.values()])
+        await write([(store.SOURCE + tag, _i64.pack(at.next_offset - 1)) for tag in tags.values()])
 
 
 async def announce(
@@ -97,11 +97,11 @@ async def restore_derived(
         for name, key, value in leg.derive(at, _all_rows(spec, at) if changed is None else sorted(changed)):
             rows.append((tags[name] + key, value))
             if len(rows) >= ROWS_A_WRITE:
-                write(rows)
+                await write(rows)
                 rows = []
                 await asyncio.sleep(0)
-        write(rows)
-    write([(store.DERIVE, None)])
+        await write(rows)
+    await write([(store.DERIVE, None)])
 
 
 def _all_rows(spec: LegSpec, at: Partition) -> Iterator[tuple[str, bytes]]:

@@ -68,7 +68,17 @@ class Restore:
         return self.position >= self.own_at
 
     def apply(self, records: Sequence[Any]) -> None:
-        """Apply a chunk in one write batch.  Records already applied, or behind the own `own`, are passed over."""
+        """Apply a chunk in one write batch.  Records already applied, or behind the own `own`, are passed over.
+
+        When the store refuses the batch (a full disk), nothing has moved: the same chunk may be given again."""
+        before = self.position, self.high, self._late
+        try:
+            self._apply(records)
+        except StoreError:
+            self.position, self.high, self._late = before
+            raise
+
+    def _apply(self, records: Sequence[Any]) -> None:
         rows: dict[bytes, bytes | None] = {}
         rewrite = set(self.rewrite)
         mark = self.mark

@@ -51,7 +51,7 @@ def build(settings: Settings) -> tuple[faust.App, Worker]:
     decisions = Decisions(load_bundle)
     app, runtime = engine(settings)
     runtime.bind(Ingest(settings.partitions, decisions, keys), line.leg("ingest"))
-    runtime.bind(MeasureLeg(settings.partitions, decisions), line.leg("measure"))
+    runtime.bind(MeasureLeg(settings.partitions, decisions, keys), line.leg("measure"))
     worker = Worker(settings, runtime, decisions, keys)
     runtime.follow("definitions", worker.on_definition)
     runtime.follow("identity-links", worker.on_link)

@@ -118,6 +118,13 @@ class Checkpointer:
         telemetry.checkpoint(self.spec.name, time.perf_counter() - begun, changed)
         faults.point("committed")
 
+    async def note(self, at: Partition, row: Row, x: int) -> None:
+        """A control record between two checkpoints, under the same proof; x: what the last one absorbed."""
+        self.expected = await append_proved(
+            self._log, spec=self.spec, rows=(), mark=row, epoch=self.epoch, x=x, expected=self.expected,
+            newest=lambda keys: self._newest(at, keys),
+        )  # fmt: skip
+
     async def _rows(self, taken: Taken) -> list[Row]:
         rows: list[Row] = []
         epoch = self.epoch

@@ -19,18 +19,22 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from milepost.agents import faults, pace, store
+from milepost.agents.careful import Careful, say_clean
 from milepost.agents.changelog import OWN_KEY, ChangelogWriter, Mark, Zombie, dump_own, read_range
 from milepost.agents.checkpoint import Checkpointer, Taken
 from milepost.agents.ending import ZOMBIE, end
-from milepost.agents.opening import announce, check_source, restore_derived, restore_source
+from milepost.agents.opening import announce, prepare
 from milepost.agents.producer import LegProducer
 from milepost.agents.reappend import again
 from milepost.agents.restore import Restore
 from milepost.agents.room import Room
+from milepost.agents.suspicion import TRY_KEY, ZONE, Suspicion, Trying, gate
 from milepost.ops import telemetry
 from milepost.schemas.errors import StoreError
+from milepost.topology import quarantine
 from milepost.topology.line import LegSpec
-from milepost.topology.state import Leg, Owed, Partition, Record, Store
+from milepost.topology.quarantine import Verdict
+from milepost.topology.state import Fold, Leg, Owed, Partition, Record
 
 log = logging.getLogger("milepost.agents.holding")
 
@@ -102,6 +106,8 @@ class Holding:
         self._idle = False
         self._due = False
         self._taken_to = 0
+        self.careful: Careful | None = None  # after an unclean end, until what was in hand then has passed
+        self.gate = gate()
 
     def __repr__(self) -> str:
         return f"{self.spec.name}/{self.number}"
@@ -110,7 +116,7 @@ class Holding:
 
     async def take_over(self) -> None:
         """Open the store and append `own`; its offset is the epoch, and how far to restore."""
-        rocks = await self._open_store()
+        rocks = await self.room.opened(self.stamp)
         if rocks is None:  # taken away while it waited for room
             return
         own = dump_own(
@@ -125,7 +131,7 @@ class Holding:
             rocks.close()
             store.quarantine(self.folder, str(error))
             telemetry.quarantined(self.spec.name)
-            rocks = await self._open_store()
+            rocks = await self.room.opened(self.stamp)
             if rocks is None:
                 return
             restore = Restore(rocks, self.spec, epoch)
@@ -141,15 +147,11 @@ class Holding:
         self._touch()
         log.info("%r: epoch %d, restoring from %d", self, epoch, restore.position + 1)
 
-    async def _open_store(self) -> store.Rocks | None:
-        """The store, once the disk has room to open it; None: the partition was taken away meanwhile."""
-        while not self._is_closed():
-            try:
-                return await asyncio.to_thread(store.open_store, self.folder, self.stamp)
-            except store.DiskFull as error:
-                if not self._is_closed():
-                    await self.room.wait(error)
-        return None
+    @property
+    def epoch(self) -> int:
+        """Changelog offset of our `own`."""
+        assert self._checkpointer is not None
+        return self._checkpointer.epoch
 
     @property
     def applied(self) -> int:
@@ -190,30 +192,24 @@ class Holding:
             if not self.restore.done:
                 raise StoreError(f"{self!r}: the changelog ends at {self.restore.position}, before its own `own`")
             self.state = "opening"
-            mark = self.restore.mark
-            check_source(mark, self.stamp, source=place.source, changelog=place.changelog, source_end=source_end)
-            at = Partition(
-                number=self.number,
-                stores={
-                    one.name: Store(one.name, store.TableBase(self._rocks, one.tag), one.remember_bytes)
-                    for one in self.spec.stores
-                },
-                mark=self.leg.new_mark() if mark is None else self.leg.load_mark(mark.body),
-                next_offset=self.restore.x + 1,
-            )
-            leg, spec, rocks = self.leg, self.spec, self._rocks
-            await restore_source(leg, spec, at, rocks, self._write, bootstrap=place.bootstrap, source=place.source)
-            await restore_derived(leg, spec, at, rocks, self._write, self.restore)
+            at = await prepare(
+                self.leg, self.spec, self.number, self._rocks, self.restore, self._write,
+                stamp=self.stamp, bootstrap=place.bootstrap, source=place.source, changelog=place.changelog,
+                source_end=source_end,
+            )  # fmt: skip
             faults.point("restored")
             self._taken_to = at.next_offset
             if self.restore.rewrite:
                 await self._rewrite(at)
             if at.next_offset == 0 and source_end:
                 await announce(
-                    leg, at, lambda: self._note(at), bootstrap=place.bootstrap, source=place.source,
+                    self.leg, at, lambda: self._note(at), bootstrap=place.bootstrap, source=place.source,
                     source_end=source_end, bytes_max=place.checkpoint_bytes,
                 )  # fmt: skip
             owed = list(self.leg.owed(at))
+            if self.restore.unclean:
+                until = min(at.next_offset + ZONE, at.next_offset + ZONE if source_end is None else source_end)
+                self.careful = Careful(self, at, Suspicion(self.restore.trying, at.next_offset - 1, until))
             if not self._set_open(at):
                 return
             log.info("%r: open at %d", self, at.next_offset)
@@ -244,7 +240,21 @@ class Holding:
             if self.room.full:
                 await self.room.free()
                 continue
+            if self.careful is not None:
+                taken = await self.careful.fold(fresh[done:])
+                if taken == 0:
+                    break
+                done += taken
+                continue
+            if self.gate.closed:
+                await self.gate.opened()
             part = fresh[done : done + self._slice]
+            if at.poison and (before := quarantine.clear(at, part)) < len(part):
+                if before == 0:
+                    await self.pass_over(at, part[0])
+                    done += 1
+                    continue
+                part = part[:before]
             ready = self.leg.ready(part)
             if ready == 0:
                 break
@@ -265,17 +275,37 @@ class Holding:
             spent = time.perf_counter() - begin
             faults.point("after_fold")
             assert at.next_offset > part[-1].offset, f"{self!r}: the leg did not move on"
-            if fold.before:
-                await self._outputs.send(fold.before)
-            self._owed += fold.after
-            for fate, count in fold.fates.items():
-                self.fates[fate] += count
+            await self.take_in(fold)
         wanted = len(part) * pace.slice_s() / max(spent, 1e-6)
         self._slice = int(min(SLICE_MAX, max(1, min(wanted, self._slice * 2))))
         self._touch()
         if self._timer is None or self._idle:
             self._arm(self.place.checkpoint_ms / 1000)
         return True
+
+    async def take_in(self, fold: Fold) -> None:
+        """What a fold asks for beside its changes."""
+        if fold.before:
+            await self._outputs.send(fold.before)
+        self._owed += fold.after
+        for fate, count in fold.fates.items():
+            self.fates[fate] += count
+
+    async def pass_over(self, at: Partition, record: Record, found: Verdict | None = None) -> None:
+        """Instead of folding `record`: what the verdict on it says.  found: a new verdict, which goes into the log."""
+        async with self._busy:
+            if not self._is_open():
+                return
+            verdict = found if found is not None else quarantine.condemned(at, record)
+            assert verdict is not None
+            if found is not None:
+                quarantine.remember(at, found, record.offset)
+                await self._outputs.send([self.leg.sentence(at, found)])
+                log.error("%r: %s@%d is passed over: %s", self, self.place.source, record.offset, found.detail)
+            await self.take_in(self.leg.pass_over(at, record, verdict))
+        self._touch()
+        if self._timer is None or self._idle:
+            self._arm(self.place.checkpoint_ms / 1000)
 
     async def _full(self) -> None:
         """The changes are as large as a checkpoint may be: write one, and fold on only while the one before is away."""
@@ -288,12 +318,12 @@ class Holding:
 
     async def checkpoint(self) -> None:
         """Write what has changed, and return when it has landed."""
-        await self._flown()
+        await self.flown()
         if self.partition is not None and self.partition.next_offset > self._taken_to:
             self._start()
-            await self._flown()
+            await self.flown()
 
-    async def _flown(self) -> None:
+    async def flown(self) -> None:
         while self._flight is not None:
             await asyncio.wait([self._flight])
 
@@ -422,13 +452,36 @@ class Holding:
             self._disarm()
         if was_open and not self.room.full:
             await self.checkpoint()
-        await self._flown()
+        await self.flown()
+        if was_open and not self.room.full:
+            await say_clean(self)
         async with self._busy:
             self.partition = None
             if self._rocks is not None:
                 await asyncio.to_thread(self._rocks.close)
                 self._rocks = None
         log.info("%r: released", self)
+
+    async def still(self) -> bool:
+        """Wait until no checkpoint is away and none is due; False: the partition is being given back."""
+        self._disarm()
+        await self.flown()
+        self._disarm()
+        return self._is_open()
+
+    def trust(self) -> None:
+        """Fold as ever from here on."""
+        log.info("%r: everything that was in hand before has passed", self)
+        self.careful = None
+
+    async def note(self, at: Partition, note: Trying) -> None:
+        """Write what is in hand to the changelog, then to the store: whoever restores from either must know it."""
+        checkpointer, rocks = self._checkpointer, self._rocks
+        assert checkpointer is not None and rocks is not None and self._flight is None
+        data = note.dump()
+        await checkpointer.note(at, (TRY_KEY, data, checkpointer.epoch), self._taken_to - 1)
+        if not self.room.full:
+            await self.room.having(lambda: rocks.write([(store.TRY, data)]))
 
     def _is_open(self) -> bool:
         return self.state == "open"

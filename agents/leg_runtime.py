@@ -19,6 +19,7 @@ from faust.types import TP
 from milepost.agents.ending import end
 from milepost.agents.holding import Holding
 from milepost.schemas.errors import StoreError
+from milepost.topology import quarantine
 from milepost.topology.line import LegSpec
 from milepost.topology.state import Leg, Partition
 
@@ -146,6 +147,29 @@ class LegRuntime:
                     continue
                 if not await self._runtime.wait_for_decision(seen, READY_S):
                     waited += READY_S
+                    if await self._never(holding, left[0]):
+                        left = left[1:]
+                        continue
                     log.warning("%r waits at %d for a decision: %.0f s so far", holding, left[0].offset, waited)
         finally:
             self._runtime.consumer.taken(tp, len(records))
+
+    async def _never(self, holding: Holding, record: Any) -> bool:
+        """Pass over a message that waits for definitions nobody has applied.
+
+        One of ours follows its bundle into the log: where `definitions` is read to its end and does not hold it, the
+        message is somebody else's.  (Unless that log was cut: then nothing is condemned.)
+        """
+        at, follower = holding.partition, self._runtime.followers.get("definitions")
+        if not self.leg.waits_unproved or at is None or follower is None or self.leg.ready((record,)):
+            return False
+        tp = TP(follower.topic, 0)
+        ends = await self._runtime.ends({tp})
+        mark = holding.restore.mark if holding.restore is not None else None
+        if follower.position < max(ends[tp], 1 if mark is None else mark.decisions.get("definitions", 1)):
+            return False
+        if self.leg.ready((record,)):
+            return False
+        why = "it names definitions that were never applied"
+        await holding.pass_over(at, record, quarantine.verdict(record, "unknown_schema", why))
+        return True

@@ -49,6 +49,16 @@ class Room:
             self.found()
             return done
 
+    async def opened(self, stamp: store.Stamp) -> store.Rocks | None:
+        """The store, once the disk has room to open it; None: the partition was taken away meanwhile."""
+        while not self._closing:
+            try:
+                return await asyncio.to_thread(store.open_store, self._folder, stamp)
+            except store.DiskFull as error:
+                if not self._closing:
+                    await self.wait(error)
+        return None
+
     async def wait(self, error: store.DiskFull) -> None:
         """Wait a little for room; raises `error` when the partition is taken away."""
         if self._closing:

@@ -8,6 +8,7 @@
     00 "rw" + tag + key -> ""               keys that the owner must write to the changelog again
     00 "src" + tag      -> source offset up to which a `source` store holds its rows
     00 "derive"         -> ""               a restore began; derived rows may be old
+    00 "try"            -> what an owner had in hand (agents/suspicion.py)
     00 "stamp"          -> whose rows these are
 
 Rows, mark and position travel in one write batch: flipped bits in a write-ahead log drop everything behind them without
@@ -45,6 +46,7 @@ POSITION: Final = b"\x00pos"
 REWRITE: Final = b"\x00rw"
 SOURCE: Final = b"\x00src"
 DERIVE: Final = b"\x00derive"
+TRY: Final = b"\x00try"
 STAMP: Final = b"\x00stamp"
 
 _FULL: Final = ("No space left", "Disk quota exceeded", "NoSpace")

@@ -14,7 +14,7 @@ import pytest
 from milepost.ops.settings import Settings
 from milepost.schemas.errors import MilepostError
 from tests.support.flights_driver import driver_digest
-from tests.support.keeper import first, kept
+from tests.support.keeper import firsts, kept
 from tests.support.workers import Deployment
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -61,11 +61,11 @@ def deployment(settings: Settings) -> Iterator[Deployment]:
     """A deployment with two thirds of the events settled, two lives old so that there are sorted files and a log, down."""
     with Deployment(settings, partitions=2) as made:
         made.apply()
-        made.send(first(SOME)[: SOME // 3])
+        made.send(firsts(SOME)[: SOME // 3])
         made.start()
         made.settle()
         assert made.worker.stop() == 0  # closing writes sorted files
-        made.send(first(SOME)[SOME // 3 : SOME * 2 // 3])
+        made.send(firsts(SOME)[SOME // 3 : SOME * 2 // 3])
         made.start()
         made.settle()
         made.kill()
@@ -74,9 +74,9 @@ def deployment(settings: Settings) -> Iterator[Deployment]:
 
 def it_heals(deployment: Deployment) -> None:
     """The rest of the events is taken, and every table is right."""
-    deployment.send(first(SOME)[SOME * 2 // 3 : SOME])
+    deployment.send(firsts(SOME)[SOME * 2 // 3 : SOME])
     deployment.settle()
-    assert deployment.digest() == driver_digest(first(SOME))
+    assert deployment.digest() == driver_digest(firsts(SOME))
 
 
 def test_every_kind_of_damage_is_healed(deployment: Deployment) -> None:
@@ -84,7 +84,7 @@ def test_every_kind_of_damage_is_healed(deployment: Deployment) -> None:
     chance = random.Random(81)
     state = deployment.settings.state
     kinds = list(KINDS.items())
-    wanted = driver_digest(first(SOME)[: SOME * 2 // 3])
+    wanted = driver_digest(firsts(SOME)[: SOME * 2 // 3])
     folders = [state / f"{leg}-{number}" for leg in ("ingest", "measure") for number in range(2)]
     while kinds:
         for folder in folders:
@@ -122,14 +122,14 @@ def test_an_old_copy_of_the_folders_is_brought_up_to_date(deployment: Deployment
     copy = state.with_name("copy")
     shutil.copytree(state, copy)
     deployment.start()
-    deployment.send(first(SOME)[SOME * 2 // 3 : SOME])
+    deployment.send(firsts(SOME)[SOME * 2 // 3 : SOME])
     deployment.settle()
     deployment.kill()
     shutil.rmtree(state)
     copy.rename(state)
     deployment.start()
     deployment.settle()
-    assert deployment.digest() == driver_digest(first(SOME))
+    assert deployment.digest() == driver_digest(firsts(SOME))
     assert quarantined(deployment) == 0
 
 
@@ -168,4 +168,4 @@ def test_a_worker_that_believes_any_stamp_is_noticed(deployment: Deployment) -> 
         found = deployment.digest()
     except AssertionError:
         return  # the rows do not even fit: it ends, which is noticed too
-    assert found != driver_digest(first(SOME)[: SOME * 2 // 3])
+    assert found != driver_digest(firsts(SOME)[: SOME * 2 // 3])

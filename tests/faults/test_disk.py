@@ -15,7 +15,7 @@ import pytest
 from milepost.ops.flights import FlightEvent, import_order
 from milepost.ops.settings import Settings
 from tests.support.flights_driver import driver_digest
-from tests.support.keeper import first, kept
+from tests.support.keeper import firsts, kept
 from tests.support.workers import Deployment, week
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -108,7 +108,7 @@ def test_a_full_disk_stops_the_worker_and_room_lets_it_go_on(settings: Settings,
             assert landed <= acknowledged < total
             ballast.throw()
             deployment.settle()
-            assert deployment.digest() == driver_digest(first(SOME))
+            assert deployment.digest() == driver_digest(firsts(SOME))
             assert reasons(deployment) == ""
             assert (worker.pid, worker.supervisor.restarts) == (pid, 0)
 
@@ -117,7 +117,7 @@ def test_a_disk_that_is_full_at_the_start_is_waited_for(settings: Settings, smal
     """A worker with a lost folder and no room to restore it says so, sets nothing aside, and restores when it can."""
     with Deployment(settings) as deployment:
         deployment.apply()
-        deployment.send(first(SOME))
+        deployment.send(firsts(SOME))
         deployment.start()
         deployment.settle()
         deployment.kill()
@@ -129,7 +129,7 @@ def test_a_disk_that_is_full_at_the_start_is_waited_for(settings: Settings, smal
         assert not deployment.worker.status()["ready"]
         ballast.throw()
         deployment.settle()
-        assert deployment.digest() == driver_digest(first(SOME))
+        assert deployment.digest() == driver_digest(firsts(SOME))
         assert worker.alive and not list(small_disk.rglob("*quarantine*"))
 
 
@@ -141,14 +141,14 @@ def test_a_slow_disk_only_takes_longer(settings: Settings) -> None:
     )
     with Deployment(settings) as deployment:
         deployment.apply()
-        deployment.send(first(SOME))
+        deployment.send(firsts(SOME))
         deployment.start(mutant=slow)
         deployment.settle()
         deployment.kill()
         deployment.lose_state()
         deployment.start(mutant=slow)
         deployment.settle()
-        assert deployment.digest() == driver_digest(first(SOME))
+        assert deployment.digest() == driver_digest(firsts(SOME))
 
 
 def test_a_worker_that_drops_what_has_no_room_is_noticed(settings: Settings, small_disk: Path) -> None:
@@ -167,4 +167,4 @@ def test_a_worker_that_drops_what_has_no_room_is_noticed(settings: Settings, sma
         deployment.send(second)
         deployment.settle()
         ballast.throw()
-        assert deployment.digest() != driver_digest(first(SOME))
+        assert deployment.digest() != driver_digest(firsts(SOME))

@@ -10,7 +10,7 @@ import pytest
 from milepost.ops.flights import import_order
 from milepost.ops.settings import Settings
 from tests.support.flights_driver import driver_digest, week_digest
-from tests.support.keeper import first, kept
+from tests.support.keeper import firsts, kept
 from tests.support.workers import Deployment, week
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -53,7 +53,7 @@ def test_ten_lost_folders_in_one_import_change_nothing(settings: Settings) -> No
 
 def test_kills_during_a_restore_change_nothing(settings: Settings) -> None:
     """A lost folder, then kill -9 at five places of its restore, one after another: the digest is the same."""
-    some = first(3000)
+    some = firsts(3000)
     with Deployment(settings) as deployment:
         deployment.apply()
         deployment.send(some)
@@ -75,7 +75,7 @@ def test_a_restore_that_stands_still_ends_the_worker(settings: Settings) -> None
         "import asyncio\nfrom milepost.agents import bindings, holding\nbindings.STUCK_S = 3.0\n"
         "async def never(*args, **kwargs):\n    await asyncio.sleep(3600)\nholding.restore_source = never"
     )
-    some = first(200)
+    some = firsts(200)
     with Deployment(settings) as deployment:
         deployment.apply()
         deployment.send(some)
@@ -91,7 +91,7 @@ def test_a_worker_that_does_not_look_writes_into_deleted_files(settings: Setting
     """Positive control: without the look at its folder the worker goes on, and has no store when it is started again."""
     blind = "from milepost.agents.store import Rocks\nRocks.gone = lambda self: ''"
     forgets = "from milepost.agents.restore import Restore\nRestore._row = lambda *_: None"
-    some = first(600)
+    some = firsts(600)
     with Deployment(settings) as deployment:
         deployment.apply()
         deployment.send(some[:300])

@@ -10,15 +10,19 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import psutil
 
+from milepost.ops import supervise
 from milepost.ops.flights import FlightEvent
 from milepost.ops.supervise import Supervisor
 from tests.support.workers import ROOT, Deployment, Worker, week
 
+PAUSE_S: Final = 0.3
 
-def first(count: int) -> list[FlightEvent]:
+
+def firsts(count: int) -> list[FlightEvent]:
     """The first events of the week."""
     return [week()[number] for number in range(count)]
 
@@ -31,11 +35,12 @@ class Kept(Worker):
         self.log_file = supervisor.log
         self._from = 0
         self.supervisor = supervisor
+        self._stopped = False
 
     @property
     def alive(self) -> bool:
         """Whether the supervisor still keeps it."""
-        return self.supervisor.failure is None
+        return self.supervisor.failure is None and not self._stopped
 
     @property
     def pid(self) -> int:
@@ -48,6 +53,8 @@ class Kept(Worker):
         os.kill(self.pid, signal.SIGKILL)
 
     def kill(self) -> None:
+        """End it for good, in order."""
+        self._stopped = True
         self.supervisor.stop()
 
     def memory_bytes(self) -> int:
@@ -56,7 +63,11 @@ class Kept(Worker):
 
 @contextmanager
 def kept(deployment: Deployment, mutant: str = "") -> Iterator[Kept]:
-    """Supervise a worker of `deployment` until the block ends.  mutant: Python that runs before each life."""
+    """Supervise a worker of `deployment` until the block ends, with short pauses between its lives.
+
+    mutant: Python that runs before each life
+    """
+    pauses, supervise.PAUSES_S = supervise.PAUSES_S, (PAUSE_S,)  # type: ignore[misc]
     path = str(ROOT / "src")
     code = f"import sys\nsys.path.insert(0, {path!r})\n{mutant}\nfrom milepost.agents.__main__ import main\nmain()"
     supervisor = Supervisor(deployment.settings, command=(sys.executable, "-c", code))
@@ -66,4 +77,5 @@ def kept(deployment: Deployment, mutant: str = "") -> Iterator[Kept]:
         supervisor.start()
         yield worker
     finally:
-        supervisor.stop()
+        worker.kill()
+        supervise.PAUSES_S = pauses  # type: ignore[misc]

@@ -55,7 +55,7 @@ def build(settings: Settings) -> tuple[faust.App, Worker]:
     decisions = Decisions(load_bundle)
     app, runtime = engine(settings)
     runtime.bind(Ingest(settings.partitions, decisions, keys), line.leg("ingest"))
-    runtime.bind(MeasureLeg(settings.partitions, decisions), line.leg("measure"))
+    runtime.bind(MeasureLeg(settings.partitions, decisions, keys), line.leg("measure"))
     worker = Worker(settings, runtime, decisions, keys)
     runtime.follow("definitions", worker.on_definition)
     runtime.follow("identity-links", worker.on_link)
@@ -255,6 +255,7 @@ class Worker:
                     str(number): disk_bytes(self.settings.state / f"{name}-{number}")
                     for number in sorted(leg.partitions)
                 },
+                "stalled": leg.stalled,
                 "fates": dict(sorted(leg.fates.items())),
             }
         return {
@@ -274,4 +275,5 @@ class Worker:
         decided = bool(self.runtime.followers) and all(
             one.caught_up.is_set() for one in self.runtime.followers.values()
         )
-        return Health(restoring=restoring, decisions=decided, ingest_lag_ms=self._ingest_lag_ms())
+        stalled = [f"{name}/{number}: {why}" for name, leg in legs.items() for number, why in leg.stalled.items()]
+        return Health(restoring=restoring, decisions=decided, stalled=stalled, ingest_lag_ms=self._ingest_lag_ms())

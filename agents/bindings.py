@@ -328,6 +328,8 @@ class Runtime:
             await asyncio.sleep(1.0)
             now = time.monotonic()
             for leg in self.legs.values():
+                for one in leg.holdings.values():
+                    one.look()
                 waiting = [one for one in leg.holdings.values() if one.state in ("restoring", "opening")]
                 # One partition waits while another is read: the leg stands still only when all do.
                 if waiting and now - max(one.moved_at for one in waiting) > STUCK_S:

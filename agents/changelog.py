@@ -2,6 +2,7 @@
 
     00 "own"   -> Own            someone takes the partition; the record's offset is the epoch
     00 "mark"  -> Mark           first record of a checkpoint's batch
+    00 "try"   -> Trying         what the owner has in hand after an unclean end, or that it gave the partition back
     tag + key  -> epoch(8) value             a row; value begins with upto(8)
     tag + key  -> null, header epoch         a deleted row
     tag + epoch(8) X(8) -> epoch(8) upto(8) (u16 key length, u32 value length | FFFFFFFF, key, value)*    a packed store

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Protocol, TypeVar
@@ -84,6 +84,8 @@ class Checkpointer:
         self._outputs = outputs
         self._landed = landed
         self._stores = {one.name: one for one in spec.stores}
+        self.having: Callable[[Callable[[], None]], Awaitable[None]] = _at_once
+        """How a write to the store waits for room on the disk (agents/room.py)."""
 
     def take(self, at: Partition, mark: Mark, owed: Sequence[Owed], rewrite: frozenset[bytes] = frozenset()) -> Taken:
         """Take what has changed.  Between this and `write` the partition goes on, over what was taken."""
@@ -112,7 +114,8 @@ class Checkpointer:
         )
         faults.point("batch_acked")
         # Not in a thread: rocksdict keeps the interpreter's lock while it writes, so nothing would run beside it.
-        self._rocks.write(self._changes(taken, mark))
+        changes = self._changes(taken, mark)
+        await self.having(lambda: self._rocks.write(changes))
         faults.point("local_written")
         for one in at.stores.values():
             one.landed()
@@ -120,6 +123,13 @@ class Checkpointer:
         self.checkpoints += 1
         telemetry.checkpoint(self.spec.name, time.perf_counter() - begun, taken.size)
         faults.point("committed")
+
+    async def note(self, at: Partition, row: Row, x: int) -> None:
+        """A control record between two checkpoints, under the same proof; x: what the last one absorbed."""
+        self.expected = await append_proved(
+            self._log, spec=self.spec, rows=(), mark=row, epoch=self.epoch, x=x, expected=self.expected,
+            newest=lambda keys: self._newest(at, keys),
+        )  # fmt: skip
 
     async def _rows(self, taken: Taken) -> list[Row]:
         rows: list[Row] = []
@@ -162,6 +172,10 @@ class Checkpointer:
             yield store.REWRITE + key, None
         yield store.MARK, mark[1]
         yield store.POSITION, position_value(self.expected - 1, self.epoch)
+
+
+async def _at_once(step: Callable[[], None]) -> None:
+    step()
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -15,21 +15,27 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from milepost.agents import faults, pace, store
+from milepost.agents.careful import Careful, say_clean
 from milepost.agents.changelog import OWN_KEY, ChangelogWriter, Mark, Zombie, dump_own, read_range
 from milepost.agents.checkpoint import Checkpointer, Taken
 from milepost.agents.ending import ZOMBIE, end
-from milepost.agents.opening import announce, check_source, restore_derived, restore_source
+from milepost.agents.opening import announce, prepare
 from milepost.agents.producer import LegProducer
 from milepost.agents.reappend import again
 from milepost.agents.restore import Restore
+from milepost.agents.room import Room
+from milepost.agents.suspicion import TRY_KEY, ZONE, Suspicion, Trying, gate
 from milepost.ops import telemetry
 from milepost.schemas.errors import StoreError
+from milepost.topology import quarantine
 from milepost.topology.line import LegSpec
-from milepost.topology.state import Leg, Owed, Partition, Record, Store
+from milepost.topology.quarantine import Verdict
+from milepost.topology.state import Fold, Leg, Owed, Partition, Record
 
 log = logging.getLogger("milepost.agents.holding")
 
@@ -91,6 +97,8 @@ class Holding:
         self.moved_at = time.monotonic()
         self.partition: Partition | None = None
         self.restore: Restore | None = None
+        self.folder = place.folder / f"{spec.name}-{number}"
+        self.room = Room(self.folder, self._touch)
         self._taken_at = 0.0
         self._outputs = outputs
         self._decisions = decisions
@@ -110,6 +118,8 @@ class Holding:
         self._landed_to = 0
         self._opened_at = 0.0
         self._answers_from = 0
+        self.careful: Careful | None = None  # after an unclean end, until what was in hand then has passed
+        self.gate = gate()
 
     def __repr__(self) -> str:
         return f"{self.spec.name}/{self.number}"
@@ -118,8 +128,9 @@ class Holding:
 
     async def take_over(self) -> None:
         """Open the store and append `own`; its offset is the epoch, and how far to restore."""
-        folder = self.place.folder / f"{self.spec.name}-{self.number}"
-        rocks = await asyncio.to_thread(store.open_store, folder, self.stamp)
+        rocks = await self.room.opened(self.stamp)
+        if rocks is None:  # taken away while it waited for room
+            return
         own = dump_own(
             worker=self.place.worker, incarnation=self.place.incarnation, leg=self.spec.name, partition=self.number
         )
@@ -130,8 +141,11 @@ class Holding:
             restore = Restore(rocks, self.spec, epoch)
         except StoreError as error:
             rocks.close()
-            store.quarantine(folder, str(error))
-            rocks = await asyncio.to_thread(store.open_store, folder, self.stamp)
+            store.quarantine(self.folder, str(error))
+            telemetry.quarantined(self.spec.name)
+            rocks = await self.room.opened(self.stamp)
+            if rocks is None:
+                return
             restore = Restore(rocks, self.spec, epoch)
         if self._is_closed():  # the worker stops while it is given partitions
             rocks.close()
@@ -140,6 +154,7 @@ class Holding:
         self._checkpointer = Checkpointer(
             spec=self.spec, rocks=rocks, log=self._log, outputs=self._outputs, epoch=epoch, landed=self._on_landed
         )
+        self._checkpointer.having = self.room.having
         self.state = "restoring"
         self._touch()
         log.info("%r: epoch %d, restoring from %d", self, epoch, restore.position + 1)
@@ -152,11 +167,18 @@ class Holding:
         return -1 if self.restore is None else self.restore.position
 
     def apply(self, records: Sequence[Any]) -> None:
-        """Apply a chunk of the changelog; does nothing unless restoring."""
+        """Apply a chunk of the changelog; does nothing unless restoring.
+
+        Without room on the disk the rest is left to `open`, which can wait for it."""
         if self.state != "restoring" or self.restore is None:
             return
-        self.restore.apply(records)
         self._touch()
+        if self.room.full:
+            return
+        try:
+            self.restore.apply(records)
+        except store.DiskFull as error:
+            self.room.say(error)
         faults.point("restoring")
 
     async def open(self, source_end: int | None = None) -> None:
@@ -173,25 +195,16 @@ class Holding:
                 # Recovery said it was through and was not: read the rest ourselves, whatever the reason.
                 start, stop = self.restore.position + 1, self.restore.own_at + 1
                 async for records in read_range(place.bootstrap, place.changelog, self.number, start, stop):
-                    self.restore.apply(records)
+                    await self.room.having(partial(self.restore.apply, records))
                     self._touch()
             if not self.restore.done:
                 raise StoreError(f"{self!r}: the changelog ends at {self.restore.position}, before its own `own`")
             self.state = "opening"
-            mark = self.restore.mark
-            check_source(mark, self.stamp, source=place.source, changelog=place.changelog, source_end=source_end)
-            at = Partition(
-                number=self.number,
-                stores={
-                    one.name: Store(one.name, store.TableBase(self._rocks, one.tag), one.remember_bytes)
-                    for one in self.spec.stores
-                },
-                mark=self.leg.new_mark() if mark is None else self.leg.load_mark(mark.body),
-                next_offset=self.restore.x + 1,
-            )
-            leg, spec, rocks = self.leg, self.spec, self._rocks
-            await restore_source(leg, spec, at, rocks, self._write, bootstrap=place.bootstrap, source=place.source)
-            await restore_derived(leg, spec, at, rocks, self._write, self.restore)
+            at = await prepare(
+                self.leg, self.spec, self.number, self._rocks, self.restore, self._write,
+                stamp=self.stamp, bootstrap=place.bootstrap, source=place.source, changelog=place.changelog,
+                source_end=source_end,
+            )  # fmt: skip
             faults.point("restored")
             self._taken_to = self._landed_to = at.next_offset
             self._answers_from = min(source_end or 0, at.next_offset + UNLANDED_MAX)
@@ -199,10 +212,13 @@ class Holding:
                 await self._rewrite(at)
             if at.next_offset == 0 and source_end:
                 await announce(
-                    leg, at, lambda: self._note(at), bootstrap=place.bootstrap, source=place.source,
+                    self.leg, at, lambda: self._note(at), bootstrap=place.bootstrap, source=place.source,
                     source_end=source_end, bytes_max=place.checkpoint_bytes,
                 )  # fmt: skip
             owed = list(self.leg.owed(at))
+            if self.restore.unclean:
+                until = min(at.next_offset + ZONE, at.next_offset + ZONE if source_end is None else source_end)
+                self.careful = Careful(self, at, Suspicion(self.restore.trying, at.next_offset - 1, until))
             if not self._set_open(at):
                 return
             log.info("%r: open at %d", self, at.next_offset)
@@ -231,7 +247,24 @@ class Holding:
         fresh = [one for one in records if one.offset >= first] if records and records[0].offset < first else records
         self.skipped += len(records) - len(fresh)
         while done < len(fresh) and self._is_open():
+            if self.room.full:
+                await self.room.free()
+                continue
+            if self.careful is not None:
+                taken = await self.careful.fold(fresh[done:])
+                if taken == 0:
+                    break
+                done += taken
+                continue
+            if self.gate.closed:
+                await self.gate.opened()
             part = fresh[done : done + self._slice]
+            if at.poison and (before := quarantine.clear(at, part)) < len(part):
+                if before == 0:
+                    await self.pass_over(at, part[0])
+                    done += 1
+                    continue
+                part = part[:before]
             ready = self.leg.ready(part)
             if ready == 0:
                 break
@@ -252,17 +285,37 @@ class Holding:
             spent = time.perf_counter() - begin
             faults.point("after_fold")
             assert at.next_offset > part[-1].offset, f"{self!r}: the leg did not move on"
-            if fold.before:
-                await self._outputs.send(fold.before)
-            self._owed += fold.after
-            for fate, count in fold.fates.items():
-                self.fates[fate] += count
+            await self.take_in(fold)
         wanted = len(part) * pace.slice_s() / max(spent, 1e-6)
         self._slice = int(min(SLICE_MAX, max(1, min(wanted, self._slice * 2))))
         self._touch()
         if self._timer is None or self._idle:
             self._arm(self._pause_s())
         return True
+
+    async def take_in(self, fold: Fold) -> None:
+        """What a fold asks for beside its changes."""
+        if fold.before:
+            await self._outputs.send(fold.before)
+        self._owed += fold.after
+        for fate, count in fold.fates.items():
+            self.fates[fate] += count
+
+    async def pass_over(self, at: Partition, record: Record, found: Verdict | None = None) -> None:
+        """Instead of folding `record`: what the verdict on it says.  found: a new verdict, which goes into the log."""
+        async with self._busy:
+            if not self._is_open():
+                return
+            verdict = found if found is not None else quarantine.condemned(at, record)
+            assert verdict is not None
+            if found is not None:
+                quarantine.remember(at, found, record.offset)
+                await self._outputs.send([self.leg.sentence(at, found)])
+                log.error("%r: %s@%d is passed over: %s", self, self.place.source, record.offset, found.detail)
+            await self.take_in(self.leg.pass_over(at, record, verdict))
+        self._touch()
+        if self._timer is None or self._idle:
+            self._arm(self._pause_s())
 
     async def _full(self) -> None:
         """The changes are as large as a checkpoint may be: write one, and fold on only while the one before is away."""
@@ -275,12 +328,12 @@ class Holding:
 
     async def checkpoint(self) -> None:
         """Write what has changed, and return when it has landed."""
-        await self._flown()
+        await self.flown()
         if self.partition is not None and self.partition.next_offset > self._taken_to:
             self._start()
-            await self._flown()
+            await self.flown()
 
-    async def _flown(self) -> None:
+    async def flown(self) -> None:
         while self._flight is not None:
             await asyncio.wait([self._flight])
 
@@ -296,6 +349,9 @@ class Holding:
         if task.cancelled():
             return
         error = task.exception()
+        if isinstance(error, store.DiskFull) and self._is_closed():
+            log.warning("%r: given back without its last changes on this disk; the changelog holds them", self)
+            return
         if isinstance(error, Zombie):
             end(f"{self!r}: another worker has the partition: {error}", ZOMBIE)
         if error is not None:
@@ -391,10 +447,13 @@ class Holding:
                 self.fates["owed_lost"] += lost
             await self._outputs.send(outputs)
 
-    def _write(self, changes: Sequence[store.Change]) -> None:
-        if self._is_closed() or self._rocks is None:
-            raise StoreError(f"{self!r}: taken away while opening")
-        self._rocks.write(changes)
+    async def _write(self, changes: Sequence[store.Change]) -> None:
+        def write() -> None:
+            if self._is_closed() or self._rocks is None:
+                raise StoreError(f"{self!r}: taken away while opening")
+            self._rocks.write(changes)
+
+        await self.room.having(write)
         self._touch()
 
     def _on_landed(self, next_offset: int) -> None:
@@ -445,22 +504,53 @@ class Holding:
         self._arm_idle()
         log.info("%r: stays open at %d", self, 0 if self.partition is None else self.partition.next_offset)
 
+    def look(self) -> None:
+        """End the process when the store's folder is no longer the one that was opened: it comes back and restores."""
+        reason = "" if self._rocks is None else self._rocks.gone()
+        if reason:
+            end(f"{self!r}: {self.folder}: {reason} under the running worker; it is restored from the changelog")
+
     # -- being taken away
 
     async def release(self) -> None:
         """Write a last checkpoint if the partition was open, and close the store."""
         was_open = self.state == "open"
         self.state = "closed"  # the slice in hand is the last
+        self.room.close()
         async with self._busy:
             self._disarm()
-        if was_open:
+        if was_open and not self.room.full:
             await self.checkpoint()
+        await self.flown()
+        if was_open and not self.room.full:
+            await say_clean(self)
         async with self._busy:
             self.partition = None
             if self._rocks is not None:
                 await asyncio.to_thread(self._rocks.close)
                 self._rocks = None
         log.info("%r: released", self)
+
+    async def still(self) -> bool:
+        """Wait until no checkpoint is away and none is due; False: the partition is being given back."""
+        self._disarm()
+        await self.flown()
+        self._disarm()
+        return self._is_open()
+
+    def trust(self) -> None:
+        """Fold as ever from here on."""
+        log.info("%r: everything that was in hand before has passed", self)
+        self.careful = None
+
+    async def note(self, at: Partition, note: Trying) -> None:
+        """Write what is in hand to the changelog, then to the store: whoever restores from either must know it."""
+        checkpointer, rocks = self._checkpointer, self._rocks
+        assert checkpointer is not None and rocks is not None and self._flight is None
+        data = note.dump()
+        await checkpointer.note(at, (TRY_KEY, data, checkpointer.epoch), self._taken_to - 1)
+        if not self.room.full:
+            await self.room.having(lambda: rocks.write([(store.TRY, data)]))
 
     def _is_open(self) -> bool:
         return self.state == "open"

@@ -20,6 +20,7 @@ from milepost.agents.ending import end
 from milepost.agents.holding import Holding
 from milepost.agents.store import Stamp
 from milepost.schemas.errors import StoreError
+from milepost.topology import quarantine
 from milepost.topology.line import LegSpec
 from milepost.topology.reading import Unavailable
 from milepost.topology.state import Leg, Partition
@@ -69,6 +70,11 @@ class LegRuntime:
         if not holding.answers:
             raise Unavailable(self.spec.name, number, "being restored or handed over")
         return holding
+
+    @property
+    def stalled(self) -> dict[str, str]:
+        """Partition -> what it waits for on a full disk."""
+        return {str(number): one.room.full for number, one in sorted(self.holdings.items()) if one.room.full}
 
     @property
     def fates(self) -> Counter[str]:
@@ -186,6 +192,29 @@ class LegRuntime:
                     continue
                 if not await self._runtime.wait_for_decision(seen, READY_S):
                     waited += READY_S
+                    if await self._never(holding, left[0]):
+                        left = left[1:]
+                        continue
                     log.warning("%r waits at %d for a decision: %.0f s so far", holding, left[0].offset, waited)
         finally:
             self._runtime.consumer.taken(tp, len(records))
+
+    async def _never(self, holding: Holding, record: Any) -> bool:
+        """Pass over a message that waits for definitions nobody has applied.
+
+        One of ours follows its bundle into the log: where `definitions` is read to its end and does not hold it, the
+        message is somebody else's.  (Unless that log was cut: then nothing is condemned.)
+        """
+        at, follower = holding.partition, self._runtime.followers.get("definitions")
+        if not self.leg.waits_unproved or at is None or follower is None or self.leg.ready((record,)):
+            return False
+        tp = TP(follower.topic, 0)
+        ends = await self._runtime.ends({tp})
+        mark = holding.restore.mark if holding.restore is not None else None
+        if follower.position < max(ends[tp], 1 if mark is None else mark.decisions.get("definitions", 1)):
+            return False
+        if self.leg.ready((record,)):
+            return False
+        why = "it names definitions that were never applied"
+        await holding.pass_over(at, record, quarantine.verdict(record, "unknown_schema", why))
+        return True

@@ -15,15 +15,45 @@ from milepost.agents import store
 from milepost.agents.changelog import Mark, read_range
 from milepost.agents.restore import Restore
 from milepost.schemas.errors import StoreError
+from milepost.topology import quarantine
 from milepost.topology.line import LegSpec
-from milepost.topology.state import Leg, Partition
+from milepost.topology.state import Leg, Partition, Store
 
 ROWS_A_WRITE: Final = 2000
 
 _i64 = struct.Struct(">q")
 
-Write = Callable[[Sequence[store.Change]], None]
+Write = Callable[[Sequence[store.Change]], Awaitable[None]]
 """Writes to the store of the partition, or raises StoreError when it was taken away meanwhile."""
+
+
+async def prepare(
+    leg: Leg,
+    spec: LegSpec,
+    number: int,
+    rocks: store.Rocks,
+    restore: Restore,
+    write: Write,
+    *,
+    stamp: store.Stamp,
+    bootstrap: str,
+    source: str,
+    changelog: str,
+    source_end: int | None,
+) -> Partition:
+    """The partition as its changelog, its source and what follows from them make it."""
+    mark = restore.mark
+    check_source(mark, stamp, source=source, changelog=changelog, source_end=source_end)
+    at = Partition(
+        number=number,
+        stores={one.name: Store(one.name, store.TableBase(rocks, one.tag), one.remember_bytes) for one in spec.stores},
+        mark=leg.new_mark() if mark is None else leg.load_mark(mark.body),
+        next_offset=restore.x + 1,
+    )
+    quarantine.load(at)
+    await restore_source(leg, spec, at, rocks, write, bootstrap=bootstrap, source=source)
+    await restore_derived(leg, spec, at, rocks, write, restore)
+    return at
 
 
 def check_source(mark: Mark | None, stamp: store.Stamp, *, source: str, changelog: str, source_end: int | None) -> None:
@@ -56,13 +86,13 @@ async def restore_source(
     held = [rocks.get(store.SOURCE + tag) for tag in tags.values()]
     start = min(-1 if one is None else int(_i64.unpack(one)[0]) for one in held) + 1
     async for records in read_range(bootstrap, source, at.number, start, at.next_offset):
-        rows = leg.from_source(records)
+        rows = leg.from_source(quarantine.without(at, records) if at.poison else records)
         changes: list[store.Change] = [(tags[name] + key, value) for name, key, value in rows]
         changes += [(store.SOURCE + tag, _i64.pack(records[-1].offset)) for tag in tags.values()]
-        write(changes)
+        await write(changes)
         await asyncio.sleep(0)
     if start < at.next_offset:
-        write([(store.SOURCE + tag, _i64.pack(at.next_offset - 1)) for tag in tags.values()])
+        await write([(store.SOURCE + tag, _i64.pack(at.next_offset - 1)) for tag in tags.values()])
 
 
 async def announce(
@@ -77,6 +107,9 @@ async def announce(
 ) -> None:
     """Tell the leg of a log that it will fold from its beginning; what it notes is written as it grows."""
     async for records in read_range(bootstrap, source, at.number, 0, source_end):
+        for record in records:
+            if (found := leg.heard(record)) is not None:
+                quarantine.remember(at, found, 0)
         leg.announce(at, records)
         if at.size >= bytes_max:
             await checkpoint()
@@ -97,11 +130,11 @@ async def restore_derived(
         for name, key, value in leg.derive(at, _all_rows(spec, at) if changed is None else sorted(changed)):
             rows.append((tags[name] + key, value))
             if len(rows) >= ROWS_A_WRITE:
-                write(rows)
+                await write(rows)
                 rows = []
                 await asyncio.sleep(0)
-        write(rows)
-    write([(store.DERIVE, None)])
+        await write(rows)
+    await write([(store.DERIVE, None)])
 
 
 def _all_rows(spec: LegSpec, at: Partition) -> Iterator[tuple[str, bytes]]:

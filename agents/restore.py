@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from milepost.agents import store
 from milepost.agents.changelog import MARK_KEY, OWN_KEY, Mark, epoch_of, load_mark, load_packed
+from milepost.agents.suspicion import TRY_KEY, Trying, load_trying, read_trying
 from milepost.schemas.errors import ContractError, StoreError
 from milepost.topology.line import LegSpec
 
@@ -32,6 +33,7 @@ class Restore:
     mark:    the last mark that counts, or None
     rewrite: keys (tag and all) that the owner must write again before anything else
     changed: (store name, key) rows that changed, or None: too many, or a restore before this one was cut off
+    trying:  the last note of what an owner had in hand (agents/suspicion.py), or None
     """
 
     def __init__(self, rocks: store.Rocks, spec: LegSpec, own_at: int) -> None:
@@ -50,6 +52,9 @@ class Restore:
             )
         data = rocks.get(store.MARK)
         self.mark: Mark | None = Mark.load(data) if data else None
+        self._noted = rocks.get(store.TRY)
+        self.trying: Trying | None = read_trying(self._noted, self.position + 1) if self._noted else None
+        self._before = self.high
         covered = rocks.scan(store.REWRITE, _after(store.REWRITE))
         self.rewrite: set[bytes] = {key[len(store.REWRITE) :] for key, _ in covered}
         cut_off = rocks.get(store.DERIVE) is not None
@@ -64,11 +69,27 @@ class Restore:
         return -1 if self.mark is None else self.mark.x
 
     @property
+    def unclean(self) -> bool:
+        """Whether the owner before us ended without giving the partition back in order."""
+        given_back = self.trying is not None and self.trying.kind == "clean" and self.trying.epoch >= self._before
+        return self._before >= 0 and not given_back
+
+    @property
     def done(self) -> bool:
         return self.position >= self.own_at
 
     def apply(self, records: Sequence[Any]) -> None:
-        """Apply a chunk in one write batch.  Records already applied, or behind the own `own`, are passed over."""
+        """Apply a chunk in one write batch.  Records already applied, or behind the own `own`, are passed over.
+
+        When the store refuses the batch (a full disk), nothing has moved: the same chunk may be given again."""
+        before = self.position, self.high, self._late
+        try:
+            self._apply(records)
+        except StoreError:
+            self.position, self.high, self._late = before
+            raise
+
+    def _apply(self, records: Sequence[Any]) -> None:
         rows: dict[bytes, bytes | None] = {}
         rewrite = set(self.rewrite)
         mark = self.mark
@@ -79,10 +100,16 @@ class Restore:
             self.applied += 1
             key = record.key or b""
             if key == OWN_KEY:
+                if record.offset == self.own_at:
+                    self._before = self.high
                 self.high = max(self.high, record.offset)
                 self._late = False
             elif key == MARK_KEY:
                 mark = self._mark(record, mark)
+            elif key == TRY_KEY:
+                note = load_trying(record)
+                if note is not None and note.epoch >= self.high:
+                    self.trying = note
             elif key and key[0] in self._stores:
                 self._row(record, key, rows, rewrite, -1 if mark is None else mark.x)
             else:
@@ -144,6 +171,9 @@ class Restore:
         changes += [(store.REWRITE + key, None) for key in self.rewrite - rewrite]
         if mark is not None and mark is not self.mark:
             changes.append((store.MARK, mark.dump()))
+        if self.trying is not None and (noted := self.trying.dump()) != self._noted:
+            changes.append((store.TRY, noted))
+            self._noted = noted
         if rows:
             changes.append((store.DERIVE, b""))
         changes.append((store.POSITION, position_value(self.position, self.high)))

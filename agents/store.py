@@ -8,6 +8,7 @@
     00 "rw" + tag + key -> ""               keys that the owner must write to the changelog again
     00 "src" + tag      -> source offset up to which a `source` store holds its rows
     00 "derive"         -> ""               a restore began; derived rows may be old
+    00 "try"            -> what an owner had in hand (agents/suspicion.py)
     00 "stamp"          -> whose rows these are
 
 Rows, mark and position travel in one write batch: flipped bits in a write-ahead log drop everything behind them without
@@ -17,6 +18,7 @@ put aside and the store starts empty: everything in it can be had from the chang
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -44,7 +46,16 @@ POSITION: Final = b"\x00pos"
 REWRITE: Final = b"\x00rw"
 SOURCE: Final = b"\x00src"
 DERIVE: Final = b"\x00derive"
+TRY: Final = b"\x00try"
 STAMP: Final = b"\x00stamp"
+
+_FULL: Final = ("No space left", "Disk quota exceeded", "NoSpace")
+"""How RocksDB names a full disk."""
+
+
+class DiskFull(StoreError):
+    """The disk under the stores has no room.  Nothing is damaged: what waits goes on when there is room again."""
+
 
 Change = tuple[bytes, bytes | None]
 """A raw key (tag and all) and its new value; None deletes."""
@@ -92,6 +103,14 @@ class Rocks:
     def __init__(self, folder: Path, db: Rdict) -> None:
         self.folder = folder
         self._db: Rdict | None = db
+        self._identity = _identity(folder)
+
+    def gone(self) -> str:
+        """Why the folder is no longer the one that was opened, or "".  RocksDB itself would write on into deleted files
+        until it needs a new one."""
+        if self._db is None or (found := _identity(self.folder)) == self._identity:
+            return ""
+        return "it was deleted" if found is None else "another folder lies in its place"
 
     @property
     def closed(self) -> bool:
@@ -105,7 +124,7 @@ class Rocks:
         try:
             found: Any = db.get(list(keys))
         except Exception as error:
-            raise self._damage("read", error) from error
+            raise self._failed("a read", error) from error
         return cast(list[bytes | None], found)
 
     def scan(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -116,7 +135,7 @@ class Rocks:
             bounds.set_iterate_upper_bound(stop)
             yield from db.items(from_key=start, read_opt=bounds)
         except Exception as error:
-            raise self._damage("scan", error) from error
+            raise self._failed("a scan", error) from error
 
     def write(self, changes: Iterable[Change]) -> None:
         """All changes or none of them."""
@@ -131,15 +150,14 @@ class Rocks:
         try:
             db.write(batch)
         except Exception as error:
-            # A full disk is no damage: what is written is whole, and the next start tries again.
-            raise StoreError(f"{self.folder}: a batch was refused: {error}; fix: see to the disk") from error
+            raise self._failed("a batch", error) from error
 
     def delete_range(self, start: bytes, stop: bytes) -> None:
         db = self._handle()
         try:
             db.delete_range(start, stop)
         except Exception as error:
-            raise self._damage("range deletion", error) from error
+            raise self._failed("a range deletion", error) from error
 
     def close(self) -> None:
         """Give the folder back; a second call does nothing."""
@@ -155,7 +173,10 @@ class Rocks:
             raise StoreError(f"{self.folder}: the store is closed")
         return self._db
 
-    def _damage(self, what: str, error: Exception) -> StoreError:
+    def _failed(self, what: str, error: Exception) -> StoreError:
+        """What a failure of RocksDB means: a full disk is no damage, what is written is whole; all else may be."""
+        if _is_full(error):
+            return DiskFull(f"{self.folder}: no room for {what}: {error}")
         note_damage(self.folder, f"{what}: {error}")
         return StoreError(f"{self.folder}: {what} failed: {error}; it is set aside and restored at the next start")
 
@@ -179,15 +200,18 @@ class TableBase:
 
 
 def open_store(folder: Path, stamp: Stamp) -> Rocks:
-    """Open `folder`, or set it aside and start empty when it is damaged or its stamp is another's."""
+    """Open `folder`, or set it aside and start empty when it is damaged or its stamp is another's.
+
+    Raises DiskFull when there is no room to open it: it is left as it is.
+    """
     wanted = json.dumps(asdict(stamp), sort_keys=True).encode()
     reason = _read_note(folder)
     if reason is None:
         rocks, reason = _try(folder, wanted)
         if rocks is not None:
             return rocks
-    quarantine(folder, reason)
-    telemetry.quarantined(stamp.leg)
+    if quarantine(folder, reason) is not None:
+        telemetry.quarantined(stamp.leg)
     rocks, again = _try(folder, wanted)
     if rocks is None:
         raise StoreError(f"{folder}: cannot be opened even empty: {again}; fix: check the disk and its permissions")
@@ -195,10 +219,12 @@ def open_store(folder: Path, stamp: Stamp) -> Rocks:
 
 
 def _try(folder: Path, wanted: bytes) -> tuple[Rocks | None, str]:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = not folder.exists()
+    fresh = not _holds_rows(folder)
     db: Rdict | None = None
     try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if not fresh and not (folder / "CURRENT").exists():
+            return None, "it has files and no CURRENT: RocksDB would take it for a new one"
         db = Rdict(str(folder), _options())
         rocks = Rocks(folder, db)
         held = rocks.get(STAMP)
@@ -211,10 +237,24 @@ def _try(folder: Path, wanted: bytes) -> tuple[Rocks | None, str]:
     except Exception as error:
         if "LOCK" in str(error):
             raise StoreError(f"{folder}: another process holds it; fix: a MILEPOST_HOME for each: {error}") from error
+        if _is_full(error):
+            if db is not None:
+                db.close()
+            raise DiskFull(f"{folder}: no room to open it: {error}") from error
         reason = f"it does not open: {error}"
     if db is not None:
         db.close()
     return None, reason
+
+
+def make_room(folder: Path) -> bool:
+    """Delete what was set aside beside `folder`; True if there was anything.  It is kept for people to look at, and a
+    full disk needs the room more."""
+    found = _quarantines(folder)
+    for one in found:
+        shutil.rmtree(one, ignore_errors=True)
+        log.warning("%s is deleted to make room", one)
+    return bool(found)
 
 
 def quarantine(folder: Path, reason: str) -> Path | None:
@@ -236,6 +276,27 @@ def note_damage(folder: Path, reason: str) -> None:
         (folder / "DAMAGED").write_text(reason)
     except OSError as error:  # a full or read-only disk: the error itself still ends the process
         log.error("%s: no note could be left: %s", folder, error)
+
+
+def _is_full(error: Exception) -> bool:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return any(words in str(error) for words in _FULL)
+
+
+def _holds_rows(folder: Path) -> bool:
+    """Whether RocksDB has begun to write rows there; a folder that a full disk left half made has none."""
+    return folder.exists() and any(one.suffix in (".sst", ".log") for one in folder.iterdir())
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What tells this folder from another in its place; None: it is not there, or is no store."""
+    try:
+        (folder / "CURRENT").stat()
+        held = folder.stat()
+    except OSError:
+        return None
+    return held.st_dev, held.st_ino
 
 
 def _read_note(folder: Path) -> str | None:

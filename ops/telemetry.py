@@ -49,6 +49,9 @@ RESTORED: Final = Counter("milepost_restored_rows", "Rows applied from changelog
 STORE_BYTES: Final = Gauge(
     "milepost_store_bytes", "Size of a partition's store on disk", ("leg", "partition"), registry=registry
 )
+STALLED: Final = Gauge(
+    "milepost_stalled_partitions", "Partitions that wait for room on a full disk", ("leg",), registry=registry
+)
 QUARANTINED: Final = Counter(
     "milepost_stores_quarantined", "Store folders set aside as damaged or foreign", ("leg",), registry=registry
 )
@@ -70,8 +73,8 @@ def observe(legs: Mapping[str, Mapping[str, Any]]) -> None:
     """Take over what the worker's legs say of themselves; called at each scrape.
 
     legs: name -> {"fates": fate -> count since the start, "next_offset": partition -> offset, "lag": partition ->
-    records, "bytes": partition -> bytes on disk, "restoring": partitions}.  Partitions that lie with another worker now
-    lose their gauges: they would be stale.
+    records, "bytes": partition -> bytes on disk, "restoring": partitions, "stalled": partition -> why}.  Partitions
+    that lie with another worker now lose their gauges: they would be stale.
     """
     for leg, told in legs.items():
         for fate, n in told["fates"].items():
@@ -80,6 +83,7 @@ def observe(legs: Mapping[str, Mapping[str, Any]]) -> None:
             RECORDS.labels(leg, fate).inc(max(0, n - _counted.get((leg, fate), 0)))
             _counted[leg, fate] = n
         RESTORING.labels(leg).set(len(told["restoring"]))
+        STALLED.labels(leg).set(len(told.get("stalled", ())))
         for gauge, values in (
             (POSITION, told["next_offset"]),
             (LAG, told["lag"]),

@@ -79,7 +79,7 @@ def wire(name: str) -> Wire:
     return Wire(name)
 
 
-NAMES: Final = ("RawEvent", "Signals", "Tick", "Link", "Bundle", "DeadLetter", "Own", "Mark")
+NAMES: Final = ("RawEvent", "Signals", "Tick", "Link", "Bundle", "DeadLetter", "Own", "Mark", "Verdict", "Trying")
 
 
 @cache

@@ -3,9 +3,10 @@
     kind(1) k(8) partition(4) offset(8) bundle(8) mac(16)
 
 Kinds: `a` a first record appended again, `f` a misrouted record forwarded to its place, `b` an import that backdates,
-`m` a definitions marker, `t` a tick.  The MAC (keyed BLAKE2b-128 under the organisation's key, for `m` and `t` under
-the key of the empty organisation) covers raw key, bytes and stamp, so a stamp cannot be moved to another record.
-Without a right MAC it is ignored and counted (design §3).
+`m` a definitions marker, `t` a tick, `q` a verdict about another record (topology/quarantine.py).  The MAC (keyed
+BLAKE2b-128 under the organisation's key, for `m`, `t` and `q` under the key of the empty organisation) covers raw key,
+bytes and stamp, so a stamp cannot be moved to another record.  Without a right MAC it is ignored and counted (design
+§3).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from milepost.schemas.keys import lp
 
 HEADER = "milepost-first"
-AGAIN, FORWARDED, BACKDATED, MARKER, TICK = b"a", b"f", b"b", b"m", b"t"
+AGAIN, FORWARDED, BACKDATED, MARKER, TICK, VERDICT = b"a", b"f", b"b", b"m", b"t", b"q"
 NO_BUNDLE = bytes(8)
 
 _LAYOUT = struct.Struct(">cqiq8s")

@@ -22,17 +22,18 @@ from milepost.schemas.keys import leaf_partition, raw_place
 from milepost.schemas.records import Envelope, Event, Identified, Key, Reject
 from milepost.schemas.serde import wire
 from milepost.schemas.stamps import Stamp
-from milepost.topology import decode, dedupe, identity, signals
+from milepost.topology import decode, dedupe, identity, quarantine, signals
 from milepost.topology.catalog import Catalog
 from milepost.topology.decisions import Decisions
 from milepost.topology.dedupe import Seen, Verdict
+from milepost.topology.quarantine import Verdict as Sentence
 from milepost.topology.state import Fold, Output, Owed, Partition, Record
 
 REMEMBERED_MAX: Final = 200_000
 MARKER_VALUE_MAX: Final = 8 + 256
 SIGNALS_BYTES_MAX: Final = 1536 * 1024
 """Bound of one message on `signals`, below the topic's own: a refused message would stop the gapless producer."""
-_OURS: Final = (stamps.MARKER, stamps.TICK)
+_OURS: Final = (stamps.MARKER, stamps.TICK, stamps.VERDICT)
 """Kinds of records that are no events: their stamp is under the key of the empty organisation."""
 
 
@@ -89,6 +90,7 @@ class Ingest:
     """The leg `ingest`.  `org_keys` gives each organisation's key, "" the key of markers and ticks."""
 
     name = "ingest"
+    waits_unproved = False
 
     def __init__(self, partitions: int, decisions: Decisions, org_keys: Mapping[str, bytes]) -> None:
         self.partitions = partitions
@@ -188,6 +190,11 @@ class Ingest:
         if a.genuine is not None and a.genuine.kind == stamps.TICK:
             out.count("tick")
             self._pass_tick(at, mark, a, out)
+            return
+        if a.genuine is not None and a.genuine.kind == stamps.VERDICT:
+            out.count("verdict")
+            if (found := self.heard(record)) is not None:
+                quarantine.remember(at, found, record.offset)
             return
         if record.value is None:
             out.count("foreign_tombstone")
@@ -394,6 +401,30 @@ class Ingest:
             Output(topic="dead-letters", partition=target, key=key, value=wire("DeadLetter").encode(fields))
         )
         out.count(f"dead:{reject.reason}" if not rule else f"dead_pair:{reject.reason}")
+
+    # -- what is passed over
+
+    def pass_over(self, at: Partition, record: Record, verdict: Sentence) -> Fold:
+        """Only what any bytes allow: k moves, the log is owed what it covered, and nothing of it is decoded."""
+        mark = at.mark
+        assert isinstance(mark, IngestMark)
+        out = Fold()
+        out.count("read")
+        mark.k_ms = max(mark.k_ms, record.timestamp)
+        reject = Reject(verdict.reason, verdict.detail)
+        arrival = _Arrival(record, mark.k_ms, at.number, record.offset, None, None)
+        self._dead(at, arrival, quarantine.STAGE, reject, out)
+        row = at.stores["seen"].get(record.key) if record.key else None
+        if row is not None and record.key is not None:
+            self._owe(at, record, {record.key: dedupe.unpack(row)}, out, None)
+        at.next_offset = record.offset + 1
+        return out
+
+    def heard(self, record: Record) -> Sentence | None:
+        return quarantine.heard(self.org_keys, record)
+
+    def sentence(self, at: Partition, verdict: Sentence) -> Output:
+        return quarantine.sentence(self.org_keys, "raw-events", at.number, verdict)
 
     # -- what is owed to the log
 

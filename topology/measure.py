@@ -9,18 +9,19 @@ taken and counted, because ingest will send it again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
 
-from milepost.schemas.errors import ContractError
+from milepost.schemas.errors import ContractError, Reason
 from milepost.schemas.serde import HEADER_BYTES, wire
 from milepost.schemas.signal_message import BUNDLE_END, SignalMessage, read
-from milepost.topology import metrics, panes
+from milepost.topology import metrics, panes, quarantine
 from milepost.topology.aggregates import Hit, Patch, Shape, patch_of
 from milepost.topology.decisions import Decisions
+from milepost.topology.quarantine import Verdict
 from milepost.topology.reading import Progress
 from milepost.topology.state import Fold, Output, Owed, Partition, Record, Store
 
@@ -62,10 +63,12 @@ class MeasureLeg:
     """The leg `measure`."""
 
     name = "measure"
+    waits_unproved = True
 
-    def __init__(self, partitions: int, decisions: Decisions) -> None:
+    def __init__(self, partitions: int, decisions: Decisions, org_keys: Mapping[str, bytes] | None = None) -> None:
         self.partitions = partitions
         self.decisions = decisions
+        self.org_keys = org_keys  # None: verdicts are not believed
         self._choices = metrics.Choices()
 
     # -- the mark
@@ -245,16 +248,44 @@ class MeasureLeg:
         return number
 
     def _dead(self, at: Partition, record: Record, out: Fold) -> None:
-        """Bytes on `signals` that are not ours: counted, kept where they lie, never taken."""
+        """Bytes on `signals` that are not ours: counted, kept where they lie, never taken.  (Or a verdict, seldom.)"""
+        if (found := self.heard(record)) is not None:
+            quarantine.remember(at, found, record.offset)
+            out.count("verdict")
+            return
         detail = "expected a Signals or Tick message in single-object encoding"
+        self._letter(at, record, "metrics", "not_decodable", detail, out)
+
+    def _letter(self, at: Partition, record: Record, stage: str, reason: Reason, detail: str, out: Fold) -> None:
         fields = {
-            "topic": "signals", "partition": at.number, "offset": record.offset, "stage": "metrics", "rule": "",
-            "reason": "not_decodable", "detail": detail, "org": "", "source": "", "type": "",
+            "topic": "signals", "partition": at.number, "offset": record.offset, "stage": stage, "rule": "",
+            "reason": reason, "detail": detail, "org": "", "source": "", "type": "",
             "problem": hashlib.blake2b(detail.encode(), digest_size=8).digest(), "k_ms": 0, "bundle": bytes(8),
         }  # fmt: skip
         key = b"signals" + at.number.to_bytes(4, "big") + record.offset.to_bytes(8, "big")
         out.before.append(Output(topic="dead-letters", partition=0, key=key, value=wire("DeadLetter").encode(fields)))
-        out.count("dead:not_decodable")
+        out.count(f"dead:{reason}")
+
+    # -- what is passed over
+
+    def pass_over(self, at: Partition, record: Record, verdict: Verdict) -> Fold:
+        """A dead letter; and what comes behind it from its raw partition is in turn, if it was."""
+        mark = at.mark
+        assert isinstance(mark, MeasureMark)
+        out = Fold()
+        self._letter(at, record, quarantine.STAGE, verdict.reason, verdict.detail, out)
+        found = quarantine.origin(record) if verdict.reason == "poison" else None
+        if found is not None and found[2] <= mark.origins.get(found[0], -1) < found[1]:
+            mark.origins[found[0]] = found[1]
+        at.next_offset = record.offset + 1
+        return out
+
+    def heard(self, record: Record) -> Verdict | None:
+        return None if self.org_keys is None else quarantine.heard(self.org_keys, record)
+
+    def sentence(self, at: Partition, verdict: Verdict) -> Output:
+        assert self.org_keys is not None
+        return quarantine.sentence(self.org_keys, "signals", at.number, verdict)
 
     # -- restore
 

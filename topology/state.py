@@ -14,7 +14,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from milepost.topology.quarantine import Verdict
 
 UPTO = 8
 """Bytes of `upto` at the head of each value."""
@@ -243,12 +246,14 @@ class Partition:
 
     next_offset: the offset to read next, X + 1.
     mark:        the leg's own mutable mark (`Leg.new_mark`, `Leg.load_mark`, `Leg.dump_mark`).
+    poison:      record key -> verdicts on records that are passed over (topology/quarantine.py); empty as a rule.
     """
 
     number: int
     stores: dict[str, Store]
     mark: object
     next_offset: int = 0
+    poison: dict[bytes, tuple[Verdict, ...]] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -264,6 +269,11 @@ class Leg(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def waits_unproved(self) -> bool:
+        """Whether `ready` may wait for a bundle that somebody merely claims: then the wait must be bounded."""
+        ...
+
     def new_mark(self) -> object: ...
 
     def load_mark(self, data: bytes) -> object: ...
@@ -277,6 +287,18 @@ class Leg(Protocol):
 
     def fold(self, at: Partition, records: Sequence[Record]) -> Fold:
         """Fold `records` (ascending offsets, all >= at.next_offset) into `at`; sets at.next_offset."""
+        ...
+
+    def pass_over(self, at: Partition, record: Record, verdict: Verdict) -> Fold:
+        """Instead of `fold`: a dead letter for `record`, and the offset behind it."""
+        ...
+
+    def heard(self, record: Record) -> Verdict | None:
+        """The verdict that `record` of the source holds, if it is one and ours."""
+        ...
+
+    def sentence(self, at: Partition, verdict: Verdict) -> Output:
+        """The record that says `verdict` in the source partition."""
         ...
 
     def announce(self, at: Partition, records: Sequence[Record]) -> None:

@@ -25,6 +25,7 @@ async def readyz(doors: Doors, asking: Asking) -> web.Response:
     """200, or 503 with every reason."""
     health = doors.services.health()
     reasons = [f"{partition} is being restored" for partition in health.restoring]
+    reasons += health.stalled
     if not health.decisions:
         reasons.append("the decision topics are not read to their end yet")
     if health.ingest_lag_ms is not None and health.ingest_lag_ms > LAG_MS_MAX:

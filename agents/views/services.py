@@ -23,11 +23,13 @@ class Health:
 
     restoring:      partitions that are being restored or handed over, as `measure/3`
     decisions:      whether the decision topics have been read to the end they had at the start
+    stalled:        why partitions cannot go on (a full disk), a sentence each
     ingest_lag_ms:  age of the oldest raw record that is not taken yet; None: not known
     """
 
     restoring: Sequence[str] = ()
     decisions: bool = True
+    stalled: Sequence[str] = ()
     ingest_lag_ms: int | None = None
 
 

@@ -248,7 +248,7 @@ def test_late_bytes_before_an_own_are_covered_when_restored(
 
     bench(settings, body, monkeypatch)
     keys = [key for _, _, key, _ in read_topic(settings, SPEC.changelog, 1)]
-    assert keys[-2:] == [b"\x00mark", b"\x02g01"]
+    assert [key for key in keys if key != b"\x00try"][-2:] == [b"\x00mark", b"\x02g01"]
 
 
 def test_an_idle_owner_writes_an_empty_batch(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

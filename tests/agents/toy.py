@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from milepost.topology.line import LegSpec, StoreSpec
+from milepost.topology.quarantine import Verdict
 from milepost.topology.state import Fold, Output, Owed, Partition, Record
 
 SPEC = LegSpec(
@@ -41,6 +42,7 @@ class Count:
     """The toy leg.  Its mark is the number of firsts it has seen."""
 
     name = "count"
+    waits_unproved = False
     broken = ""  # a mutant's name, for positive controls
     raises_at = -1  # an offset the leg cannot take
 
@@ -96,6 +98,18 @@ class Count:
             fold.before.append(Output(topic="echoes", partition=at.number, key=key, value=str(record.offset).encode()))
             fold.count("first")
         return fold
+
+    def pass_over(self, at: Partition, record: Record, verdict: Verdict) -> Fold:
+        fold = Fold()
+        fold.count("dead:poison")
+        at.next_offset = record.offset + 1
+        return fold
+
+    def heard(self, record: Record) -> Verdict | None:
+        return None
+
+    def sentence(self, at: Partition, verdict: Verdict) -> Output:
+        raise AssertionError("no test of this leg condemns a record")
 
     def announce(self, at: Partition, records: Sequence[Record]) -> None:
         """Nothing to note."""

@@ -32,6 +32,8 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "DeadLetter": {"topic": "raw-events", "partition": 0, "offset": 1, "stage": "decode", "rule": "", "reason": "not_decodable", "detail": "d", "problem": b"p" * 8,
                    "org": "", "source": "", "type": "", "k_ms": 3, "bundle": b"b" * 8},
     "Own": {"worker": "w", "incarnation": "i", "leg": "ingest", "partition": 2},
+    "Verdict": {"offset": 7, "key": b"k", "digest": b"d" * 16, "reason": "poison", "detail": "it ended the process"},
+    "Trying": {"epoch": 1, "kind": "alone", "first": 5, "last": 5, "count": 1, "crashes": 2},
     "Mark": {"epoch": 1, "x": -1, "body": b"", "decisions": {"definitions": 3}, "cluster": "c", "source_topic": "t"},
 }  # fmt: skip
 

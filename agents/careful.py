@@ -1,0 +1,179 @@
+"""Careful: a partition folded after an unclean end, one noted piece at a time (agents/suspicion.py says why).
+
+    control (others, folded to nothing) -> note -> dry run -> fold -> held -> outputs, checkpoint
+
+The dry run folds a piece over the stores without changing them: an exception there is searched for its record in the
+same process, without another crash.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from milepost.agents import faults
+from milepost.agents.changelog import Zombie, read_range
+from milepost.agents.suspicion import CONTROL_MAX, CRASHES_MAX, Kind, Suspicion, Trying
+from milepost.schemas.errors import StoreError
+from milepost.topology import quarantine
+from milepost.topology.state import Partition, Record, Store
+
+if TYPE_CHECKING:
+    from milepost.agents.holding import Holding
+
+log = logging.getLogger("milepost.agents.careful")
+
+CLEAN_S: Final = 5.0
+"""How long a release waits, in seconds, to tell the next owner that nothing was in hand."""
+
+_MACHINE: Final = (StoreError, OSError, MemoryError)
+"""Errors that are not a record's fault: they end the process, as in any fold."""
+
+
+class Careful:
+    """Folds for `holding` until what was in hand at the end before has passed."""
+
+    def __init__(self, holding: Holding, at: Partition, suspicion: Suspicion) -> None:
+        self.holding = holding
+        self.at = at
+        self.suspicion = suspicion
+        log.warning("%r: the owner before ended uncleanly: folded with care up to %d", holding, suspicion.until)
+
+    async def fold(self, records: Sequence[Record]) -> int:
+        """Fold the next piece of `records` and wait until it has landed; returns how many were taken (0: not now)."""
+        held, at = self.holding, self.at
+        async with held.gate.lock:
+            if not await held.still():
+                return 0
+            part = self.suspicion.part(records)
+            before = quarantine.clear(at, part)
+            if before == 0:
+                await held.pass_over(at, part[0])
+                part = part[:1]
+            else:
+                part = await self._try(part[:before], records)
+                if not part:
+                    return 0
+        await held.checkpoint()
+        if self.suspicion.passed(part):
+            held.trust()
+        return len(part)
+
+    async def _try(self, part: Sequence[Record], records: Sequence[Record]) -> Sequence[Record]:
+        """Take `part` in hand; what of it is folded or passed over."""
+        held, at = self.holding, self.at
+        suspect, crashes = part[0], self.suspicion.crashes(part[0])
+        if crashes:
+            await self.note("control", part, crashes)
+            if not await self._others_pass(suspect, records):
+                return ()
+            if crashes >= CRASHES_MAX:
+                await self._condemn(suspect, f"the process ended {crashes} times with it alone in hand")
+                return part
+        await self.note("alone" if len(part) == 1 else "range", part, crashes)
+        whole, part = part, part[: held.leg.ready(part)]
+        if not part:  # it waits for a decision, it is not tried
+            await self.note("control" if crashes else "held", whole, crashes)
+            return ()
+        good = self._good(part)
+        if good < len(part):
+            if good == 0:
+                return part[:1] if await self._raises(suspect, records) else ()
+            part = part[:good]
+        fold = held.leg.fold(at, part)
+        if len(part) == 1:
+            await self.note("held", part)
+        faults.point("after_fold")
+        await held.take_in(fold)
+        return part
+
+    async def _condemn(self, record: Record, why: str) -> None:
+        await self.holding.pass_over(self.at, record, quarantine.verdict(record, "poison", why))
+
+    # -- exceptions: found in dry runs, without a crash
+
+    def _good(self, part: Sequence[Record]) -> int:
+        """How many of `part` fold without an exception, found by halving."""
+        if not part or self._error(part) is None:
+            return len(part)
+        low, high = 0, len(part)  # the first `low` fold, the first `high` do not
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self._error(part[:middle]) is None:
+                low = middle
+            else:
+                high = middle
+        return low
+
+    async def _raises(self, suspect: Record, records: Sequence[Record]) -> bool:
+        """Whether `suspect` raises each time, others passing in between; then it is passed over."""
+        errors = []
+        for _ in range(CRASHES_MAX):
+            error = self._error((suspect,))
+            if error is None or not await self._others_pass(suspect, records):
+                return False
+            errors.append(error)
+        log.error("%r: a record cannot be folded", self.holding, exc_info=errors[0])
+        await self._condemn(
+            suspect, f"the fold raised {type(errors[0]).__name__} {len(errors)} times with it alone in hand"
+        )
+        return True
+
+    async def _others_pass(self, suspect: Record, records: Sequence[Record]) -> bool:
+        """Whether other records of the partition can be folded: those behind the suspect, else those before it."""
+        place, number = self.holding.place, self.at.number
+        others = [one for one in records if one.offset > suspect.offset][:CONTROL_MAX]
+        if not others:
+            start = max(0, suspect.offset - CONTROL_MAX)
+            async for some in read_range(place.bootstrap, place.source, number, start, suspect.offset):
+                others += some
+        others = list(quarantine.without(self.at, others))
+        others = others[: self.holding.leg.ready(others)]
+        if not others:
+            log.warning("%r: nothing beside %d to try: it waits for more", self.holding, suspect.offset)
+            return False
+        return self._error(others, behind=suspect) is None
+
+    def _error(self, part: Sequence[Record], behind: Record | None = None) -> Exception | None:
+        """What folding `part` raises; nothing is kept of it.  behind: a record that is passed over before."""
+        leg, at = self.holding.leg, self.at
+        dry = Partition(
+            number=at.number,
+            stores={name: Store(name, one) for name, one in at.stores.items()},
+            mark=leg.load_mark(leg.dump_mark(at.mark)),
+            next_offset=min(at.next_offset, part[0].offset),
+            poison=dict(at.poison),
+        )
+        try:
+            if behind is not None:
+                leg.pass_over(dry, behind, quarantine.verdict(behind, "poison", ""))
+                dry.next_offset = min(dry.next_offset, part[0].offset)
+            leg.fold(dry, part)
+        except _MACHINE:
+            raise
+        except Exception as error:  # noqa: BLE001 - any other is the record's, which is what is asked
+            return error
+        return None
+
+    async def note(self, kind: Kind, part: Sequence[Record], crashes: int = 0) -> None:
+        await self.holding.note(
+            self.at,
+            Trying(
+                epoch=self.holding.epoch, kind=kind, first=part[0].offset, last=part[-1].offset, count=len(part),
+                crashes=crashes,
+            ),
+        )  # fmt: skip
+
+
+async def say_clean(holding: Holding) -> None:
+    """Tell the next owner that nothing was in hand.  Without it that one is careful for a while: no more."""
+    at = holding.partition
+    if at is None or holding.careful is not None:
+        return
+    note = Trying(epoch=holding.epoch, kind="clean")
+    try:
+        await asyncio.wait_for(holding.note(at, note), CLEAN_S)
+    except (TimeoutError, Zombie, StoreError) as error:
+        log.info("%r: given back without a word to the next owner: %r", holding, error)

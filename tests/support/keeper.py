@@ -1,0 +1,81 @@
+"""A worker kept by the real supervisor: what ends is started again, and nothing is done by hand.
+
+with kept(deployment, mutant) as worker: ...      the deployment's methods work on it as on any worker
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import psutil
+
+from milepost.ops import supervise
+from milepost.ops.flights import FlightEvent
+from milepost.ops.supervise import Supervisor
+from tests.support.workers import ROOT, Deployment, Worker, week
+
+PAUSE_S: Final = 0.3
+
+
+def firsts(count: int) -> list[FlightEvent]:
+    """The first events of the week."""
+    return [week()[number] for number in range(count)]
+
+
+class Kept(Worker):
+    """The lives of one supervised worker as if they were one."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self.settings = supervisor.settings
+        self.log_file = supervisor.log
+        self._from = 0
+        self.supervisor = supervisor
+        self._stopped = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether the supervisor still keeps it."""
+        return self.supervisor.failure is None and not self._stopped
+
+    @property
+    def pid(self) -> int:
+        """The process of this moment."""
+        assert self.supervisor.worker is not None
+        return self.supervisor.worker.pid
+
+    def shoot(self) -> None:
+        """kill -9 of the process of this moment; the supervisor starts another."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    def kill(self) -> None:
+        """End it for good, in order."""
+        self._stopped = True
+        self.supervisor.stop()
+
+    def memory_bytes(self) -> int:
+        return int(psutil.Process(self.pid).memory_info().rss)
+
+
+@contextmanager
+def kept(deployment: Deployment, mutant: str = "") -> Iterator[Kept]:
+    """Supervise a worker of `deployment` until the block ends, with short pauses between its lives.
+
+    mutant: Python that runs before each life
+    """
+    pauses, supervise.PAUSES_S = supervise.PAUSES_S, (PAUSE_S,)  # type: ignore[misc]
+    path = str(ROOT / "src")
+    code = f"import sys\nsys.path.insert(0, {path!r})\n{mutant}\nfrom milepost.agents.__main__ import main\nmain()"
+    supervisor = Supervisor(deployment.settings, command=(sys.executable, "-c", code))
+    worker = Kept(supervisor)
+    deployment.lives.append(worker)
+    try:
+        supervisor.start()
+        yield worker
+    finally:
+        worker.kill()
+        supervise.PAUSES_S = pauses  # type: ignore[misc]

@@ -266,6 +266,15 @@ class Patch:
         return hit.upto + old[8:at] + _MEMBERS.pack(hit.end, 1, len(bitmap)) + bitmap + old[at:]
 
 
+class Added(NamedTuple):
+    """A hit as it goes into all the rows it adds to.  fresh: the bytes of a row that holds nothing else."""
+
+    upto: bytes
+    fresh: bytes
+    patch: Patch
+    hit: Hit
+
+
 @cache
 def patch_of(shape: Shape) -> Patch:
     return Patch(shape)

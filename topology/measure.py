@@ -19,7 +19,8 @@ from milepost.schemas.errors import ContractError, Reason
 from milepost.schemas.serde import HEADER_BYTES, wire
 from milepost.schemas.signal_message import BUNDLE_END, SignalMessage, read
 from milepost.topology import metrics, panes, quarantine
-from milepost.topology.aggregates import Hit, Patch, Shape, patch_of
+from milepost.topology.aggregates import Added, Hit, Patch, Shape, patch_of
+from milepost.topology.catalog import Measure
 from milepost.topology.decisions import Decisions
 from milepost.topology.quarantine import Verdict
 from milepost.topology.reading import Progress
@@ -28,7 +29,8 @@ from milepost.topology.state import Fold, Output, Owed, Partition, Record, Store
 MEMBERS_REMEMBERED_MAX: Final = 500_000
 T_MS_MAX: Final = 2**32 * panes.PANE_MS
 """Panes are numbered in 32 bits."""
-_ONCE: Final = (None,)
+_ONCE: Final[Sequence[int | None]] = (None,)
+Grouped = list[tuple[tuple[str, ...], tuple[tuple[Measure, Patch], ...]]]
 
 
 class _Mark(msgspec.Struct, kw_only=True):
@@ -70,6 +72,7 @@ class MeasureLeg:
         self.decisions = decisions
         self.org_keys = org_keys  # None: verdicts are not believed
         self._choices = metrics.Choices()
+        self._grouped: dict[tuple[bytes, str], Grouped] = {}  # of each bundle and rule that came by
 
     # -- the mark
 
@@ -161,70 +164,77 @@ class MeasureLeg:
         self, at: Partition, mark: MeasureMark, taken: Sequence[tuple[bytes, SignalMessage]], out: Fold
     ) -> None:
         """All messages of a slice into cells and day rows: the hits are collected, rows are read once, then patched."""
-        cells: list[tuple[bytes, Patch, Hit]] = []
-        days: list[tuple[bytes, Patch, Hit]] = []
+        cells: list[tuple[bytes, Added]] = []
+        days: list[tuple[bytes, Added]] = []
         naming, choices = mark.naming, self._choices
         known = naming.known
         for upto, message in taken:
-            catalog = self.decisions.catalogs[message.bundle]
             leaf, t_ms = message.leaf, message.t_ms
             pane = t_ms // panes.PANE_MS
             end, day = panes.bucket_end(pane, message.k_ms), pane // panes.PANES_A_DAY
             pane_tail, day_tail = pane.to_bytes(4, "big"), day.to_bytes(4, "big")
             for rule, _, fields in message.signals:
-                for measure in catalog.measures_by_rule.get(rule, ()):
-                    value = None if measure.field is None else metrics.amount(measure, fields)
-                    if measure.field is not None and value is None:
-                        continue
-                    numbers: Sequence[int | None] = _ONCE
-                    if measure.entity is not None:
-                        numbers = [
-                            self._number(at, mark, member, upto)
-                            for entity, member in message.members
-                            if entity == measure.entity
-                        ]
-                    rows, head, patch = choices(measure, fields), measure.version + leaf, patch_of(measure.shape)
-                    for number in numbers:
-                        hit = Hit(upto, end, value, number, t_ms, message.event)
-                        for mask, values, tail in rows:
-                            before = head + tail
-                            day_key = before + day_tail
-                            if mask and day_key not in known:
-                                naming.ask(measure, leaf, mask, values, day, day_key, upto)
-                            cells.append((before + pane_tail, patch, hit))
-                            days.append((day_key, patch, hit))
+                for dimensions, measures in self._measures(message.bundle, rule):
+                    rows = [
+                        (mask, values, tail + pane_tail, tail + day_tail)
+                        for mask, values, tail in choices(dimensions, fields)
+                    ]
+                    for measure, patch in measures:
+                        value = None if measure.field is None else metrics.amount(measure, fields)
+                        if measure.field is not None and value is None:
+                            continue
+                        numbers = _ONCE
+                        if measure.entity is not None:
+                            numbers = self._numbers(at, mark, measure, message, upto)
+                        head = measure.version + leaf
+                        for number in numbers:
+                            hit = Hit(upto, end, value, number, t_ms, message.event)
+                            added = Added(upto, patch(None, hit), patch, hit)
+                            for mask, values, cell_tail, day_row_tail in rows:
+                                day_key = head + day_row_tail
+                                if mask and day_key not in known:
+                                    naming.ask(measure, leaf, mask, values, day, day_key, upto)
+                                cells.append((head + cell_tail, added))
+                                days.append((day_key, added))
         if cells:
             self._add(at, naming, cells, days, out)
+
+    def _measures(self, bundle: bytes, rule: str) -> Grouped:
+        """The measures of a rule, those with the same dimensions together."""
+        found = self._grouped.get((bundle, rule))
+        if found is None:
+            groups: dict[tuple[str, ...], list[tuple[Measure, Patch]]] = {}
+            for measure in self.decisions.catalogs[bundle].measures_by_rule.get(rule, ()):
+                groups.setdefault(measure.dimensions, []).append((measure, patch_of(measure.shape)))
+            found = self._grouped[bundle, rule] = [(names, tuple(some)) for names, some in groups.items()]
+        return found
 
     def _add(
         self,
         at: Partition,
         naming: metrics.Naming,
-        cells: list[tuple[bytes, Patch, Hit]],
-        days: list[tuple[bytes, Patch, Hit]],
+        cells: list[tuple[bytes, Added]],
+        days: list[tuple[bytes, Added]],
         out: Fold,
     ) -> None:
-        day_held = _held(at.stores["days"], {key for key, _, _ in days})
+        day_held = _held(at.stores["days"], {key for key, _ in days})
         refused = naming.admit(day_held, at.stores["named"])
         if refused:
-            for i, (day_key, patch, hit) in enumerate(days):
+            for i, (day_key, added) in enumerate(days):
                 if day_key in refused:
                     out.count("folded_into_other")
                     other, pane_tail = refused[day_key], cells[i][0][-4:]
-                    cells[i] = (other + pane_tail, patch, hit)
-                    days[i] = (other + day_key[-4:], patch, hit)
-            day_held = _held(at.stores["days"], {key for key, _, _ in days})
+                    cells[i], days[i] = (other + pane_tail, added), (other + day_key[-4:], added)
+            day_held = _held(at.stores["days"], {key for key, _ in days})
         # A day row is there as soon as one of its cells is: where it is not, no cell has to be looked for.
-        cell_held: dict[bytes, bytes | None] = {}
-        wanted: list[bytes] = []
-        for (cell_key, _, _), (day_key, _, _) in zip(cells, days, strict=True):
-            if cell_key not in cell_held:
-                cell_held[cell_key] = None
-                if day_held[day_key] is not None:
-                    wanted.append(cell_key)
-        cell_held.update(zip(wanted, at.stores["cells"].get_many(wanted), strict=True))
-        metrics.add(at.stores["cells"], cells, cell_held, out)
+        wanted = {cell for (cell, _), (day, _) in zip(cells, days, strict=True) if day_held[day] is not None}
+        metrics.add(at.stores["cells"], cells, _held(at.stores["cells"], wanted), out)
         metrics.add(at.stores["days"], days, day_held, out)
+
+    def _numbers(
+        self, at: Partition, mark: MeasureMark, measure: Measure, message: SignalMessage, upto: bytes
+    ) -> Sequence[int]:
+        return [self._number(at, mark, member, upto) for entity, member in message.members if entity == measure.entity]
 
     def _number(self, at: Partition, mark: MeasureMark, leaf: bytes, upto: bytes) -> int:
         """The partition's number of a leaf: numbers are given in log order and never leave the partition."""

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from milepost.topology import panes
-from milepost.topology.aggregates import Hit, Patch, Row, Shape, decode, encode, scaled, upto_of
+from milepost.topology.aggregates import Added, Row, Shape, decode, encode, scaled, upto_of
 from milepost.topology.catalog import Measure
 from milepost.topology.state import Fold, Store
 
@@ -26,10 +26,6 @@ NONE: Final = b"__none__"
 VALUE_BYTES_MAX: Final = 256
 TUPLES_MAX: Final = 10_000
 PREFIX_BYTES: Final = 8 + 16
-
-
-Hits = Iterable[tuple[bytes, Patch, Hit]]
-"""What a slice adds: row key, the patch of its measure's shape, the hit."""
 
 
 def prefix(version: bytes, leaf: bytes, mask: int, dims: bytes) -> bytes:
@@ -136,23 +132,26 @@ class Choices:
     def __init__(self) -> None:
         self._known: dict[tuple[object, ...], list[tuple[int, tuple[bytes, ...], bytes]]] = {}
 
-    def __call__(self, measure: Measure, fields: Mapping[str, object]) -> list[tuple[int, tuple[bytes, ...], bytes]]:
+    def __call__(
+        self, dimensions: tuple[str, ...], fields: Mapping[str, object]
+    ) -> list[tuple[int, tuple[bytes, ...], bytes]]:
         # With the type beside all but text: 1, 1.0 and True are equal to a dict and three different texts.
-        key: list[object] = [measure.version]
-        for name in measure.dimensions:
+        named: list[object] = [dimensions]
+        for name in dimensions:
             value = fields.get(name)
-            key.append(value if type(value) is str else (type(value), repr(value)))
-        found = self._known.get(tuple(key))
+            named.append(value if type(value) is str else (type(value), repr(value)))
+        key = tuple(named)
+        found = self._known.get(key)
         if found is None:
             if len(self._known) >= self.REMEMBERED_MAX:
                 self._known.clear()
-            values = [dimension_value(fields.get(name)) for name in measure.dimensions]
+            values = [dimension_value(fields.get(name)) for name in dimensions]
             rows: list[tuple[int, tuple[bytes, ...]]] = [(0, ())]
             rows.extend((1 << i, (value,)) for i, value in enumerate(values))
             if len(values) > 1:
                 rows.append(((1 << len(values)) - 1, tuple(values)))
             found = [(mask, some, bytes((mask,)) + packed(some)) for mask, some in rows]
-            self._known[tuple(key)] = found
+            self._known[key] = found
         return found
 
 
@@ -179,19 +178,22 @@ def amount(measure: Measure, fields: Mapping[str, object]) -> int | None:
         return None
 
 
-def add(store: Store, hits: Hits, held: Mapping[bytes, bytes | None], out: Fold) -> None:
-    """Add all hits, in log order, to the rows of a store; `held` has their values before this slice.
+def add(store: Store, hits: Iterable[tuple[bytes, Added]], held: Mapping[bytes, bytes | None], out: Fold) -> None:
+    """Add all hits, in log order, to the rows of a store; `held` has the rows there are before this slice.
 
     A row that has absorbed an offset already (its `upto`) does not take it again: after a restore a row may be ahead of
     the mark (design §7.6).  Offsets ascend, so a row that has taken one hit of this slice takes those behind it.
     """
     changed: dict[bytes, bytes] = {}
     absorbed = 0
-    for key, patch, hit in hits:
+    for key, (upto, fresh, patch, hit) in hits:
         row = changed.get(key)
         if row is None:
-            row = held[key]
-            if row is not None and row[:8] >= hit.upto:
+            row = held.get(key)
+            if row is None:
+                changed[key] = fresh
+                continue
+            if row[:8] >= upto:
                 absorbed += 1
                 continue
         changed[key] = patch(row, hit)

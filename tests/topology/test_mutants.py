@@ -75,7 +75,7 @@ def _latest_body(patch: pytest.MonkeyPatch) -> None:
 def _late_dropped(patch: pytest.MonkeyPatch) -> None:
     real = metrics.add
     patch.setattr(
-        measure.metrics, "add", lambda store, hits, held, out: real(store, [one for one in hits if one[2].end * panes.PANE_MS - one[2].t_ms < 2 * panes.DAY_MS], held, out)
+        measure.metrics, "add", lambda store, hits, held, out: real(store, [one for one in hits if one[1].hit.end * panes.PANE_MS - one[1].hit.t_ms < 2 * panes.DAY_MS], held, out)
     )  # fmt: skip
 
 

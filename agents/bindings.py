@@ -28,7 +28,7 @@ from milepost.agents.decisions import Follower
 from milepost.agents.ending import STUCK, end
 from milepost.agents.holding import IDLE_S, Holding, Place
 from milepost.agents.leg_runtime import LegRuntime
-from milepost.agents.lookups import describe, end_offsets
+from milepost.agents.lookups import describe, end_offsets, start_offsets
 from milepost.agents.producer import LegProducer
 from milepost.agents.store import Stamp
 from milepost.agents.table import LegTable, LegTableManager
@@ -307,10 +307,15 @@ class Runtime:
                 f"{leg.source} has {source_count} partitions, {leg.changelog} {changelog_count}: "
                 f"they are read together; fix: make them equal, or start over in another namespace"
             )
+        if source_count != self.settings.partitions:
+            raise DeclarationError(
+                f"{leg.source} has {source_count} partitions, MILEPOST_PARTITIONS is {self.settings.partitions}; "
+                f"fix: set it to {source_count} if they were meant, or start over in another namespace"
+            )
         return {
             number: Stamp(
-                cluster=cluster, source_topic=source, changelog_topic=changelog, partitions=source_count,
-                leg=leg.spec.name, partition=number,
+                cluster=cluster, source_topic=f"{source}/{source_count}", changelog_topic=changelog,
+                partitions=source_count, leg=leg.spec.name, partition=number,
             )
             for number in numbers
         }  # fmt: skip
@@ -322,6 +327,11 @@ class Runtime:
         assert self._admin is not None
         # Not through the consumer: its connection may be held by a fetch that waits for records.
         return await asyncio.to_thread(end_offsets, self._admin, tps)
+
+    async def starts(self, tps: set[TP]) -> dict[TP, int]:
+        """Where partitions begin."""
+        assert self._admin is not None
+        return await asyncio.to_thread(start_offsets, self._admin, tps) if tps else {}
 
     async def _watch(self) -> None:
         while True:

@@ -45,18 +45,21 @@ class Careful:
         """Fold the next piece of `records` and wait until it has landed; returns how many were taken (0: not now)."""
         held, at = self.holding, self.at
         async with held.gate.lock:
-            if not await held.still():
-                return 0
-            part = self.suspicion.part(records)
-            before = quarantine.clear(at, part)
-            if before == 0:
-                await held.pass_over(at, part[0])
-                part = part[:1]
-            else:
-                part = await self._try(part[:before], records)
-                if not part:
+            await held.still()
+            async with held.busy:
+                if held.state != "open":
                     return 0
+                part = self.suspicion.part(records)
+                before = quarantine.clear(at, part)
+                if before == 0:
+                    await held.passed_over(at, part[0], None)
+                    part = part[:1]
+                else:
+                    part = await self._try(part[:before], records)
         await held.checkpoint()
+        held.rest()
+        if not part:
+            return 0
         if self.suspicion.passed(part):
             held.trust()
         return len(part)
@@ -90,7 +93,7 @@ class Careful:
         return part
 
     async def _condemn(self, record: Record, why: str) -> None:
-        await self.holding.pass_over(self.at, record, quarantine.verdict(record, "poison", why))
+        await self.holding.passed_over(self.at, record, quarantine.verdict(record, "poison", why))
 
     # -- exceptions: found in dry runs, without a crash
 

@@ -2,6 +2,7 @@
 
     00 "own"   -> Own            someone takes the partition; the record's offset is the epoch
     00 "mark"  -> Mark           first record of a checkpoint's batch
+    00 "reset" -> Trying         everything before is void: the state begins anew from the source
     00 "try"   -> Trying         what the owner has in hand after an unclean end, or that it gave the partition back
     tag + key  -> epoch(8) value             a row; value begins with upto(8)
     tag + key  -> null, header epoch         a deleted row
@@ -33,6 +34,7 @@ log = logging.getLogger("milepost.agents.changelog")
 
 OWN_KEY: Final = b"\x00own"
 MARK_KEY: Final = b"\x00mark"
+RESET_KEY: Final = b"\x00reset"
 EPOCH_HEADER: Final = "epoch"
 BATCH_BYTES_MAX: Final = 15 * 1024 * 1024
 DELETED: Final = 0xFFFFFFFF

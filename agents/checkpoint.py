@@ -18,8 +18,9 @@ from itertools import islice
 from typing import Final, Protocol, TypeVar
 
 from milepost.agents import faults, store
-from milepost.agents.changelog import ChangelogPartition, Mark, Row, append_proved, dump_packed, dump_row
+from milepost.agents.changelog import RESET_KEY, ChangelogPartition, Mark, Row, append_proved, dump_packed, dump_row
 from milepost.agents.restore import position_value
+from milepost.agents.suspicion import Trying
 from milepost.ops import telemetry
 from milepost.topology.line import LegSpec
 from milepost.topology.state import Owed, Partition
@@ -129,6 +130,14 @@ class Checkpointer:
         self.expected = await append_proved(
             self._log, spec=self.spec, rows=(), mark=row, epoch=self.epoch, x=x, expected=self.expected,
             newest=lambda keys: self._newest(at, keys),
+        )  # fmt: skip
+
+    async def begin_anew(self) -> None:
+        """Say in the changelog that everything before is void."""
+        note = Trying(epoch=self.epoch, kind="clean")
+        self.expected = await append_proved(
+            self._log, spec=self.spec, rows=(), mark=(RESET_KEY, note.dump(), self.epoch), epoch=self.epoch, x=-1,
+            expected=self.expected, newest=lambda _: (),
         )  # fmt: skip
 
     async def _rows(self, taken: Taken) -> list[Row]:

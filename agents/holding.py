@@ -24,7 +24,7 @@ from milepost.agents.careful import Careful, say_clean
 from milepost.agents.changelog import OWN_KEY, ChangelogWriter, Mark, Zombie, dump_own, read_range
 from milepost.agents.checkpoint import Checkpointer, Taken
 from milepost.agents.ending import ZOMBIE, end
-from milepost.agents.opening import announce, prepare
+from milepost.agents.opening import UNKNOWN, Bounds, announce, prepare
 from milepost.agents.producer import LegProducer
 from milepost.agents.reappend import again
 from milepost.agents.restore import Restore
@@ -108,7 +108,7 @@ class Holding:
         self._checkpointer: Checkpointer | None = None
         self._owed: list[Owed] = []
         self._slice = SLICE_FIRST
-        self._busy = asyncio.Lock()  # a slice and its outputs, or the taking of a checkpoint, or opening, or closing
+        self.busy = asyncio.Lock()  # a slice and its outputs, or the taking of a checkpoint, or opening, or closing
         self._flight: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._idle = False
@@ -167,9 +167,7 @@ class Holding:
         return -1 if self.restore is None else self.restore.position
 
     def apply(self, records: Sequence[Any]) -> None:
-        """Apply a chunk of the changelog; does nothing unless restoring.
-
-        Without room on the disk the rest is left to `open`, which can wait for it."""
+        """Apply a chunk of the changelog, while restoring.  Without room on the disk `open` does it, which can wait."""
         if self.state != "restoring" or self.restore is None:
             return
         self._touch()
@@ -181,12 +179,10 @@ class Holding:
             self.room.say(error)
         faults.point("restoring")
 
-    async def open(self, source_end: int | None = None) -> None:
-        """Finish restoring (source stores, derived stores, rows to write again, what is owed) and open the partition.
-
-        source_end: where the source partition ends now, if known: state that is ahead of its log is refused.
-        """
-        async with self._busy:
+    async def open(self, bounds: Bounds = UNKNOWN) -> None:
+        """Finish restoring (source and derived stores, rows to write again, what is owed) and open the partition.
+        State that the logs, within their `bounds` of now, do not bear out is refused or rebuilt."""
+        async with self.busy:
             if self.state != "restoring":
                 return
             assert self.restore is not None and self._rocks is not None
@@ -200,30 +196,39 @@ class Holding:
             if not self.restore.done:
                 raise StoreError(f"{self!r}: the changelog ends at {self.restore.position}, before its own `own`")
             self.state = "opening"
+            if self.restore.cut(bounds.changelog_start):
+                await self._begin_anew(bounds.changelog_start)
             at = await prepare(
                 self.leg, self.spec, self.number, self._rocks, self.restore, self._write,
                 stamp=self.stamp, bootstrap=place.bootstrap, source=place.source, changelog=place.changelog,
-                source_end=source_end,
+                bounds=bounds,
             )  # fmt: skip
             faults.point("restored")
             self._taken_to = self._landed_to = at.next_offset
-            self._answers_from = min(source_end or 0, at.next_offset + UNLANDED_MAX)
+            self._answers_from = min(bounds.source_end or 0, at.next_offset + UNLANDED_MAX)
             if self.restore.rewrite:
                 await self._rewrite(at)
-            if at.next_offset == 0 and source_end:
+            if at.next_offset == 0 and bounds.source_end:
                 await announce(
                     self.leg, at, lambda: self._note(at), bootstrap=place.bootstrap, source=place.source,
-                    source_end=source_end, bytes_max=place.checkpoint_bytes,
+                    source_end=bounds.source_end, bytes_max=place.checkpoint_bytes,
                 )  # fmt: skip
             owed = list(self.leg.owed(at))
             if self.restore.unclean:
-                until = min(at.next_offset + ZONE, at.next_offset + ZONE if source_end is None else source_end)
+                until = min(at.next_offset + ZONE, *(() if bounds.source_end is None else (bounds.source_end,)))
                 self.careful = Careful(self, at, Suspicion(self.restore.trying, at.next_offset - 1, until))
             if not self._set_open(at):
                 return
             log.info("%r: open at %d", self, at.next_offset)
             telemetry.restored(self.spec.name, time.monotonic() - self._taken_at, self.restore.applied)
         await self._append_again(owed)
+
+    async def _begin_anew(self, start: int) -> None:
+        """The changelog lacks its beginning: say that it is void, and fold the source from its first record again."""
+        assert self.restore is not None and self._checkpointer is not None
+        log.error("%r: %s begins at %d: state is rebuilt from the source", self, self.place.changelog, start)
+        await self._checkpointer.begin_anew()
+        await self.room.having(partial(self.restore.begin_anew, self._checkpointer.expected - 1))
 
     def _set_open(self, at: Partition) -> bool:
         if self._is_closed():
@@ -277,7 +282,7 @@ class Holding:
         return len(records) - len(fresh) + done
 
     async def _fold_slice(self, at: Partition, part: Sequence[Record]) -> bool:
-        async with self._busy:
+        async with self.busy:
             if not self._is_open():
                 return False
             begin = time.perf_counter()
@@ -303,19 +308,23 @@ class Holding:
 
     async def pass_over(self, at: Partition, record: Record, found: Verdict | None = None) -> None:
         """Instead of folding `record`: what the verdict on it says.  found: a new verdict, which goes into the log."""
-        async with self._busy:
+        async with self.busy:
             if not self._is_open():
                 return
-            verdict = found if found is not None else quarantine.condemned(at, record)
-            assert verdict is not None
-            if found is not None:
-                quarantine.remember(at, found, record.offset)
-                await self._outputs.send([self.leg.sentence(at, found)])
-                log.error("%r: %s@%d is passed over: %s", self, self.place.source, record.offset, found.detail)
-            await self.take_in(self.leg.pass_over(at, record, verdict))
+            await self.passed_over(at, record, found)
         self._touch()
         if self._timer is None or self._idle:
             self._arm(self._pause_s())
+
+    async def passed_over(self, at: Partition, record: Record, found: Verdict | None) -> None:
+        """The same for who holds `busy` and writes a checkpoint behind it."""
+        verdict = found if found is not None else quarantine.condemned(at, record)
+        assert verdict is not None
+        if found is not None:
+            quarantine.remember(at, found, record.offset)
+            await self._outputs.send([self.leg.sentence(at, found)])
+            log.error("%r: %s@%d is passed over: %s", self, self.place.source, record.offset, found.detail)
+        await self.take_in(self.leg.pass_over(at, record, verdict))
 
     async def _full(self) -> None:
         """The changes are as large as a checkpoint may be: write one, and fold on only while the one before is away."""
@@ -369,7 +378,7 @@ class Holding:
     async def _checkpoint(self) -> None:
         at, checkpointer = self.partition, self._checkpointer
         assert at is not None and checkpointer is not None
-        async with self._busy:
+        async with self.busy:
             owed, self._owed = self._owed, []
             taken = self._take(at, owed)
         begun = time.monotonic()
@@ -483,11 +492,11 @@ class Holding:
 
     async def park(self) -> None:
         """Fold no more and write a checkpoint, but keep the store: the partition may stay with us.  See `resume`."""
-        if self.state != "open":
+        if self.state != "open" or self.room.full:
             await self.release()
             return
         self.state = "parked"  # the slice in hand is the last
-        async with self._busy:
+        async with self.busy:
             self._disarm()
         await self.checkpoint()
 
@@ -514,29 +523,34 @@ class Holding:
 
     async def release(self) -> None:
         """Write a last checkpoint if the partition was open, and close the store."""
-        was_open = self.state == "open"
+        was_open = self.state in ("open", "parked")
         self.state = "closed"  # the slice in hand is the last
         self.room.close()
-        async with self._busy:
+        async with self.busy:
             self._disarm()
         if was_open and not self.room.full:
             await self.checkpoint()
         await self.flown()
         if was_open and not self.room.full:
             await say_clean(self)
-        async with self._busy:
+        async with self.busy:
             self.partition = None
             if self._rocks is not None:
                 await asyncio.to_thread(self._rocks.close)
                 self._rocks = None
         log.info("%r: released", self)
 
-    async def still(self) -> bool:
-        """Wait until no checkpoint is away and none is due; False: the partition is being given back."""
+    async def still(self) -> None:
+        """Wait until no checkpoint is away and none is due."""
         self._disarm()
         await self.flown()
         self._disarm()
-        return self._is_open()
+
+    def rest(self) -> None:
+        """Checkpoints are due again as ever."""
+        self._touch()
+        if self._is_open() and self._flight is None and self._timer is None:
+            self._arm_idle()
 
     def trust(self) -> None:
         """Fold as ever from here on."""

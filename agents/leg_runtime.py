@@ -18,6 +18,7 @@ from faust.types import TP
 
 from milepost.agents.ending import end
 from milepost.agents.holding import Holding
+from milepost.agents.opening import Bounds
 from milepost.agents.store import Stamp
 from milepost.schemas.errors import StoreError
 from milepost.topology import quarantine
@@ -140,13 +141,19 @@ class LegRuntime:
     async def open(self, numbers: set[int]) -> None:
         # Derived rows need the definitions they were made by, and a fold must not wait for what is in the log already.
         await self._runtime.caught_up()
-        ends = await self._runtime.ends({TP(self.source, number) for number in numbers})
+        sources, changelogs = ({TP(topic, number) for number in numbers} for topic in (self.source, self.changelog))
+        ends, starts = await self._runtime.ends(sources), await self._runtime.starts(sources | changelogs)
         for number in sorted(numbers):
             holding = self.holdings.get(number)
             if holding is None:
                 continue
             try:
-                await holding.open(ends.get(TP(self.source, number)))
+                bounds = Bounds(
+                    source_start=starts[TP(self.source, number)],
+                    source_end=ends[TP(self.source, number)],
+                    changelog_start=starts[TP(self.changelog, number)],
+                )
+                await holding.open(bounds)
             except StoreError:
                 if holding.state != "closed":
                     raise

@@ -13,7 +13,16 @@ from milepost.schemas.errors import DeclarationError
 
 def end_offsets(admin: AdminClient, tps: set[TP]) -> dict[TP, int]:
     """Where partitions end.  Blocks."""
-    wanted = {TopicPartition(tp.topic, tp.partition): OffsetSpec.latest() for tp in tps}  # type: ignore[no-untyped-call]
+    return _offsets(admin, tps, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+
+
+def start_offsets(admin: AdminClient, tps: set[TP]) -> dict[TP, int]:
+    """Where partitions begin: not at 0 where somebody deleted records; compaction does not move it.  Blocks."""
+    return _offsets(admin, tps, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+
+
+def _offsets(admin: AdminClient, tps: set[TP], where: OffsetSpec) -> dict[TP, int]:
+    wanted = {TopicPartition(tp.topic, tp.partition): where for tp in tps}
     found = admin.list_offsets(wanted, request_timeout=30)
     return {TP(one.topic, one.partition): int(future.result().offset) for one, future in found.items()}
 

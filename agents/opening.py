@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from milepost.agents import store
@@ -20,11 +21,30 @@ from milepost.topology.line import LegSpec
 from milepost.topology.state import Leg, Partition, Store
 
 ROWS_A_WRITE: Final = 2000
+_START_OVER: Final = {
+    "measure": "stop all workers and delete both changelogs: everything is made again from raw-events",
+}
+"""How a leg begins anew whose source another leg writes: that leg has to send it again."""
 
 _i64 = struct.Struct(">q")
 
 Write = Callable[[Sequence[store.Change]], Awaitable[None]]
 """Writes to the store of the partition, or raises StoreError when it was taken away meanwhile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Where logs begin and end at the moment of opening.  A log begins behind 0 where somebody deleted records.
+
+    source_end: None where nobody asked
+    """
+
+    source_start: int = 0
+    source_end: int | None = None
+    changelog_start: int = 0
+
+
+UNKNOWN: Final = Bounds()
 
 
 async def prepare(
@@ -39,11 +59,11 @@ async def prepare(
     bootstrap: str,
     source: str,
     changelog: str,
-    source_end: int | None,
+    bounds: Bounds,
 ) -> Partition:
     """The partition as its changelog, its source and what follows from them make it."""
     mark = restore.mark
-    check_source(mark, stamp, source=source, changelog=changelog, source_end=source_end)
+    check_source(mark, stamp, source=source, changelog=changelog, bounds=bounds)
     at = Partition(
         number=number,
         stores={one.name: Store(one.name, store.TableBase(rocks, one.tag), one.remember_bytes) for one in spec.stores},
@@ -56,22 +76,26 @@ async def prepare(
     return at
 
 
-def check_source(mark: Mark | None, stamp: store.Stamp, *, source: str, changelog: str, source_end: int | None) -> None:
-    """Raise StoreError when the restored mark is not of the source topic as it is now.
-
-    source_end: where the source partition ends, if known.
-    """
+def check_source(mark: Mark | None, stamp: store.Stamp, *, source: str, changelog: str, bounds: Bounds) -> None:
+    """Raise StoreError when the source topic, as it is now, is not the one the restored mark speaks of, or lacks what
+    has to be folded."""
+    if (0 if mark is None else mark.x + 1) < bounds.source_start:
+        raise StoreError(
+            f"{source}/{stamp.partition} begins at {bounds.source_start}, and what lies before is needed: records were "
+            f"deleted from the log; fix: bring the log back, or start over in another namespace"
+        )
     if mark is None:
         return
-    fix = f"fix: bring the log back, or delete the topic {changelog} to start over"
+    fix = f"fix: bring the log back, or {_START_OVER.get(stamp.leg, f'delete the topic {changelog} to start over')}"
     if (mark.cluster, mark.source_topic) != (stamp.cluster, stamp.source_topic):
         raise StoreError(
             f"the mark of {stamp.leg}/{stamp.partition} is of topic {mark.source_topic} in cluster {mark.cluster}; "
-            f"{source} is {stamp.source_topic} in {stamp.cluster}: the log was made anew under its state; {fix}"
+            f"{source} is {stamp.source_topic} in {stamp.cluster} (topic/partitions): the log was made anew, or given "
+            f"other partitions, under its state; {fix}"
         )
-    if source_end is not None and mark.x >= source_end:
+    if bounds.source_end is not None and mark.x >= bounds.source_end:
         raise StoreError(
-            f"{stamp.leg}/{stamp.partition} has absorbed {source} up to {mark.x}, which ends at {source_end}: "
+            f"{stamp.leg}/{stamp.partition} has absorbed {source} up to {mark.x}, which ends at {bounds.source_end}: "
             f"the log was cut; {fix}"
         )
 

@@ -1,6 +1,7 @@
 """Restore: a changelog in log order, up to one's own `own`, into a store.
 
     own(E) -> high = E       mark -> X, unless its epoch is below `high`       row -> the store, unless it is late
+    reset  -> everything before is void: the owner found the changelog cut and began anew from the source
 
 A batch of an epoch below the highest `own` before it was sent by a dead owner and landed late: its mark is ignored, and
 a row of it counts only if its `upto` is higher than what is held; else the key is to be written again by the owner, or
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from milepost.agents import store
-from milepost.agents.changelog import MARK_KEY, OWN_KEY, Mark, epoch_of, load_mark, load_packed
+from milepost.agents.changelog import MARK_KEY, OWN_KEY, RESET_KEY, Mark, epoch_of, load_mark, load_packed
 from milepost.agents.suspicion import TRY_KEY, Trying, load_trying, read_trying
 from milepost.schemas.errors import ContractError, StoreError
 from milepost.topology.line import LegSpec
@@ -55,6 +56,9 @@ class Restore:
         self._noted = rocks.get(store.TRY)
         self.trying: Trying | None = read_trying(self._noted, self.position + 1) if self._noted else None
         self._before = self.high
+        self._begun = self.position + 1
+        self._reset = False  # whether a reset was met
+        self._void = False  # ... in the chunk in hand
         covered = rocks.scan(store.REWRITE, _after(store.REWRITE))
         self.rewrite: set[bytes] = {key[len(store.REWRITE) :] for key, _ in covered}
         cut_off = rocks.get(store.DERIVE) is not None
@@ -73,6 +77,16 @@ class Restore:
         """Whether the owner before us ended without giving the partition back in order."""
         given_back = self.trying is not None and self.trying.kind == "clean" and self.trying.epoch >= self._before
         return self._before >= 0 and not given_back
+
+    def cut(self, start: int) -> bool:
+        """Whether rows are missing: the changelog begins at `start`, behind what we held, and nobody began anew."""
+        return self._begun < start and not self._reset
+
+    def begin_anew(self, position: int) -> None:
+        """Forget everything; `position` is where the changelog says so (a record under RESET_KEY)."""
+        self.position = position
+        self._forget()
+        self._write({}, set(), None)
 
     @property
     def done(self) -> bool:
@@ -104,6 +118,11 @@ class Restore:
                     self._before = self.high
                 self.high = max(self.high, record.offset)
                 self._late = False
+            elif key == RESET_KEY:
+                note = load_trying(record)
+                if note is not None and note.epoch >= self.high:
+                    self._forget()
+                    rows, rewrite, mark = {}, set(), None
             elif key == MARK_KEY:
                 mark = self._mark(record, mark)
             elif key == TRY_KEY:
@@ -115,6 +134,10 @@ class Restore:
             else:
                 self.ignored += 1  # garbage in the topic: nothing of ours has such a key
         self._write(rows, rewrite, mark)
+
+    def _forget(self) -> None:
+        self._reset = self._void = True
+        self.mark, self.changed = None, None
 
     def _mark(self, record: Any, held: Mark | None) -> Mark | None:
         mark = load_mark(record)
@@ -167,6 +190,10 @@ class Restore:
 
     def _write(self, rows: dict[bytes, bytes | None], rewrite: set[bytes], mark: Mark | None) -> None:
         changes: list[store.Change] = list(rows.items())
+        if self._void:
+            # Before the batch, not with it: whoever is cut off in between is still before the reset, and does it again.
+            self._rocks.delete_range(b"\x01", b"\xff")
+            changes += [(store.MARK, None), *((store.SOURCE + bytes((tag,)), None) for tag in self._stores)]
         changes += [(store.REWRITE + key, b"") for key in rewrite - self.rewrite]
         changes += [(store.REWRITE + key, None) for key in self.rewrite - rewrite]
         if mark is not None and mark is not self.mark:
@@ -178,7 +205,7 @@ class Restore:
             changes.append((store.DERIVE, b""))
         changes.append((store.POSITION, position_value(self.position, self.high)))
         self._rocks.write(changes)
-        self.rewrite, self.mark = rewrite, mark
+        self.rewrite, self.mark, self._void = rewrite, mark, False
 
 
 def position_value(position: int, high: int) -> bytes:

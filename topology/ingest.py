@@ -26,7 +26,6 @@ from milepost.topology import decode, dedupe, identity, quarantine, signals
 from milepost.topology.catalog import Catalog
 from milepost.topology.decisions import Decisions
 from milepost.topology.dedupe import Seen, Verdict
-from milepost.topology.quarantine import Verdict as Sentence
 from milepost.topology.state import Fold, Output, Owed, Partition, Record
 
 REMEMBERED_MAX: Final = 200_000
@@ -86,10 +85,11 @@ class _Arrival:
     place: int = -1
 
 
-class Ingest:
+class Ingest(quarantine.Judged):
     """The leg `ingest`.  `org_keys` gives each organisation's key, "" the key of markers and ticks."""
 
     name = "ingest"
+    reads = "raw-events"
     waits_unproved = False
 
     def __init__(self, partitions: int, decisions: Decisions, org_keys: Mapping[str, bytes]) -> None:
@@ -193,8 +193,7 @@ class Ingest:
             return
         if a.genuine is not None and a.genuine.kind == stamps.VERDICT:
             out.count("verdict")
-            if (found := self.heard(record)) is not None:
-                quarantine.remember(at, found, record.offset)
+            self.take_verdict(at, record)
             return
         if record.value is None:
             out.count("foreign_tombstone")
@@ -372,7 +371,7 @@ class Ingest:
                 "raw_partition": at.number, "raw_offset": a.record.offset, "prev": mark.prev[target],
                 "k_ms": a.k_ms, "sources": sources,
             }  # fmt: skip
-            mark.prev[target] = a.record.offset
+            # `prev` stays: compaction removes ticks, and a signal must not wait for one that is gone.
             key = b"tick" + at.number.to_bytes(4, "big")
             out.before.append(Output(topic="signals", partition=target, key=key, value=wire("Tick").encode(fields)))
 
@@ -402,29 +401,18 @@ class Ingest:
         )
         out.count(f"dead:{reject.reason}" if not rule else f"dead_pair:{reject.reason}")
 
-    # -- what is passed over
-
-    def pass_over(self, at: Partition, record: Record, verdict: Sentence) -> Fold:
+    def pass_over(self, at: Partition, record: Record, verdict: quarantine.Verdict) -> Fold:
         """Only what any bytes allow: k moves, the log is owed what it covered, and nothing of it is decoded."""
-        mark = at.mark
+        mark, out = at.mark, Fold()
         assert isinstance(mark, IngestMark)
-        out = Fold()
         out.count("read")
         mark.k_ms = max(mark.k_ms, record.timestamp)
-        reject = Reject(verdict.reason, verdict.detail)
         arrival = _Arrival(record, mark.k_ms, at.number, record.offset, None, None)
-        self._dead(at, arrival, quarantine.STAGE, reject, out)
-        row = at.stores["seen"].get(record.key) if record.key else None
-        if row is not None and record.key is not None:
+        self._dead(at, arrival, quarantine.STAGE, Reject(verdict.reason, verdict.detail), out)
+        if record.key and (row := at.stores["seen"].get(record.key)) is not None:
             self._owe(at, record, {record.key: dedupe.unpack(row)}, out, None)
         at.next_offset = record.offset + 1
         return out
-
-    def heard(self, record: Record) -> Sentence | None:
-        return quarantine.heard(self.org_keys, record)
-
-    def sentence(self, at: Partition, verdict: Sentence) -> Output:
-        return quarantine.sentence(self.org_keys, "raw-events", at.number, verdict)
 
     # -- what is owed to the log
 

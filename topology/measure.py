@@ -31,6 +31,7 @@ T_MS_MAX: Final = 2**32 * panes.PANE_MS
 """Panes are numbered in 32 bits."""
 _ONCE: Final[Sequence[int | None]] = (None,)
 Grouped = list[tuple[tuple[str, ...], tuple[tuple[Measure, Patch], ...]]]
+_NO_KEYS: Final[Mapping[str, bytes]] = {}
 
 
 class _Mark(msgspec.Struct, kw_only=True):
@@ -61,16 +62,17 @@ class MeasureMark:
     naming: metrics.Naming = field(default_factory=metrics.Naming)
 
 
-class MeasureLeg:
+class MeasureLeg(quarantine.Judged):
     """The leg `measure`."""
 
     name = "measure"
+    reads = "signals"
     waits_unproved = True
 
-    def __init__(self, partitions: int, decisions: Decisions, org_keys: Mapping[str, bytes] | None = None) -> None:
+    def __init__(self, partitions: int, decisions: Decisions, org_keys: Mapping[str, bytes] = _NO_KEYS) -> None:
         self.partitions = partitions
         self.decisions = decisions
-        self.org_keys = org_keys  # None: verdicts are not believed
+        self.org_keys = org_keys  # without the key of the empty organisation no verdict is believed
         self._choices = metrics.Choices()
         self._grouped: dict[tuple[bytes, str], Grouped] = {}  # of each bundle and rule that came by
 
@@ -259,8 +261,7 @@ class MeasureLeg:
 
     def _dead(self, at: Partition, record: Record, out: Fold) -> None:
         """Bytes on `signals` that are not ours: counted, kept where they lie, never taken.  (Or a verdict, seldom.)"""
-        if (found := self.heard(record)) is not None:
-            quarantine.remember(at, found, record.offset)
+        if self.take_verdict(at, record):
             out.count("verdict")
             return
         detail = "expected a Signals or Tick message in single-object encoding"
@@ -289,13 +290,6 @@ class MeasureLeg:
             mark.origins[found[0]] = found[1]
         at.next_offset = record.offset + 1
         return out
-
-    def heard(self, record: Record) -> Verdict | None:
-        return None if self.org_keys is None else quarantine.heard(self.org_keys, record)
-
-    def sentence(self, at: Partition, verdict: Verdict) -> Output:
-        assert self.org_keys is not None
-        return quarantine.sentence(self.org_keys, "signals", at.number, verdict)
 
     # -- restore
 

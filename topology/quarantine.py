@@ -62,32 +62,55 @@ class Verdict:
         return digest(record) == self.digest
 
 
+class Judged:
+    """What every leg does with verdicts.
+
+    reads:    the topic they stand in
+    org_keys: "" -> the key they are sealed with; without it none is believed
+    """
+
+    reads: str
+    org_keys: Mapping[str, bytes]
+
+    def heard(self, record: Record) -> Verdict | None:
+        """The verdict that `record` holds, if it is one and ours."""
+        stamp = stamps.find(record.headers) if record.headers else None
+        if stamp is None or stamp[:1] != stamps.VERDICT or (key := self._key()) is None:
+            return None
+        if stamps.verified(key, record.key, record.value, stamp) is None:
+            return None
+        try:
+            return Verdict.load(record.value or b"")
+        except ContractError:
+            return None  # ours, and of a release that wrote it otherwise: it holds for nothing that we could name
+
+    def take_verdict(self, at: Partition, record: Record) -> bool:
+        """Whether `record` is a verdict; then it holds from here on."""
+        if (found := self.heard(record)) is not None:
+            remember(at, found, record.offset)
+        return found is not None
+
+    def sentence(self, at: Partition, found: Verdict) -> Output:
+        """The record that says it in the log.  Its key is the place: said twice it is one record, never removed."""
+        key, value = b"verdict" + found.offset.to_bytes(8, "big"), found.dump()
+        org_key = self._key()
+        assert org_key is not None, "a worker has the deployment's secret"
+        header = stamps.header(org_key, key, value, Stamp(kind=stamps.VERDICT))
+        return Output(topic=self.reads, partition=at.number, key=key, value=value, headers=(header,))
+
+    def _key(self) -> bytes | None:
+        try:
+            return self.org_keys[""]  # made on demand by `OrgKeys`, so it cannot be asked for with `in`
+        except KeyError:
+            return None
+
+
 def verdict(record: Record, reason: Reason, detail: str) -> Verdict:
     return Verdict(offset=record.offset, key=record.key or b"", digest=digest(record), reason=reason, detail=detail)
 
 
 def digest(record: Record) -> bytes:
     return hashlib.blake2b(record.value or b"", digest_size=16, person=b"milepost-verdict").digest()
-
-
-def sentence(keys: Mapping[str, bytes], topic: str, partition: int, found: Verdict) -> Output:
-    """The record that says it in the log.  Its key is the place: said twice it is one record, never removed."""
-    key, value = b"verdict" + found.offset.to_bytes(8, "big"), found.dump()
-    header = stamps.header(keys[""], key, value, Stamp(kind=stamps.VERDICT))
-    return Output(topic=topic, partition=partition, key=key, value=value, headers=(header,))
-
-
-def heard(keys: Mapping[str, bytes], record: Record) -> Verdict | None:
-    """The verdict in a record, if it is one and ours."""
-    stamp = stamps.find(record.headers) if record.headers else None
-    if stamp is None or stamp[:1] != stamps.VERDICT:
-        return None
-    if stamps.verified(keys[""], record.key, record.value, stamp) is None:
-        return None
-    try:
-        return Verdict.load(record.value or b"")
-    except ContractError:
-        return None  # ours, and of a release that wrote it otherwise: it holds for nothing that we could name
 
 
 def remember(at: Partition, found: Verdict, upto: int) -> None:

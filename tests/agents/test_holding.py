@@ -14,6 +14,7 @@ import pytest
 from milepost.agents import holding as module
 from milepost.agents.changelog import ChangelogWriter, dump_row, read_range
 from milepost.agents.holding import Holding, Place
+from milepost.agents.opening import Bounds
 from milepost.agents.producer import LegProducer
 from milepost.agents.reappend import runs
 from milepost.agents.store import Stamp
@@ -353,7 +354,7 @@ def test_a_source_made_anew_is_refused(settings: Settings, monkeypatch: pytest.M
         third = on.holding("three")
         await third.take_over()
         with pytest.raises(StoreError, match="was cut"):
-            await third.open(source_end=10)
+            await third.open(Bounds(source_end=10))
 
     bench(settings, body, monkeypatch)
 

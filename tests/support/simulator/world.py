@@ -196,6 +196,7 @@ class World:
     def run(self, until: float, resting: Callable[[], bool] | None = None) -> bool:
         """Let things happen until a time, or until `resting`; whether it came to that."""
         heap = self._heap
+        self._drain()
         while heap and heap[0][0] <= until:
             self.now, _, call, args = heapq.heappop(heap)
             call(*args)

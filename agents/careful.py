@@ -53,7 +53,7 @@ class Careful:
                 await held.pass_over(at, part[0])
                 part = part[:1]
             else:
-                part = await self._try(part[:before], records)
+                part = await self._taken_in_hand(part[:before], records)
                 if not part:
                     return 0
         await held.checkpoint()
@@ -61,33 +61,43 @@ class Careful:
             held.trust()
         return len(part)
 
-    async def _try(self, part: Sequence[Record], records: Sequence[Record]) -> Sequence[Record]:
-        """Take `part` in hand; what of it is folded or passed over."""
+    async def _taken_in_hand(self, part: Sequence[Record], records: Sequence[Record]) -> Sequence[Record]:
+        """What of `part` is folded or passed over; nobody gives the partition back in the middle of it."""
+        held = self.holding
+        async with held.busy:
+            if not held.idle:
+                return ()
+            part, why = await self._try(part, records)
+        if why:
+            await self._condemn(part[0], why)
+        return part
+
+    async def _try(self, part: Sequence[Record], records: Sequence[Record]) -> tuple[Sequence[Record], str]:
+        """(what of `part` is folded, ""), or (a record, why it is to be passed over)."""
         held, at = self.holding, self.at
         suspect, crashes = part[0], self.suspicion.crashes(part[0])
         if crashes:
             await self.note("control", part, crashes)
             if not await self._others_pass(suspect, records):
-                return ()
+                return (), ""
             if crashes >= CRASHES_MAX:
-                await self._condemn(suspect, f"the process ended {crashes} times with it alone in hand")
-                return part
+                return part, f"the process ended {crashes} times with it alone in hand"
         await self.note("alone" if len(part) == 1 else "range", part, crashes)
         whole, part = part, part[: held.leg.ready(part)]
         if not part:  # it waits for a decision, it is not tried
             await self.note("control" if crashes else "held", whole, crashes)
-            return ()
+            return (), ""
         good = self._good(part)
-        if good < len(part):
-            if good == 0:
-                return part[:1] if await self._raises(suspect, records) else ()
-            part = part[:good]
+        if good == 0:
+            why = await self._raises(suspect, records)
+            return (part[:1] if why else (), why)
+        part = part[:good]
         fold = held.leg.fold(at, part)
         if len(part) == 1:
             await self.note("held", part)
         faults.point("after_fold")
         await held.take_in(fold)
-        return part
+        return part, ""
 
     async def _condemn(self, record: Record, why: str) -> None:
         await self.holding.pass_over(self.at, record, quarantine.verdict(record, "poison", why))
@@ -107,28 +117,29 @@ class Careful:
                 high = middle
         return low
 
-    async def _raises(self, suspect: Record, records: Sequence[Record]) -> bool:
-        """Whether `suspect` raises each time, others passing in between; then it is passed over."""
+    async def _raises(self, suspect: Record, records: Sequence[Record]) -> str:
+        """Why `suspect` is to be passed over: it raises each time, others passing in between; else ""."""
         errors = []
         for _ in range(CRASHES_MAX):
             error = self._error((suspect,))
             if error is None or not await self._others_pass(suspect, records):
-                return False
+                return ""
             errors.append(error)
         log.error("%r: a record cannot be folded", self.holding, exc_info=errors[0])
-        await self._condemn(
-            suspect, f"the fold raised {type(errors[0]).__name__} {len(errors)} times with it alone in hand"
-        )
-        return True
+        return f"the fold raised {type(errors[0]).__name__} {len(errors)} times with it alone in hand"
 
     async def _others_pass(self, suspect: Record, records: Sequence[Record]) -> bool:
-        """Whether other records of the partition can be folded: those behind the suspect, else those before it."""
+        """Whether other records of the partition can be folded: those behind the suspect, else those before it.
+
+        What came since `records` were fetched counts: else the first record of a log would wait for ever for others.
+        """
         place, number = self.holding.place, self.at.number
         others = [one for one in records if one.offset > suspect.offset][:CONTROL_MAX]
-        if not others:
-            start = max(0, suspect.offset - CONTROL_MAX)
-            async for some in read_range(place.bootstrap, place.source, number, start, suspect.offset):
-                others += some
+        behind, before = suspect.offset + 1, max(0, suspect.offset - CONTROL_MAX)
+        for start, stop in ((behind, behind + CONTROL_MAX), (before, suspect.offset)):
+            if not others:
+                async for some in read_range(place.bootstrap, place.source, number, start, stop):
+                    others += some
         others = list(quarantine.without(self.at, others))
         others = others[: self.holding.leg.ready(others)]
         if not others:

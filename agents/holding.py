@@ -531,6 +531,16 @@ class Holding:
                 self._rocks = None
         log.info("%r: released", self)
 
+    @property
+    def busy(self) -> asyncio.Lock:
+        """Held while a slice is folded and its outputs handed over, and while the partition is opened or given back."""
+        return self._busy
+
+    @property
+    def idle(self) -> bool:
+        """Open, and no checkpoint is away."""
+        return self._is_open() and self._flight is None
+
     async def still(self) -> bool:
         """Wait until no checkpoint is away and none is due; False: the partition is being given back."""
         self._disarm()

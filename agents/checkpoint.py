@@ -115,8 +115,8 @@ class Checkpointer:
         )
         faults.point("batch_acked")
         # Not in a thread: rocksdict keeps the interpreter's lock while it writes, so nothing would run beside it.
-        changes = self._changes(taken, mark)
-        await self.having(lambda: self._rocks.write(changes))
+        # The changes are made anew for each try: what a full disk has refused is used up.
+        await self.having(lambda: self._rocks.write(self._changes(taken, mark)))
         faults.point("local_written")
         for one in at.stores.values():
             one.landed()

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from faust.types import TP
 
-from milepost.agents.ending import end
+from milepost.agents.changelog import Zombie
+from milepost.agents.ending import ZOMBIE, end
 from milepost.agents.holding import Holding
 from milepost.agents.opening import Bounds
 from milepost.agents.store import Stamp
@@ -181,6 +182,8 @@ class LegRuntime:
         try:
             async for event in stream.events():
                 await self._take(event.message)
+        except Zombie as error:
+            end(f"{self.spec.name}: another worker has the partition: {error}", ZOMBIE)
         except Exception as error:  # noqa: BLE001 - whatever it is, the record must not be acknowledged
             end(f"{self.spec.name}: a record could not be folded: {error}", error=error)
 

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from milepost.agents import (
     bindings,
+    careful,
     changelog,
     checkpoint,
     faults,
@@ -26,6 +27,7 @@ from milepost.agents import (
     opening,
     pace,
     reappend,
+    room,
     store,
 )
 from milepost.schemas.errors import ContractError
@@ -43,6 +45,9 @@ from tests.support.versus import ask_engine, ask_oracle, oracle_of
 
 REPLAYED_EVERY: Final = 3
 """One seed of so many is also replayed from its cleaned raw log."""
+
+LOUD: Final = (bindings, careful, changelog, holding, leg_runtime, opening, reappend, room)
+"""What the engine says of faults is not what a history is judged by."""
 
 QUESTIONS: Final = 20
 
@@ -149,11 +154,12 @@ def installed(world: World) -> Iterator[None]:
         (faults, "point", point),
         (store, "open_store", open_store),
         (store, "quarantine", set_aside),
-        *((module, "read_range", read_range) for module in (holding, opening, reappend)),
+        *((module, "read_range", read_range) for module in (careful, holding, opening, reappend)),
         *((module, "end", end) for module in (holding, leg_runtime, bindings)),
         *((module, "time", clock) for module in (holding, bindings, checkpoint, pace)),
+        (store, "make_room", lambda _folder: False),
         *((module, "telemetry", _Silent()) for module in (holding, checkpoint)),
-        *((module, "log", _Silent()) for module in (holding, leg_runtime, bindings, reappend, opening, changelog)),
+        *((module, "log", _Silent()) for module in LOUD),
     ):
         yield
 
@@ -259,6 +265,9 @@ class Live:
     @property
     def org_key(self) -> Any:
         return self.world.org_keys
+
+    def epoch(self, leg: str, partition: int) -> int:
+        return 0
 
     def stores(self, leg: str, partition: int) -> Mapping[str, Store]:
         (at,) = self.world.owners()[leg, partition]

@@ -161,7 +161,7 @@ class Process:
             if places is None:
                 self.generation = generation
                 self.placed.clear()
-                await self.guarded(self.runtime.release())
+                await self.guarded(self.runtime.park())
                 if self.node.wanted:
                     group.rejoin(self, generation)
                     continue
@@ -367,7 +367,7 @@ class SimRuntime(Runtime):
         self.follow("definitions", lambda record: add_definition(self.decisions, record.value, record.timestamp))
         legs: tuple[Any, ...] = (
             Ingest(world.partitions, self.decisions, world.org_keys),
-            MeasureLeg(world.partitions, self.decisions),
+            MeasureLeg(world.partitions, self.decisions, world.org_keys),
         )
         for leg in legs:
             self.legs[leg.name] = LegRuntime(self, leg, line.leg(leg.name))

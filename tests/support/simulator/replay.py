@@ -29,6 +29,9 @@ class Replayed:
     org_key: Mapping[str, bytes]
     state: Mapping[tuple[str, int], Partition]
 
+    def epoch(self, leg: str, partition: int) -> int:
+        return 0
+
     def stores(self, leg: str, partition: int) -> Mapping[str, Store]:
         return self.state[leg, partition].stores
 
@@ -46,7 +49,7 @@ def replay(
     for record in definitions:
         add_definition(decisions, record.value, record.timestamp)
     legs: dict[str, Leg] = {
-        "ingest": Ingest(partitions, decisions, org_keys), "measure": MeasureLeg(partitions, decisions),
+        "ingest": Ingest(partitions, decisions, org_keys), "measure": MeasureLeg(partitions, decisions, org_keys),
     }  # fmt: skip
     logs: dict[tuple[str, int], list[Any]] = {("ingest", n): list(raw[n]) for n in range(partitions)}
     logs |= {("measure", n): [] for n in range(partitions)}

@@ -196,6 +196,7 @@ class World:
     def run(self, until: float, resting: Callable[[], bool] | None = None) -> bool:
         """Let things happen until a time, or until `resting`; whether it came to that."""
         heap = self._heap
+        self._drain()
         while heap and heap[0][0] <= until:
             self.now, _, call, args = heapq.heappop(heap)
             call(*args)
@@ -278,8 +279,8 @@ class World:
             self.moved_at = self.now
 
     def placed(self, process: Process, topic: str, number: int, offset: int) -> None:
-        """A restored partition goes on at `offset`: nothing that was acknowledged may be forgotten (I4)."""
-        if offset < self._committed.get((topic, number), 0):
+        """A restored partition goes on at `offset`: nothing acknowledged is forgotten, but by a zombie (I4)."""
+        if self.group.holds(process) and offset < self._committed.get((topic, number), 0):
             told = self._committed[topic, number]
             self.wrong.append(f"{process!r}: {topic}/{number} goes on at {offset}, {told} was committed")
 

@@ -8,8 +8,9 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 BIN := .venv/bin
 ARGS ?=
+MINUTES ?= 30
 
-.PHONY: help demo test check format campaign bench docs lock wheel clean chromium
+.PHONY: help demo test check format campaign soak bench docs lock wheel clean chromium
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -32,6 +33,9 @@ format: .venv/.dev ## rewrite the code in its format
 
 campaign: .venv/.dev ## every fault in full: kills, zombies, lost folders, broken networks; ends in a report
 	@$(BIN)/python -m pytest tests/faults --campaign --fault-report=build/campaign.json $(ARGS)
+
+soak: .venv/.dev ## faults at random for MINUTES=30, the seed printed (ARGS="--seed 7")
+	@$(BIN)/python -m tests.support.soak --minutes $(MINUTES) --report build/soak.json $(ARGS)
 
 bench: .venv/.run ## the figures of this machine, as JSON
 	@$(BIN)/milepost bench --json $(ARGS)

@@ -3,7 +3,7 @@
     make test      one of each kind
     make campaign  pytest tests/faults --campaign: the full counts; void (exit 1) when it did not reach the code
 
-A test that has two sizes takes the fixture `sized`: `sized(25, 3)` is 25 in the campaign and 3 elsewhere.
+What is marked `campaign` runs there only.  A test that has two sizes takes the fixture `sized`: `sized(25, 3)` is 25 in the campaign and 3 elsewhere.
 """
 
 from __future__ import annotations
@@ -54,6 +54,16 @@ def fragile_settings(fragile: OwnBroker, tmp_path: Path) -> Settings:
         jars_folder=shared_jars(),
         session_timeout_s=6,
     )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what only the campaign takes."""
+    if config.getoption("--campaign"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("campaign")]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def whole_campaign(config: pytest.Config) -> bool:

@@ -117,6 +117,7 @@ def test_kills_at_random_under_hostile_input(settings: Settings, sized: Sized) -
         assert percentile(told.recovery_s, 0.95) <= RECOVERY_P95_S_MAX
 
 
+@pytest.mark.campaign
 def test_another_worker_takes_over_what_a_killed_one_had(settings: Settings, sized: Sized) -> None:
     """Killed and not started again: within the session's time-out and a little the other worker makes progress."""
     with (

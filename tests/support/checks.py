@@ -59,7 +59,8 @@ class Kept(Deployment):
     def keep(self, name: str = "", *, ready: bool = True, **changes: Any) -> Worker:
         """Start a worker and keep it running."""
         name = name or self.settings.worker
-        self._kept[name] = changes
+        # A crash point is for the first life only, as with the supervisor.
+        self._kept[name] = {key: value for key, value in changes.items() if key != "fault_at"}
         worker = self.start(name=name, ready=False, **changes)
         worker.expected = True
         if ready:

@@ -94,12 +94,14 @@ def bundle() -> dict[str, bytes]:
     return {"milepost.yaml": BUNDLE.encode(), "schemas/Activity.avsc": orjson.dumps(ACTIVITY)}
 
 
-def generate(events: int, seed: int = 1) -> Iterator[dict[str, Any]]:
+def generate(
+    events: int, seed: int = 1, *, begin_ms: int = BEGIN_MS, step_ms: float = STEP_MS
+) -> Iterator[dict[str, Any]]:
     """Different events: 1,000 companies, 50,000 persons, five types, three plans, four countries."""
     source = random.Random(seed)
     for i in range(events):
         company, user = source.randrange(COMPANIES), source.randrange(USERS)
-        event_id, t_ms = str(uuid.UUID(int=source.getrandbits(128))), BEGIN_MS + i * STEP_MS
+        event_id, t_ms = str(uuid.UUID(int=source.getrandbits(128))), begin_ms + int(i * step_ms)
         yield event(
             event_id,
             t_ms,
@@ -113,7 +115,7 @@ def generate(events: int, seed: int = 1) -> Iterator[dict[str, Any]]:
         )
 
 
-def event(event_id: str, t_ms: int, company: int, *, type: str, **data: str | float) -> dict[str, Any]:
+def event(event_id: str, t_ms: int, company: int | str, *, type: str, **data: str | float) -> dict[str, Any]:
     """One raw event of the job's source."""
     return {
         "org": ORG,

@@ -4,9 +4,8 @@
     timed from there -> status sampled until both legs are at their ends -> cells by HTTP
 
 Held, because two workers that start on a full log would be timed while one of them still starts; the session time-out
-is long enough for it.
-
-The cells are had as a user has them: `breakdown` by company for each rule, pane, plan and country.  Of several workers all but the first are stopped before the questions, so that one holds everything.
+is long enough for it.  The cells are had as a user has them: `breakdown` by company for each rule, pane, plan and
+country.  Of several workers all but the first are stopped before the questions, so that one holds everything.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class Fleet:
     """
 
     def __init__(self, settings: Settings, workers: int, *, say: Say) -> None:
-        self.members = [settings, *(_member(settings, number) for number in range(2, workers + 1))]
+        self.members = [settings, *(member(settings, number) for number in range(2, workers + 1))]
         self.say = say
         self.running: list[Supervisor] = []
         self._gone = 0
@@ -124,7 +123,8 @@ def _divided(parts: Sequence[set[int]], partitions: int) -> bool:
     return all(parts) and sum(map(len, parts)) == partitions and set().union(*parts) == set(range(partitions))
 
 
-def _member(settings: Settings, number: int) -> Settings:
+def member(settings: Settings, number: int) -> Settings:
+    """The settings of another worker of the deployment."""
     home = settings.home.with_name(f"{settings.home.name}-worker-{number}")
     return replace(settings, home=home, worker=f"worker-{number}", port=processes.free_ports(1)[0])
 
@@ -148,7 +148,7 @@ def run_job(stage: Stage, name: str, work: Work, records: Sequence[job.Message],
             settled(client, settings)
             cells = ask_cells(client, work)
         restarts = fleet.restarts
-    _forget(stage, fleet)
+    forget(stage, fleet)
     ended = watch.samples[-1][0]
     return Run(
         name=name,
@@ -169,7 +169,7 @@ def take(stage: Stage, name: str, records: Sequence[job.Message], *, during: Cal
     with Fleet(settings, 1, say=stage.say) as fleet:
         fill_held(fleet, records)
         during(fleet)
-    _forget(stage, fleet)
+    forget(stage, fleet)
 
 
 def fill_held(fleet: Fleet, records: Sequence[job.Message]) -> Watch:
@@ -267,9 +267,14 @@ def _by_company(client: Client, metric: str, question: dict[str, str]) -> dict[s
     return {str(row["label"]).removeprefix("crm:"): float(row["value"]) for row in rows if row["value"] is not None}
 
 
-def _forget(stage: Stage, fleet: Fleet) -> None:
-    """A finished deployment's files and topics are no load for the next contestant."""
-    for member in fleet.members:
-        stage.drop(member.home)
-    prefix = fleet.members[0].topic("")
+def forget(stage: Stage, fleet: Fleet) -> None:
+    """Delete a finished deployment: its files and topics are no load for what comes next."""
+    for one in fleet.members:
+        forget_deployment(stage, one)
+
+
+def forget_deployment(stage: Stage, settings: Settings) -> None:
+    """The same of one worker's settings."""
+    stage.drop(settings.home)
+    prefix = settings.topic("")
     stage.drop_topics(lambda name: name.startswith(prefix))

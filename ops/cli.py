@@ -302,6 +302,8 @@ def bench(
     only: Annotated[str, typer.Option(help="Parts, with commas: " + " ".join(PARTS))] = "",
     events: Annotated[int, typer.Option(help="Different events of the reference job.", min=1_000)] = 400_000,
     quick: Annotated[bool, typer.Option(help="A small run of everything that can run here.")] = False,
+    cells: Annotated[int, typer.Option(help="Cells of the large store.", min=1)] = 10_000_000,
+    seen: Annotated[int, typer.Option(help="Seen ids of the large store.", min=1)] = 50_000_000,
     out: Annotated[Path, typer.Option(help="Folder for bench.json, bench.md and flame.svg.")] = Path(),
 ) -> None:
     """Milepost beside Kafka Streams, Quix Streams, Faust and a plain loop on one broker, and its other figures."""
@@ -312,7 +314,8 @@ def bench(
     with _said(json):
         try:
             parts = [part for part in only.split(",") if part]
-            code = run(_settings(), Plan(events=events, only=parts, quick=quick, out=out), json_=json)
+            plan = Plan(events=events, only=parts, quick=quick, cells=cells, seen=seen, out=out)
+            code = run(_settings(), plan, json_=json)
         except Stopped as stopped:
             _progress(f"{stopped}: all parts have stopped")
     raise typer.Exit(code)

@@ -13,17 +13,39 @@ from typing import Any, Final
 
 from milepost import __version__
 from milepost.ops import demo
-from milepost.ops.bench import PARTS, contestants, flame, job, machine, ours, report, streams
+from milepost.ops.bench import (
+    PARTS,
+    contestants,
+    flame,
+    history,
+    job,
+    kills,
+    machine,
+    ours,
+    rates,
+    report,
+    standing,
+    streams,
+)
 from milepost.ops.bench.stage import Run, Stage
 from milepost.ops.bench.work import Work, amount_to
 from milepost.ops.settings import Settings
 from milepost.ops.supervise import stopping_on_signals
 from milepost.schemas.errors import DeclarationError, MilepostError
 
-QUICK_EVENTS: Final = 3_000
+QUICK_EVENTS: Final = 2_000
 FAUST_EVENTS: Final = 20_000
 QUIX_EVENTS: Final = 100_000
 """So many events at most for the slower frameworks: events a second is what counts, and the table says how many."""
+
+BASE_EVENTS: Final = 100_000
+"""What the cells are made of that the restore and the large store copy."""
+
+RESTORED_CELLS: Final = 2_000_000
+LARGE_CELLS: Final = 10_000_000
+LARGE_SEEN: Final = 50_000_000
+KILLS: Final = 10
+IDLE_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,12 +53,15 @@ class Plan:
     """What a run does.
 
     events: different events of the job;  only: names of parts, empty: all;  quick: a small run that reaches the code
-    of every part that can run here;  out: where bench.json, bench.md and flame.svg go
+    of every part that can run here;  cells, seen: what the large store holds;  out: where bench.json, bench.md and
+    flame.svg go
     """
 
     events: int = job.EVENTS
     only: Collection[str] = ()
     quick: bool = False
+    cells: int = LARGE_CELLS
+    seen: int = LARGE_SEEN
     out: Path = field(default_factory=Path.cwd)
 
     def wants(self, part: str) -> bool:
@@ -123,6 +148,46 @@ class _Bench:
     def _e(self, stage: Stage) -> None:
         records, _ = self._job(stage, self.events)
         self._add(stage, contestants.run_loop(stage, stage.raw(records), records))
+
+    def _flights(self, stage: Stage) -> None:
+        self._goal("flights", standing.measure_flights(stage, week=self.plan.quick))
+
+    def _freshness(self, stage: Stage) -> None:
+        seconds, some = (2.0, (100,)) if self.plan.quick else (30.0, rates.RATES)
+        self._goal("freshness", rates.measure_freshness(stage, seconds=seconds, rates=some))
+
+    def _questions(self, stage: Stage) -> None:
+        seconds, some = (2.0, (100,)) if self.plan.quick else (20.0, rates.RATES)
+        self._goal("questions", rates.measure_questions(stage, seconds=seconds, rates=some))
+
+    def _restore(self, stage: Stage) -> None:
+        cells, events = (20_000, 2_000) if self.plan.quick else (RESTORED_CELLS, BASE_EVENTS)
+        self._goal("restore", history.measure_restore(stage, cells=cells, base_events=events))
+
+    def _kills(self, stage: Stage) -> None:
+        self._goal("kills", kills.measure_kills(stage, kills=1 if self.plan.quick else KILLS))
+
+    def _idle(self, stage: Stage) -> None:
+        self._goal("idle", standing.measure_idle(stage, seconds=2.0 if self.plan.quick else IDLE_S))
+
+    def _large(self, stage: Stage) -> None:
+        records, work = self._job(stage, self.events)
+        name = "Milepost, 1 worker"
+        empty = next((one for one in self.figures["contestants"] if one["name"] == name), None)
+        if empty is None:
+            self._add(stage, ours.run_job(stage, name, work, records))
+            empty = self.figures["contestants"][-1]
+        cells, seen, events = self.plan.cells, self.plan.seen, BASE_EVENTS
+        if self.plan.quick:
+            cells, seen, events = 20_000, 50_000, 2_000
+        run, size = history.measure_large(stage, work, records, cells=cells, seen=seen, base_events=events)
+        self._add(stage, run)
+        speeds = {"events_per_s": round(run.events_per_s, 1), "empty_events_per_s": empty["events_per_s"]}
+        ratio = round(run.events_per_s / empty["events_per_s"], 3)
+        self._goal("large", {**size, **speeds, "ratio": ratio})
+
+    def _goal(self, part: str, found: dict[str, Any]) -> None:
+        self.figures["goals"][part] = found
 
     def _job(self, stage: Stage, events: int) -> tuple[list[job.Message], Work]:
         """The records and the work of so many events, made once."""

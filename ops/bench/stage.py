@@ -87,15 +87,13 @@ class Stage:
         """Delete a place before the end of the run: state of one contestant is no load for the next."""
         shutil.rmtree(folder, ignore_errors=True)
 
-    def topic(self, name: str, **config: str) -> str:
+    def topic(self, name: str) -> str:
         """Make a topic under a name that was not used yet; returns it."""
-        full = self._unique(name)
-        self._make(full, config)
-        return full
+        return self.named_topic(self._unique(name), {})
 
-    def named_topic(self, name: str, partitions: int | None = None, **config: str) -> str:
+    def named_topic(self, name: str, config: Mapping[str, str]) -> str:
         """Make a topic whose name is given by others (a changelog of Kafka Streams)."""
-        self._make(name, config, partitions)
+        self._make(name, config)
         return name
 
     def drop_topics(self, chosen: Callable[[str], bool]) -> None:
@@ -115,9 +113,9 @@ class Stage:
             self._filled[RAW] = len(records)
         return RAW
 
-    def _make(self, name: str, config: Mapping[str, str], partitions: int | None = None) -> None:
+    def _make(self, name: str, config: Mapping[str, str]) -> None:
         admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
-        new = NewTopic(name, num_partitions=partitions or self.partitions, replication_factor=1, config=dict(config))
+        new = NewTopic(name, num_partitions=self.partitions, replication_factor=1, config=dict(config))
         admin.create_topics([new], operation_timeout=PATIENCE_S)[name].result(PATIENCE_S)
         until = time.monotonic() + PATIENCE_S
         while name not in admin.list_topics(timeout=PATIENCE_S).topics:

@@ -15,9 +15,9 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from milepost.ops.bench.peer import Peer, run_peer, run_program
+from milepost.ops.bench.peer import Peer, run_peer
 from milepost.ops.bench.stage import Run, Stage
 from milepost.ops.bench.work import THREE, Work
 from milepost.ops.broker import JarLock, java_runtime, read_jars
@@ -99,7 +99,7 @@ class Streams:
         }
         run = run_peer(
             stage,
-            Peer(name=name, command=self._command(place), arguments=arguments, does=DOES, leaves_out=LEAVES_OUT),
+            Peer(name=name, command=self.command(place), arguments=arguments, does=DOES, leaves_out=LEAVES_OUT),
             work,
             place,
             kinds=THREE,
@@ -107,11 +107,8 @@ class Streams:
         stage.drop(place)
         return run
 
-    def _command(self, place: Path) -> list[str]:
+    def command(self, place: Path) -> list[str]:
+        """How the program is started; its key=value arguments follow."""
         quiet = "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"
         native = "--enable-native-access=ALL-UNNAMED"
         return [self.java, *HEAP, native, quiet, f"-Djava.io.tmpdir={place}", "-cp", self.class_path, "StreamsJob"]
-
-    def lines(self, place: Path, arguments: Mapping[str, str]) -> list[dict[str, Any]]:
-        """Start the program in a mode of its own and return what it printed."""
-        return run_program(self._command(place), arguments, place)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from milepost.ops.bench import job, report
-from milepost.ops.bench.work import FOUR, THREE, Cell, Key, amount_to, differences
+from milepost.agents.changelog import load_packed
+from milepost.ops.bench import PARTS, contestants, history, job, report, streams
+from milepost.ops.bench.run import Plan, measure, run
+from milepost.ops.bench.stage import second_half
+from milepost.ops.bench.work import FOUR, NOT_ASKED, THREE, Cell, Key, amount_to, differences, read_cells
+from milepost.ops.settings import read_settings
+from milepost.schemas.errors import DeclarationError
 from milepost.topology.catalog import load_bundle
 from milepost.topology.driver import Driver
+from tests.support.broker import shared_jars
 
 
 def test_the_job_is_what_it_says() -> None:
@@ -64,6 +71,87 @@ def test_other_work_is_found(fault: str) -> None:
     else:
         cells[(*key[:2], key[2] + 1000, "", "")] = 1, 1.0
     assert len(differences(work, cells, FOUR)) == 1
+
+
+def test_a_sum_alone_is_compared_too() -> None:
+    """A cell whose count was not asked for is right by its sum, and wrong by it."""
+    work, cells = _right()
+    key = next(iter(cells))
+    cells[key] = NOT_ASKED, cells[key][1]
+    assert differences(work, cells, FOUR) == []
+    cells[key] = NOT_ASKED, cells[key][1] + 1
+    assert len(differences(work, cells, FOUR)) == 1
+
+
+def test_a_dump_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """A peer's line becomes a cell; companies lose the prefix that the events bear."""
+    dump = tmp_path / "cells.tsv"
+    dump.write_text("login\tcrm:7\t12\tfree\t\t3\t1.5\n")
+    assert read_cells(dump) == {("login", "7", 12, "free", ""): (3, 1.5)}
+
+
+def test_the_second_half_is_measured_from_samples_behind_the_middle() -> None:
+    """Start-up and warm-up do not count in it; without two samples there is no figure."""
+    samples = [(0.0, 0), (10.0, 400), (11.0, 500), (13.0, 1_000)]
+    assert second_half(samples, 1_000) == 250.0
+    assert second_half(samples[:3], 1_000) == 0.0
+
+
+def test_a_packed_record_of_invented_ids_is_one_of_the_engines() -> None:
+    """The engine reads the rows that the large store is made of, and a cell moves back by whole days."""
+    sample, epoch = b"a row of seen", (7).to_bytes(8, "big")
+    key, value = history.packed_record(sample, epoch, 5, 3)
+    rows = load_packed(value)
+    assert (key[1:9], value[:8]) == (epoch, epoch)
+    assert [row for _, row in rows] == [sample] * 3
+    assert len({one for one, _ in rows}) == 3
+    assert history.moved_back(b"version leaf" + (500).to_bytes(4, "big"), 2)[-4:] == (500 - 192).to_bytes(4, "big")
+
+
+def test_a_restore_is_timed_by_the_workers_log(tmp_path: Path) -> None:
+    """From the first partition being restored to the last one open; without them there is no figure."""
+    log = tmp_path / "worker.log"
+    log.write_text(
+        "2026-01-01T00:00:00.000Z INFO a: starting\n"
+        "2026-01-01T00:00:01.000Z INFO h: ingest/0: epoch 5, restoring from 0\n"
+        "2026-01-01T00:00:02.000Z INFO h: measure/1: epoch 5, restoring from 0\n"
+        "2026-01-01T00:00:03.500Z INFO h: ingest/0: open at 7\n"
+        "2026-01-01T00:00:04.250Z INFO h: measure/1: open at 9\n"
+    )
+    assert history.restore_s(log) == 3.25
+
+
+def test_an_unknown_part_is_refused() -> None:
+    """A part that does not exist is named, with the parts that do."""
+    with pytest.raises(DeclarationError, match="nonsense"):
+        run(read_settings({}), Plan(only=["nonsense"]))
+    assert set(PARTS) >= {"a", "b", "c", "d", "e", "flights", "freshness", "restore"}
+
+
+def test_what_is_missing_is_said_with_its_fix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without a JDK or Quix Streams the reason says how to get it."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    with pytest.raises(DeclarationError, match=r"JDK.*fix: install one"):
+        streams.javac()
+    monkeypatch.setattr(contestants, "_imports", lambda python, module: False)
+    with pytest.raises(DeclarationError, match="Quix Streams is not installed; fix:"):
+        contestants.quix_python()
+
+
+@pytest.mark.broker
+def test_every_contestant_that_is_here_does_the_same_work(tmp_path: Path) -> None:
+    """A quick run on a real broker: each contestant's cells are the expected ones; what cannot run says why."""
+    environ = {"MILEPOST_HOME": str(tmp_path), "MILEPOST_JARS": str(shared_jars())}
+    plan = Plan(only=["a", "b", "c", "d", "e"], quick=True, out=tmp_path)
+    found = measure(read_settings(environ), plan, say=lambda line: None)
+    assert found["broken"] == {}
+    assert set(found["not_run"]) <= {"b", "c"}, found["not_run"]
+    assert all("fix: " in why for why in found["not_run"].values())
+    assert [one["name"] for one in found["contestants"] if one["wrong"]] == []
+    assert len(found["contestants"]) == 5 - len(found["not_run"])
+    assert all(one["events"] == 2_020 and one["events_per_s"] > 0 for one in found["contestants"])
+    assert "| Milepost, 1 worker |" in report.table(found)
 
 
 def run_of(name: str, speed: float, *, same: bool = True) -> dict[str, Any]:

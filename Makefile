@@ -37,8 +37,8 @@ campaign: .venv/.dev ## every fault in full: kills, zombies, lost folders, broke
 soak: .venv/.dev ## faults at random for MINUTES=30, the seed printed (ARGS="--seed 7")
 	@$(BIN)/python -m tests.support.soak --minutes $(MINUTES) --report build/soak.json $(ARGS)
 
-bench: .venv/.run ## the figures of this machine, as JSON
-	@$(BIN)/milepost bench --json $(ARGS)
+bench: .venv/.run .venv/.bench ## Milepost beside its peers, and the other figures (needs a JDK for Kafka Streams)
+	@$(BIN)/milepost bench $(ARGS)
 
 docs: .venv/.run ## write the generated parts of the pages anew
 	@$(BIN)/python -m milepost.ops.docs README.md ARCHITECTURE.md
@@ -70,6 +70,13 @@ clean: ## remove what make made (the data in MILEPOST_HOME stays: `milepost rese
 	@echo "installing what the tests run with" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.txt >&2
 	@touch $@
+
+# The peers' environment.  Without it the bench says so and goes on.
+.venv/.bench: requirements/bench.txt | .venv/bin/python
+	@echo "installing Quix Streams, which the bench compares with" >&2
+	@{ $(BIN)/python -m venv .venv/bench && .venv/bench/bin/python -m pip install --quiet --disable-pip-version-check \
+	  --no-deps --require-hashes -r requirements/bench.txt && touch $@; } >&2 \
+	|| echo "Quix Streams could not be installed: its row will be marked as not run" >&2
 
 chromium:
 	@if command -v chromium >/dev/null 2>&1 || command -v chromium-browser >/dev/null 2>&1; then :; \

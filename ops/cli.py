@@ -21,6 +21,7 @@ import orjson
 import typer
 
 from milepost.ops import processes
+from milepost.ops.bench import PARTS
 from milepost.ops.settings import VARIABLES, Settings, read_settings
 from milepost.schemas.errors import DeclarationError, MilepostError, StoreError
 
@@ -296,15 +297,25 @@ def reset(
 
 
 @app.command()
-def bench(json: Json = False) -> None:
-    """The first figures of this machine: the reference job, the demo, the answers over HTTP."""
-    from milepost.ops import bench as benchmarks
+def bench(
+    json: Json = False,
+    only: Annotated[str, typer.Option(help="Parts, with commas: " + " ".join(PARTS))] = "",
+    events: Annotated[int, typer.Option(help="Different events of the reference job.", min=1_000)] = 400_000,
+    quick: Annotated[bool, typer.Option(help="A small run of everything that can run here.")] = False,
+    cells: Annotated[int, typer.Option(help="Cells of the large store.", min=1)] = 10_000_000,
+    seen: Annotated[int, typer.Option(help="Seen ids of the large store.", min=1)] = 50_000_000,
+    out: Annotated[Path, typer.Option(help="Folder for bench.json, bench.md and flame.svg.")] = Path(),
+) -> None:
+    """Milepost beside Kafka Streams, Quix Streams, Faust and a plain loop on one broker, and its other figures."""
+    from milepost.ops.bench.run import Plan, run
     from milepost.ops.supervise import Stopped
 
     code = FAILED
     with _said(json):
         try:
-            code = benchmarks.run(_settings(), json_=json)
+            parts = [part for part in only.split(",") if part]
+            plan = Plan(events=events, only=parts, quick=quick, cells=cells, seen=seen, out=out)
+            code = run(_settings(), plan, json_=json)
         except Stopped as stopped:
             _progress(f"{stopped}: all parts have stopped")
     raise typer.Exit(code)

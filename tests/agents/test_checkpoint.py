@@ -9,6 +9,7 @@ from typing import Any
 from milepost.agents import store
 from milepost.agents.changelog import Mark
 from milepost.agents.checkpoint import Checkpointer
+from milepost.agents.restore import Restore
 from milepost.agents.store import TableBase
 from milepost.topology.state import Partition, Store
 from tests.agents.memory import MemoryLog, MemoryRocks, Rec

@@ -6,7 +6,7 @@
     00 "try"   -> Trying         what the owner has in hand after an unclean end, or that it gave the partition back
     tag + key  -> epoch(8) value             a row; value begins with upto(8)
     tag + key  -> null, header epoch         a deleted row
-    tag + epoch(8) X(8) -> epoch(8) upto(8) (u16 key length, u32 value length | FFFFFFFF, key, value)*    a packed store
+    tag + epoch(8) n(8) -> epoch(8) upto(8) (u16 key length, u32 value length | FFFFFFFF, key, value)*    a packed store
 
 Every acknowledgement proves that nobody else wrote: the base offset must be the one expected.  If it is not, what lies
 between says what to do (design §7.5).  Numbers are big-endian.
@@ -90,8 +90,12 @@ def dump_row(tag: bytes, key: bytes, value: bytes | None, epoch: int) -> Row:
     return tag + key, None if value is None else _u64.pack(epoch) + value, epoch
 
 
-def dump_packed(tag: bytes, rows: Iterable[tuple[bytes, bytes | None]], epoch: int, x: int) -> Row:
-    """One record with all changed rows of a packed store.  Its key is never written twice."""
+def dump_packed(tag: bytes, rows: Iterable[tuple[bytes, bytes | None]], epoch: int, x: int, number: int = 0) -> Row:
+    """One record with all changed rows of a packed store.
+
+    number: of the checkpoint within the epoch.  With it the key is never written twice but with the same bytes; X says
+    too little, a log is announced in several checkpoints that have absorbed nothing.
+    """
     head = _u64.pack(epoch)
     parts = [head, _u64.pack(max(x, 0))]
     append, pack = parts.append, _row.pack
@@ -103,7 +107,7 @@ def dump_packed(tag: bytes, rows: Iterable[tuple[bytes, bytes | None]], epoch: i
             append(pack(len(key), len(value)))
             append(key)
             append(value)
-    return tag + head + _u64.pack(max(x, 0)), b"".join(parts), epoch
+    return tag + head + _u64.pack(number), b"".join(parts), epoch
 
 
 def load_packed(value: bytes) -> list[tuple[bytes, bytes | None]]:

@@ -155,7 +155,7 @@ class Checkpointer:
                     rows += [(tag + key, None if value is None else head + value, epoch) for key, value in part]
                     await asyncio.sleep(0)
             elif spec.changelog == "packed":
-                rows.append(dump_packed(tag, changed.items(), epoch, taken.mark.x))
+                rows.append(dump_packed(tag, changed.items(), epoch, taken.mark.x, self.checkpoints))
         return rows
 
     def _newest(self, at: Partition, keys: Sequence[bytes]) -> list[Row]:

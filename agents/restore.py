@@ -6,13 +6,14 @@
 A batch of an epoch below the highest `own` before it was sent by a dead owner and landed late: its mark is ignored, and
 a row of it counts only if its `upto` is higher than what is held; else the key is to be written again by the owner, or
 compaction would keep the late row and remove the good one (design §7.6, model variant `design`).  A batch of the same
-epoch whose X lies behind is a resent one and treated alike.
+epoch whose X lies behind is a resent one and treated alike.  Packed rows are taken by the same rule, one by one: their
+record's key is written again only with the same bytes, so there is nothing to write again.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from milepost.agents import store
@@ -155,15 +156,17 @@ class Restore:
         epoch = epoch_of(record)
         late = epoch is None or epoch < self.high or self._late
         if spec.changelog == "packed":
-            if late:
-                return  # its key is never written twice, so it covers nothing; its rows are folded again from X+1
             try:
+                if epoch is None:
+                    raise ContractError("not_decodable", "no owner wrote it")
                 unpacked = load_packed(record.value or b"")
             except ContractError:
                 self.ignored += 1
                 return
             tag = key[:1]
             for row_key, value in unpacked:
+                if late and not self._ahead(tag + row_key, value, rows):
+                    continue
                 rows[tag + row_key] = value
                 self._remember(spec.name, row_key)
             return
@@ -181,6 +184,15 @@ class Restore:
         rewrite.discard(key)
         rows[key] = value
         self._remember(spec.name, key[1:])
+
+    def _ahead(self, key: bytes, value: bytes | None, rows: Mapping[bytes, bytes | None]) -> bool:
+        """Whether a late packed row says more than what is held.
+
+        The record may be all that is left of a batch that counted: sent twice, it has the key of its first copy, and
+        the cleaner kept the later one.  Packed rows are never deleted, so an absent one is a blank.
+        """
+        held = rows[key] if key in rows else self._rocks.get(key)
+        return value is not None and (held is None or _u64.unpack_from(value)[0] > _u64.unpack_from(held)[0])
 
     def _remember(self, name: str, key: bytes) -> None:
         if self.changed is not None:

@@ -58,8 +58,8 @@ def prove(log: MemoryLog, *, epoch: int, x: int, expected: int, rows: Sequence[R
 @given(st.dictionaries(st.binary(max_size=40), st.one_of(st.none(), st.binary(max_size=300)), max_size=20))
 def test_packed_rows_come_back(rows: dict[bytes, bytes | None]) -> None:
     """A packed record gives back its rows, deletions and empty values included."""
-    key, value, _ = dump_packed(b"\x01", rows.items(), 7, 99)
-    assert key == b"\x01" + (7).to_bytes(8, "big") + (99).to_bytes(8, "big")
+    key, value, _ = dump_packed(b"\x01", rows.items(), 7, 99, 3)
+    assert key == b"\x01" + (7).to_bytes(8, "big") + (3).to_bytes(8, "big")
     assert dict(load_packed(value or b"")) == rows
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from milepost.agents import store
 from milepost.agents.changelog import Mark
 from milepost.agents.checkpoint import Checkpointer
+from milepost.agents.restore import Restore
 from milepost.agents.store import TableBase
 from milepost.topology.state import Partition, Store
 from tests.agents.memory import MemoryLog, MemoryRocks, Rec
@@ -70,3 +71,19 @@ def test_a_write_that_a_full_disk_refused_is_whole_when_it_is_tried_again() -> N
     assert refused
     assert {key for key, _ in refused[0]} == set(bench.rocks.rows)
     assert store.MARK in bench.rocks.rows
+
+
+def test_the_checkpoints_of_an_announcement_do_not_replace_each_other() -> None:
+    """Several checkpoints that have absorbed nothing, and the first that has, all outlive the cleaner."""
+    bench = Bench()
+    for number in range(3):
+        bench.at.stores["seen"].put(b"announced%d" % number, bytes(16))
+        bench.checkpoint()
+    bench.leg.fold(bench.at, [Rec(0, b"e0", b"g:1")])
+    bench.checkpoint()
+    bench.compact(bench.end)
+    rocks = MemoryRocks()
+    restore = Restore(rocks, SPEC, bench.land([OWN]))  # type: ignore[arg-type]
+    restore.apply(bench.records)
+    assert restore.done
+    assert sum(1 for key in rocks.rows if key[0] == 1) == 4

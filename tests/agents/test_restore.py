@@ -90,15 +90,39 @@ def test_a_row_written_again_settles_the_matter() -> None:
     assert restored(log)[0].rewrite == set()
 
 
-def test_a_late_packed_record_is_passed_over() -> None:
-    """Packed rows of a dead owner are folded again from X+1: taking them would only hide the repeats among them."""
+def packed_row(upto: int) -> bytes:
+    return upto.to_bytes(8, "big") + b"!"
+
+
+def test_a_late_packed_row_counts_only_if_it_is_ahead() -> None:
+    """Of a dead owner's late packed record a row that has absorbed more than the one held is taken, no other."""
     log = MemoryLog()
     first = log.land([OWN])
+    log.land([mark_row(first, 4), dump_packed(b"\x01", [(b"e1", packed_row(4)), (b"e2", packed_row(2))], first, 4)])
     log.land([OWN])
-    log.land([mark_row(first, 9), dump_packed(b"\x01", [(b"e1", b"12345678!")], first, 9)])
+    late = [(b"e1", packed_row(3)), (b"e2", packed_row(6)), (b"e3", packed_row(5)), (b"e4", None)]
+    log.land([mark_row(first, 9), dump_packed(b"\x01", late, first, 9)])
     restore, rocks = restored(log)
-    assert b"\x01e1" not in rocks.rows
+    assert restore.x == 4
+    assert {key[1:]: value for key, value in rocks.rows.items() if key[0] == 1} == {
+        b"e1": packed_row(4), b"e2": packed_row(6), b"e3": packed_row(5),
+    }  # fmt: skip
     assert not restore.rewrite
+
+
+def test_a_packed_record_that_landed_twice_is_not_lost_to_the_cleaner() -> None:
+    """Sent again behind the next owner's `own` it has the key of its first copy, which the cleaner removes."""
+    log = MemoryLog()
+    first = log.land([OWN])
+    batch = [mark_row(first, 5), dump_packed(b"\x01", [(b"e1", packed_row(5))], first, 5)]
+    log.land(batch)
+    second = log.land([OWN])
+    log.land(batch)
+    log.land([mark_row(second, 5)])
+    log.compact(log.end)
+    restore, rocks = restored(log)
+    assert restore.x == 5
+    assert rocks.rows[b"\x01e1"] == packed_row(5)
 
 
 def test_what_is_to_be_written_again_survives_a_crash() -> None:

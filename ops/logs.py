@@ -9,11 +9,52 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Callable
 from typing import Any, Final, Literal
 
 from milepost.ops.settings import Settings
 
 _STANDARD: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "data", "taskName"}
+
+
+ALIKE_MAX: Final = 5
+"""Lines of one logger, level and wording in `ALIKE_S` seconds; the rest are counted and left out."""
+
+ALIKE_S: Final = 10.0
+WORDINGS_MAX: Final = 1000
+"""Wordings remembered; beyond, memory begins anew.  A wording is the text before its values are put in."""
+
+
+class Repeats(logging.Filter):
+    """Lets a line pass `ALIKE_MAX` times in `ALIKE_S` seconds; the next one to pass says how many were `left_out`.
+
+    Without a broker the client libraries wrote a hundred lines a second, all alike: the disk is bounded, and so is what
+    a person can read.  Critical lines always pass.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._seen: dict[tuple[str, int, str], list[float]] = {}  # -> [since, passed, left out]
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.CRITICAL:
+            return True
+        now = self._clock()
+        key = (record.name, record.levelno, str(record.msg)[:200])
+        seen = self._seen.get(key)
+        if seen is None or now - seen[0] >= ALIKE_S:
+            if seen is not None and seen[2]:
+                record.left_out = int(seen[2])
+            if len(self._seen) >= WORDINGS_MAX:
+                self._seen.clear()
+            self._seen[key] = [now, 1, 0]
+            return True
+        if seen[1] < ALIKE_MAX:
+            seen[1] += 1
+            return True
+        seen[2] += 1
+        return False
 
 
 class TextFormatter(logging.Formatter):
@@ -49,12 +90,14 @@ def logging_config(settings: Settings) -> dict[str, Any]:
     formatter: Literal["JsonFormatter", "TextFormatter"]
     formatter = "JsonFormatter" if settings.log_format == "json" else "TextFormatter"
     level = settings.log.upper()
+    filters = [] if settings.log == "debug" else ["repeats"]
     chatter = level if settings.log == "debug" else "WARNING"
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"line": {"()": f"{__name__}.{formatter}"}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+        "filters": {"repeats": {"()": f"{__name__}.Repeats"}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": filters}},
         "root": {"handlers": ["stderr"], "level": chatter},
         "loggers": {"milepost": {"level": level}, "aiohttp.access": {"level": "WARNING"}},
     }

@@ -101,7 +101,7 @@ def test_kills_at_random_under_hostile_input(settings: Settings, sized: Sized) -
         feed = Feed(deployment, seed=32, rate=400)
         feed.start()
         name = deployment.keep().name
-        for number in range(sized(25, 4)):
+        for number in range(sized(25, 3)):
             deployment.pause(chance.uniform(0.2, 1.5))
             before = deployment.folded("ingest")
             deployment.workers[name].kill()
@@ -109,7 +109,7 @@ def test_kills_at_random_under_hostile_input(settings: Settings, sized: Sized) -
             deployment.keep(name)
             told.recovered(recovery_s(deployment, name, before, killed))
             told.count += 1
-            if number % 4 == 3:
+            if number % 4 == 2:
                 quick(deployment, told, watch, progress)
         feed.finish()
         full(deployment, told, watch, feed)
@@ -166,7 +166,7 @@ def shares(deployment: Deployment) -> dict[str, dict[int, int]]:
     return found
 
 
-def test_thirty_kills_in_a_row(settings: Settings, sized: Sized) -> None:
+def test_thirty_kills_in_a_row(settings: Settings, sized: Sized, campaign: bool) -> None:
     """Killed every 0.1 to 1 s, mostly before it is ready, at times in the middle of a restore: exact in the end."""
     chance = random.Random(34)
     with (
@@ -175,11 +175,11 @@ def test_thirty_kills_in_a_row(settings: Settings, sized: Sized) -> None:
         Watch(deployment) as watch,
     ):
         deployment.apply()
-        feed = Feed(deployment, seed=34, rate=400, events=6000)
+        feed = Feed(deployment, seed=34, rate=400, events=sized(6000, 3000))
         feed.start()
         name = deployment.keep().name
         deployment.pause(1.0)
-        for _ in range(sized(30, 8)):
+        for _ in range(sized(30, 6)):
             deployment.workers[name].kill()
             deployment.keep(name, ready=False)
             time.sleep(chance.uniform(0.1, 1.0))
@@ -188,7 +188,7 @@ def test_thirty_kills_in_a_row(settings: Settings, sized: Sized) -> None:
         ended = time.monotonic()
         told.recovered(recovery_s(deployment, name, before, ended))
         feed.finish()
-        full(deployment, told, watch, feed)
+        full(deployment, told, watch, feed, restore=campaign)
 
 
 def test_a_worker_that_goes_on_one_record_too_far_is_noticed(settings: Settings) -> None:

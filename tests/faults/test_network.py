@@ -37,7 +37,7 @@ def test_a_network_that_breaks_loses_nothing(fragile: OwnBroker, fragile_setting
     ):
         deployment.apply()
         progress = Progress()
-        feed = Feed(deployment, seed=111, rate=300)
+        feed = Feed(deployment, seed=111, rate=300, events=0 if campaign else 3000)
         feed.start()
         deployment.keep("worker-1")
         deployment.keep("worker-2", broker=fragile.proxy.address)
@@ -55,7 +55,7 @@ def test_a_network_that_breaks_loses_nothing(fragile: OwnBroker, fragile_setting
             quick(deployment, told, watch, progress)
         feed.finish()
         deployment.only("worker-1")
-        full(deployment, told, watch, feed)
+        full(deployment, told, watch, feed, restore=campaign)
         assert told.rebalances > 0
 
 

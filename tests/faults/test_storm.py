@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow]
 Sized = Callable[[int, int], int]
 
 
-def test_a_storm_of_rebalances_loses_nothing(settings: Settings, sized: Sized) -> None:
+def test_a_storm_of_rebalances_loses_nothing(settings: Settings, sized: Sized, campaign: bool) -> None:
     """Every 2 to 5 s a worker joins, stops or is killed, under load: nothing is lost or doubled."""
     chance = random.Random(71)
     with (
@@ -28,10 +28,10 @@ def test_a_storm_of_rebalances_loses_nothing(settings: Settings, sized: Sized) -
     ):
         deployment.apply()
         progress = Progress()
-        feed = Feed(deployment, seed=71, rate=300)
+        feed = Feed(deployment, seed=71, rate=300, events=0 if campaign else 3000)
         feed.start()
         deployment.keep("worker-1")
-        until = time.monotonic() + sized(20, 10)
+        until = time.monotonic() + sized(20, 8)
         while time.monotonic() < until:
             name = chance.choice(("worker-2", "worker-3"))
             worker = deployment.workers.get(name)
@@ -52,5 +52,5 @@ def test_a_storm_of_rebalances_loses_nothing(settings: Settings, sized: Sized) -
         quick(deployment, told, watch, progress)
         feed.finish()
         deployment.only("worker-1")
-        full(deployment, told, watch, feed)
+        full(deployment, told, watch, feed, restore=campaign)
         assert told.rebalances > 0

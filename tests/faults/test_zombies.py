@@ -42,7 +42,7 @@ def test_a_woken_zombie_writes_nothing_that_counts(settings: Settings, sized: Si
     ):
         deployment.apply()
         progress = Progress()
-        feed = Feed(deployment, seed=51, rate=300)
+        feed = Feed(deployment, seed=51, rate=300, events=sized(0, 3000))
         feed.start()
         deployment.keep("worker-1")
         deployment.keep("worker-2")

@@ -1,0 +1,45 @@
+"""Logs: one line an event, bounded when a library says the same thing a hundred times a second."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from milepost.ops.logs import ALIKE_MAX, ALIKE_S, WORDINGS_MAX, Repeats, TextFormatter, logging_config
+from milepost.ops.settings import Settings
+
+
+def record(text: str, *values: object, level: int = logging.WARNING) -> logging.LogRecord:
+    return logging.LogRecord("aiokafka", level, "file", 1, text, values, None)
+
+
+def test_the_same_wording_passes_a_few_times_and_is_counted() -> None:
+    """Of a thousand lines alike, whatever their values, five pass; the first of the next ten seconds says how many did not."""
+    now = 0.0
+    repeats = Repeats(lambda: now)
+    passed = [repeats.filter(record("cannot connect to %s", number)) for number in range(1000)]
+    assert sum(passed) == ALIKE_MAX and all(passed[:ALIKE_MAX])
+    assert repeats.filter(record("another wording"))
+    now = ALIKE_S
+    following = record("cannot connect to %s", 1)
+    assert repeats.filter(following)
+    assert TextFormatter().format(following).endswith(f"(left_out={1000 - ALIKE_MAX})")
+
+
+def test_what_is_critical_always_passes() -> None:
+    """The line that says why a worker ends is never left out."""
+    repeats = Repeats(lambda: 0.0)
+    assert all(repeats.filter(record("ends", level=logging.CRITICAL)) for _ in range(100))
+
+
+def test_wordings_are_bounded() -> None:
+    """A library that puts values into its wording fills no memory."""
+    repeats = Repeats(lambda: 0.0)
+    assert all(repeats.filter(record(f"wording {number}")) for number in range(5 * WORDINGS_MAX))
+    assert len(repeats._seen) <= WORDINGS_MAX
+
+
+def test_a_person_who_debugs_sees_everything(tmp_path: Path) -> None:
+    """The bound holds at info and above; debug leaves nothing out."""
+    assert logging_config(Settings(home=tmp_path))["handlers"]["stderr"]["filters"] == ["repeats"]
+    assert logging_config(Settings(home=tmp_path, log="debug"))["handlers"]["stderr"]["filters"] == []

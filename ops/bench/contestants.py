@@ -8,13 +8,13 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
 from milepost.ops.bench.job import Message
 from milepost.ops.bench.peer import Peer, run_peer, run_program
-from milepost.ops.bench.stage import Run, Stage, second_half, watched
+from milepost.ops.bench.stage import Run, Stage, second_half
 from milepost.ops.bench.work import THREE, Work, read_cells
 from milepost.schemas.errors import DeclarationError
 
@@ -87,18 +87,19 @@ def run_loop(stage: Stage, raw: str, records: list[Message]) -> Run:
         "events": str(len(records)),
         "out": str(out),
     }
-    lines = run_program([sys.executable, _program("loop_job.py")], arguments, place)
+    said = run_program([sys.executable, _program("loop_job.py")], arguments, place)
     found = {key[0]: cell[0] for key, cell in read_cells(out).items()}
     wanted = Counter(orjson.loads(one.value)["type"] for one in records)
     wrong = [] if found == wanted else [f"counted {found}, expected {dict(wanted)}"]
-    last: dict[str, Any] = lines[-1]
+    events = int(said.last["read"])
     stage.drop(place)
     return Run(
         name="plain loop",
-        events=int(last["read"]),
-        seconds=float(last["at_s"]),
-        second_half=second_half(watched(iter(lines)), int(last["read"])),
+        events=events,
+        seconds=float(said.last["at_s"]),
+        second_half=second_half(said.samples(), events),
         signals=0,
+        cpu_s=said.cpu_s,
         wrong=wrong,
         does=LOOP_DOES,
         leaves_out=LOOP_LEAVES_OUT,

@@ -88,9 +88,10 @@ def measure_large(
     run = Run(
         name="Milepost, 1 worker, large store",
         events=len(records),
-        seconds=watch.samples[-1][0] - watch.begun,
-        second_half=second_half(watch.samples, watch.samples[-1][1]),
+        seconds=watch.seconds,
+        second_half=second_half(watch.progress(), len(records)),
         signals=sum(cell[0] for key, cell in found.items() if key[3:] == ("", "")),
+        cpu_s=watch.cpu_s,
         wrong=differences(work, found, FOUR),
         does=ours.DOES,
         leaves_out=ours.LEAVES_OUT,
@@ -250,7 +251,7 @@ def _streams(stage: Stage, grown: Grown) -> dict[str, Any]:
                     sender.send(changelog, number, moved_back(key, copy), value)
     arguments = {"mode": "restore", "bootstrap": stage.bootstrap, "app": place.name, "raw": raw}
     given = {**arguments, "records": str(grown.cells), "state": str(place / "state")}
-    last = run_program(program.command(place), given, place)[-1]
+    last = run_program(program.command(place), given, place).last
     stage.drop(place)
     stage.drop_topics(lambda name: name in (raw, changelog))
     return {

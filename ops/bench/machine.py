@@ -7,7 +7,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from milepost.schemas.errors import DeclarationError
+from milepost.schemas.errors import DeclarationError, StoreError
 
 
 def describe() -> dict[str, Any]:
@@ -21,12 +21,19 @@ def describe() -> dict[str, Any]:
     }
 
 
+def measurable() -> bool:
+    """Whether a process's time can be read here."""
+    return Path("/proc/self/stat").exists()
+
+
 def cpu_s(pid: int) -> float:
     """Processor seconds that a process has used; DeclarationError where there is no /proc."""
-    stat = Path(f"/proc/{pid}/stat")
-    if not stat.exists():
+    if not measurable():
         raise DeclarationError("a process's time is read from /proc, which is not here; fix: measure on Linux")
-    fields = stat.read_text().rpartition(")")[2].split()
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except FileNotFoundError as error:
+        raise StoreError(f"process {pid} has ended while it was measured") from error
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from milepost.ops import processes
 from milepost.ops.apply import apply_bundle
-from milepost.ops.bench import job
+from milepost.ops.bench import job, machine
 from milepost.ops.bench.stage import Run, Stage, second_half
 from milepost.ops.bench.work import FOUR, NOT_ASKED, PANE_MS, Cell, Key, Work, differences
 from milepost.ops.broker import Say
@@ -59,8 +59,8 @@ class Fleet:
 
     def __enter__(self) -> Fleet:
         try:
-            for member in self.members:
-                self.running.append(self._stack.enter_context(Supervisor(member, say=self.say)))
+            for one in self.members:
+                self.running.append(self._stack.enter_context(Supervisor(one, say=self.say)))
         except BaseException:
             self._stack.close()
             raise
@@ -86,7 +86,7 @@ class Fleet:
         """Wait until the workers have divided all partitions of both legs among them, none without any."""
         until = time.monotonic() + patience_s
         with contextlib.ExitStack() as stack:
-            clients = [stack.enter_context(Client(member.url)) for member in self.members]
+            clients = [stack.enter_context(Client(one.url)) for one in self.members]
             while time.monotonic() < until:
                 self.check()
                 legs = [client.get("/v1/status")["legs"] for client in clients]
@@ -111,6 +111,11 @@ class Fleet:
     @property
     def url(self) -> str:
         return self.members[0].url
+
+    def cpu_s(self) -> float:
+        """Processor time of the workers so far; 0 where it cannot be read."""
+        pids = [one.worker.pid for one in self.running if one.worker is not None]
+        return sum(map(machine.cpu_s, pids)) if machine.measurable() else 0.0
 
     @property
     def restarts(self) -> int:
@@ -148,14 +153,16 @@ def run_job(stage: Stage, name: str, work: Work, records: Sequence[job.Message],
             settled(client, settings)
             cells = ask_cells(client, work)
         restarts = fleet.restarts
+        if restarts:  # a run that was disturbed says by what
+            stage.say("\n".join(processes.last_lines(one) for one in settings.home.parent.glob("*/log/*.log.1")))
     forget(stage, fleet)
-    ended = watch.samples[-1][0]
     return Run(
         name=name,
         events=len(records),
-        seconds=ended - watch.begun,
-        second_half=second_half(watch.samples, watch.samples[-1][1]),
+        seconds=watch.seconds,
+        second_half=second_half(watch.progress(), len(records)),
         signals=sum(cell[0] for key, cell in cells.items() if key[3:] == ("", "")),
+        cpu_s=watch.cpu_s,
         wrong=differences(work, cells, FOUR),
         does=DOES,
         leaves_out=LEAVES_OUT,
@@ -179,35 +186,48 @@ def fill_held(fleet: Fleet, records: Sequence[job.Message]) -> Watch:
     with fleet.held():
         job.fill(settings.bootstrap, settings.topic("raw-events"), records)
         ends = topic_ends(settings, "raw-events")
-    return Watch(settings=settings, ends=ends, begun=time.monotonic())
+    return Watch(settings=settings, ends=ends, begun=time.monotonic(), cpu_before_s=fleet.cpu_s())
 
 
 @dataclass(slots=True, kw_only=True)
 class Watch:
-    """Samples of how far the workers of a deployment are in its raw log."""
+    """How far the workers of a deployment are, from the moment they go on over a filled log.
+
+    ends:    the ends of the filled raw partitions
+    samples: (monotonic seconds, signals measured)
+    """
 
     settings: Settings
     ends: dict[int, int]
     begun: float
+    cpu_before_s: float
+    cpu_s: float = 0.0
     samples: list[tuple[float, int]] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        return self.samples[-1][0] - self.begun
+
+    def progress(self) -> list[tuple[float, int]]:
+        """(seconds, events): so many of the events as the share of the signals log that is measured."""
+        events, signals = sum(self.ends.values()), max(1, self.samples[-1][1])
+        return [(at - self.begun, events * measured // signals) for at, measured in self.samples]
 
     def until_done(self, fleet: Fleet) -> None:
         """Sample until ingest has passed the ends of the filled log and measure those of `signals`."""
         total = sum(self.ends.values())
         with contextlib.ExitStack() as stack:
-            clients = [stack.enter_context(Client(member.url)) for member in fleet.members]
+            clients = [stack.enter_context(Client(one.url)) for one in fleet.members]
             while time.monotonic() - self.begun < JOB_S_MAX:
                 fleet.check()
                 at = [client.get("/v1/status")["legs"] for client in clients]
-                now = time.monotonic()
-                ingest = _reached(at, "ingest", self.ends)
-                if ingest < total:
-                    self.samples.append((now, ingest))
-                else:
-                    signals = topic_ends(self.settings, "signals")
-                    if _reached(at, "measure", signals) == sum(signals.values()):
-                        self.samples.append((now, ingest))
-                        return
+                now, used_s = time.monotonic(), fleet.cpu_s()
+                signals = topic_ends(self.settings, "signals")
+                measured = _reached(at, "measure", signals)
+                self.samples.append((now, measured))
+                if _reached(at, "ingest", self.ends) == total and measured == sum(signals.values()):
+                    self.cpu_s = used_s - self.cpu_before_s
+                    return
                 time.sleep(SAMPLE_S)
         raise StoreError(f"the workers did not finish the job in {JOB_S_MAX:.0f} s")
 

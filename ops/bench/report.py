@@ -90,8 +90,10 @@ def _contestants(figures: Figures) -> Iterator[str]:
             f"{one['second_half_per_s']:,.0f}" if one["second_half_per_s"] else "–",
         )
         peer = " (the peer)" if one is base else ""
-        cells.append((f"{one['name']}{peer}", f"{one['events']:,}", speed, half, ratio, same))
-    yield from _rows(("contestant", "events", "events/s", "second half", "× the peer", "same work"), cells)
+        cpu = f"{one['cpu_us_an_event']:.0f}" if one["cpu_us_an_event"] else "–"
+        cells.append((f"{one['name']}{peer}", f"{one['events']:,}", speed, half, cpu, ratio, same))
+    head = ("contestant", "events", "events/s", "in the second half", "CPU µs an event", "× the peer", "same work")
+    yield from _rows(head, cells)
     yield ""
     told: dict[str, tuple[str, str]] = {}
     for one in runs:

@@ -10,7 +10,7 @@ import contextlib
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -133,7 +133,8 @@ class Run:
     """What one contestant did.
 
     seconds:        from the first record taken to the end of the work
-    second_half:    events a second over the second half of the events: what start-up and warm-up leave
+    second_half:    events a second over the second half of the work: what start-up and warm-up leave
+    cpu_s:          processor time of the contestant's processes meanwhile, without the broker's
     wrong:          differences from the expected work; empty: the same work was done
     does, leaves_out: what this contestant does per event, and what of the job it does not do
     """
@@ -143,6 +144,7 @@ class Run:
     seconds: float
     second_half: float
     signals: int
+    cpu_s: float
     wrong: list[str]
     does: str
     leaves_out: str
@@ -160,6 +162,7 @@ class Run:
             "events_per_s": round(self.events_per_s, 1),
             "second_half_per_s": round(self.second_half, 1),
             "signals": self.signals,
+            "cpu_us_an_event": round(self.cpu_s / self.events * 1e6, 1) if self.events else 0.0,
             "same_work": not self.wrong,
             "wrong": self.wrong,
             "does": self.does,
@@ -174,8 +177,3 @@ def second_half(samples: Sequence[tuple[float, int]], events: int) -> float:
     if len(behind) < 2 or behind[-1][0] <= behind[0][0]:
         return 0.0
     return (behind[-1][1] - behind[0][1]) / (behind[-1][0] - behind[0][0])
-
-
-def watched(lines: Iterator[Mapping[str, Any]]) -> list[tuple[float, int]]:
-    """(seconds, events read) of a peer's lines of progress."""
-    return [(float(line["at_s"]), int(line["read"])) for line in lines]

@@ -161,6 +161,7 @@ def run_of(name: str, speed: float, *, same: bool = True) -> dict[str, Any]:
         "events": 1000,
         "events_per_s": speed,
         "second_half_per_s": 0.0,
+        "cpu_us_an_event": 0.0,
         "same_work": same,
         "does": "it",
         "leaves_out": "nothing",

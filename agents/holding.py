@@ -169,7 +169,8 @@ class Holding(Landing):
                 )  # fmt: skip
             owed = list(self.leg.owed(at))
             if self.restore.unclean:
-                until = min(at.next_offset + ZONE, *(() if bounds.source_end is None else (bounds.source_end,)))
+                zone = at.next_offset + ZONE
+                until = zone if bounds.source_end is None else min(zone, bounds.source_end)
                 self.careful = Careful(self, at, Suspicion(self.restore.trying, at.next_offset - 1, until))
             if not self._set_open(at):
                 return

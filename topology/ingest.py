@@ -358,8 +358,8 @@ class Ingest(quarantine.Judged):
             out.before.append(Output(topic="identity-links", partition=0, key=key, value=wire("Link").encode(fields)))
 
     def _pass_tick(self, at: Partition, mark: IngestMark, a: _Arrival, out: Fold) -> None:
-        """A tick goes to every signals partition, with what this raw partition has seen up to it, and its own known time:
-        the mark's is already at the end of the slice.  It has no part in `prev`: compaction removes ticks.
+        """A tick goes to every signals partition, with what this raw partition has seen up to it, and its own known
+        time: the mark's is already at the end of the slice.  It has no part in `prev`: compaction removes ticks.
         """
         sources = [
             {"org": org, "source": source, "t_ms": t, "k_ms": k}

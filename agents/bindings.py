@@ -26,7 +26,8 @@ from milepost.agents import faults
 from milepost.agents.changelog import ChangelogWriter
 from milepost.agents.decisions import Follower
 from milepost.agents.ending import STUCK, end
-from milepost.agents.holding import IDLE_S, Holding, Place
+from milepost.agents.holding import Holding
+from milepost.agents.landing import IDLE_S, Place
 from milepost.agents.leg_runtime import LegRuntime
 from milepost.agents.lookups import describe, end_offsets, start_offsets
 from milepost.agents.producer import LegProducer

@@ -12,41 +12,32 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from milepost.agents import faults, pace, store
 from milepost.agents.careful import Careful, say_clean
-from milepost.agents.changelog import OWN_KEY, ChangelogWriter, Mark, Zombie, dump_own, read_range
-from milepost.agents.checkpoint import Checkpointer, Taken
-from milepost.agents.ending import ZOMBIE, end
+from milepost.agents.changelog import OWN_KEY, ChangelogWriter, dump_own, read_range
+from milepost.agents.checkpoint import Checkpointer
+from milepost.agents.ending import end
+from milepost.agents.landing import Landing, Place
 from milepost.agents.opening import UNKNOWN, Bounds, announce, prepare
 from milepost.agents.producer import LegProducer
-from milepost.agents.reappend import again
 from milepost.agents.restore import Restore
 from milepost.agents.room import Room
-from milepost.agents.suspicion import TRY_KEY, ZONE, Suspicion, Trying, gate
+from milepost.agents.suspicion import ZONE, Suspicion, gate
 from milepost.ops import telemetry
 from milepost.schemas.errors import StoreError
 from milepost.topology import quarantine
 from milepost.topology.line import LegSpec
 from milepost.topology.quarantine import Verdict
-from milepost.topology.state import Fold, Leg, Owed, Partition, Record
+from milepost.topology.state import Fold, Leg, Partition, Record
 
 log = logging.getLogger("milepost.agents.holding")
 
 SLICE_MAX: Final = 1000
 SLICE_FIRST: Final = 32
-CHECKPOINT_S_MAX: Final = 1.0
-IDLE_S: Final = 600.0
-"""An idle owner writes an empty batch so often: it bounds how long late bytes go unnoticed (design §7.5)."""
-
-State = Literal["new", "restoring", "opening", "open", "parked", "closed"]
-
 UNLANDED_MAX: Final = 16_384
 """Records folded beyond the last checkpoint at most.  Whoever takes over after a kill restores that checkpoint, and is
 asked only when it is so much further, or at the log's end: then no answer ever shows less than one before it."""
@@ -54,22 +45,7 @@ GATE_S: Final = 10.0
 """A partition is asked after so many seconds of being open in any case: its next record may wait for a decision."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where a leg's holdings live: full topic names, the folder above the stores, and the pace of checkpoints."""
-
-    bootstrap: str
-    source: str
-    changelog: str
-    folder: Path
-    worker: str
-    incarnation: str
-    checkpoint_ms: int
-    checkpoint_bytes: int
-    idle_s: float = IDLE_S
-
-
-class Holding:
+class Holding(Landing):
     """See the module.  `stamp` says what the folder must belong to; `decisions` the followers' positions at any moment;
     `landed(next_offset)` is told of each checkpoint."""
 
@@ -86,43 +62,21 @@ class Holding:
         decisions: Callable[[], Mapping[str, int]],
         landed: Callable[[int], None],
     ) -> None:
-        self.leg = leg
-        self.spec = spec
-        self.number = number
-        self.place = place
-        self.stamp = stamp
-        self.state: State = "new"
-        self.fates: Counter[str] = Counter()
+        super().__init__(
+            leg=leg, spec=spec, number=number, place=place, stamp=stamp, outputs=outputs, decisions=decisions,
+            landed=landed,
+        )  # fmt: skip
         self.skipped = 0
-        self.moved_at = time.monotonic()
-        self.partition: Partition | None = None
         self.restore: Restore | None = None
         self.folder = place.folder / f"{spec.name}-{number}"
         self.room = Room(self.folder, self._touch)
-        self._taken_at = 0.0
-        self._outputs = outputs
-        self._decisions = decisions
-        self._landed = landed
-        self._log = writer.at(place.changelog, number)
-        self._rocks: store.Rocks | None = None
-        self._checkpointer: Checkpointer | None = None
-        self._owed: list[Owed] = []
-        self._slice = SLICE_FIRST
-        self.busy = asyncio.Lock()  # a slice and its outputs, or the taking of a checkpoint, or opening, or closing
-        self._flight: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._idle = False
-        self._due = False
-        self._taken_to = 0
-        self._wrote_s = 0.0  # how long the last checkpoint took
-        self._landed_to = 0
-        self._opened_at = 0.0
-        self._answers_from = 0
         self.careful: Careful | None = None  # after an unclean end, until what was in hand then has passed
         self.gate = gate()
-
-    def __repr__(self) -> str:
-        return f"{self.spec.name}/{self.number}"
+        self._taken_at = 0.0
+        self._log = writer.at(place.changelog, number)
+        self._slice = SLICE_FIRST
+        self._opened_at = 0.0
+        self._answers_from = 0
 
     # -- being given
 
@@ -215,7 +169,8 @@ class Holding:
                 )  # fmt: skip
             owed = list(self.leg.owed(at))
             if self.restore.unclean:
-                until = min(at.next_offset + ZONE, *(() if bounds.source_end is None else (bounds.source_end,)))
+                zone = at.next_offset + ZONE
+                until = zone if bounds.source_end is None else min(zone, bounds.source_end)
                 self.careful = Careful(self, at, Suspicion(self.restore.trying, at.next_offset - 1, until))
             if not self._set_open(at):
                 return
@@ -333,128 +288,7 @@ class Holding:
         if self._is_open() and self._flight is None:
             self._start()
 
-    # -- checkpoints
-
-    async def checkpoint(self) -> None:
-        """Write what has changed, and return when it has landed."""
-        await self.flown()
-        if self.partition is not None and self.partition.next_offset > self._taken_to:
-            self._start()
-            await self.flown()
-
-    async def flown(self) -> None:
-        while self._flight is not None:
-            await asyncio.wait([self._flight])
-
-    def _start(self) -> None:
-        assert self._flight is None
-        self._disarm()
-        self._due = False
-        self._flight = asyncio.create_task(self._checkpoint(), name=f"checkpoint {self!r}")
-        self._flight.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._flight = None
-        if task.cancelled():
-            return
-        error = task.exception()
-        if isinstance(error, store.DiskFull) and self._is_closed():
-            log.warning("%r: given back without its last changes on this disk; the changelog holds them", self)
-            return
-        if isinstance(error, Zombie):
-            end(f"{self!r}: another worker has the partition: {error}", ZOMBIE)
-        if error is not None:
-            end(f"{self!r}: a checkpoint failed: {error}", error=error)
-        if self.state != "open" or self.partition is None:
-            return
-        if self.partition.next_offset > self._taken_to:
-            if self._due:
-                self._start()
-            elif self._timer is None:
-                self._arm(self._pause_s())
-        else:
-            self._arm_idle()
-
-    async def _checkpoint(self) -> None:
-        at, checkpointer = self.partition, self._checkpointer
-        assert at is not None and checkpointer is not None
-        async with self.busy:
-            owed, self._owed = self._owed, []
-            taken = self._take(at, owed)
-        begun = time.monotonic()
-        await checkpointer.write(at, taken)
-        self._wrote_s = time.monotonic() - begun
-        await self._append_again(taken.owed)
-
-    def _take(self, at: Partition, owed: Sequence[Owed], rewrite: frozenset[bytes] = frozenset()) -> Taken:
-        assert self._checkpointer is not None
-        mark = Mark(
-            epoch=self._checkpointer.epoch,
-            x=at.next_offset - 1,
-            body=self.leg.dump_mark(at.mark),
-            decisions=self._decisions(),
-            cluster=self.stamp.cluster,
-            source_topic=self.stamp.source_topic,
-        )
-        self._taken_to = at.next_offset
-        return self._checkpointer.take(at, mark, owed, rewrite)
-
-    async def _rewrite(self, at: Partition) -> None:
-        assert self.restore is not None and self._checkpointer is not None
-        log.warning("%r: %d keys were covered by late bytes: written again", self, len(self.restore.rewrite))
-        await self._checkpointer.write(at, self._take(at, (), frozenset(self.restore.rewrite)))
-
-    async def _note(self, at: Partition) -> None:
-        """A checkpoint of an empty prefix: notes about the log, with nothing of it absorbed."""
-        assert self._checkpointer is not None
-        await self._checkpointer.write(at, self._take(at, ()))
-        self._touch()
-
-    # -- timers
-
-    def _arm(self, seconds: float, *, idle: bool = False) -> None:
-        self._disarm()
-        self._idle = idle
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._on_time)
-
-    def _arm_idle(self) -> None:
-        self._arm(self.place.idle_s, idle=True)
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._idle = False
-
-    def _pause_s(self) -> float:
-        """How long after the first change a checkpoint is due.
-
-        At the pace that was asked for while checkpoints are quick; under load ten times as long as the last one took,
-        so that they leave room for folding, and never longer than a second.  What is folded can be asked for at once.
-        """
-        least = self.place.checkpoint_ms / 1000
-        return max(least, min(10 * self._wrote_s, CHECKPOINT_S_MAX))
-
-    def _on_time(self) -> None:
-        self._timer = None
-        self._idle = False
-        if self.state != "open":
-            return
-        if self._flight is None:
-            self._start()
-        else:
-            self._due = True
-
-    # -- what is asked of the log
-
-    async def _append_again(self, owed: Sequence[Owed]) -> None:
-        at = self.partition
-        if owed and at is not None:
-            place = self.place
-            outputs, lost = await again(self.leg, at, owed, bootstrap=place.bootstrap, source=place.source)
-            if lost:
-                self.fates["owed_lost"] += lost
-            await self._outputs.send(outputs)
+    # -- writing while it opens
 
     async def _write(self, changes: Sequence[store.Change]) -> None:
         def write() -> None:
@@ -464,10 +298,6 @@ class Holding:
 
         await self.room.having(write)
         self._touch()
-
-    def _on_landed(self, next_offset: int) -> None:
-        self._landed_to = next_offset
-        self._landed(next_offset)
 
     # -- being asked
 
@@ -540,37 +370,7 @@ class Holding:
                 self._rocks = None
         log.info("%r: released", self)
 
-    async def still(self) -> None:
-        """Wait until no checkpoint is away and none is due."""
-        self._disarm()
-        await self.flown()
-        self._disarm()
-
-    def rest(self) -> None:
-        """Checkpoints are due again as ever."""
-        self._touch()
-        if self._is_open() and self._flight is None and self._timer is None:
-            self._arm_idle()
-
     def trust(self) -> None:
         """Fold as ever from here on."""
         log.info("%r: everything that was in hand before has passed", self)
         self.careful = None
-
-    async def note(self, at: Partition, note: Trying) -> None:
-        """Write what is in hand to the changelog, then to the store: whoever restores from either must know it."""
-        checkpointer, rocks = self._checkpointer, self._rocks
-        assert checkpointer is not None and rocks is not None and self._flight is None
-        data = note.dump()
-        await checkpointer.note(at, (TRY_KEY, data, checkpointer.epoch), self._taken_to - 1)
-        if not self.room.full:
-            await self.room.having(lambda: rocks.write([(store.TRY, data)]))
-
-    def _is_open(self) -> bool:
-        return self.state == "open"
-
-    def _is_closed(self) -> bool:
-        return self.state == "closed"  # another task may have set it while this one waited
-
-    def _touch(self) -> None:
-        self.moved_at = time.monotonic()

@@ -358,9 +358,8 @@ class Ingest(quarantine.Judged):
             out.before.append(Output(topic="identity-links", partition=0, key=key, value=wire("Link").encode(fields)))
 
     def _pass_tick(self, at: Partition, mark: IngestMark, a: _Arrival, out: Fold) -> None:
-        """A tick goes to every signals partition, with what this raw partition has seen up to it.
-
-        Its own known time, not the mark's: that one is already at the end of the slice.
+        """A tick goes to every signals partition, with what this raw partition has seen up to it, and its own known
+        time: the mark's is already at the end of the slice.  It has no part in `prev`: compaction removes ticks.
         """
         sources = [
             {"org": org, "source": source, "t_ms": t, "k_ms": k}
@@ -371,7 +370,6 @@ class Ingest(quarantine.Judged):
                 "raw_partition": at.number, "raw_offset": a.record.offset, "prev": mark.prev[target],
                 "k_ms": a.k_ms, "sources": sources,
             }  # fmt: skip
-            # `prev` stays: compaction removes ticks, and a signal must not wait for one that is gone.
             key = b"tick" + at.number.to_bytes(4, "big")
             out.before.append(Output(topic="signals", partition=target, key=key, value=wire("Tick").encode(fields)))
 
@@ -407,8 +405,8 @@ class Ingest(quarantine.Judged):
         assert isinstance(mark, IngestMark)
         out.count("read")
         mark.k_ms = max(mark.k_ms, record.timestamp)
-        arrival = _Arrival(record, mark.k_ms, at.number, record.offset, None, None)
-        self._dead(at, arrival, quarantine.STAGE, Reject(verdict.reason, verdict.detail), out)
+        a = _Arrival(record, mark.k_ms, at.number, record.offset, None, None)
+        self._dead(at, a, quarantine.STAGE, Reject(verdict.reason, verdict.detail), out)
         if record.key and (row := at.stores["seen"].get(record.key)) is not None:
             self._owe(at, record, {record.key: dedupe.unpack(row)}, out, None)
         at.next_offset = record.offset + 1

@@ -284,11 +284,10 @@ class MeasureLeg(quarantine.Judged):
         mark = at.mark
         assert isinstance(mark, MeasureMark)
         out = Fold()
-        self._letter(at, record, quarantine.STAGE, verdict.reason, verdict.detail, out)
-        found = quarantine.origin(record) if verdict.reason == "poison" else None
-        if found is not None and found[2] <= mark.origins.get(found[0], -1) < found[1]:
-            mark.origins[found[0]] = found[1]
         at.next_offset = record.offset + 1
+        found = quarantine.origin(record) if verdict.reason == "poison" else None
+        if found is None or self._in_turn(mark.origins, *found, out):
+            self._letter(at, record, quarantine.STAGE, verdict.reason, verdict.detail, out)
         return out
 
     # -- restore

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from milepost.agents import holding as module
+from milepost.agents import landing
 from milepost.agents.changelog import ChangelogWriter, dump_row, read_range
-from milepost.agents.holding import Holding, Place
+from milepost.agents.holding import Holding
+from milepost.agents.landing import Place
 from milepost.agents.opening import Bounds
 from milepost.agents.producer import LegProducer
 from milepost.agents.reappend import runs
@@ -101,6 +103,7 @@ def bench(settings: Settings, body: Callable[[Bench], Awaitable[None]], monkeypa
             raise Ended
 
         monkeypatch.setattr(module, "end", end)
+        monkeypatch.setattr(landing, "end", end)
         try:
             await asyncio.wait_for(body(made), 60)
         finally:

@@ -12,6 +12,7 @@ from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource
 
 from milepost.ops.provision import admin_client, provision
 from milepost.ops.settings import Settings
+from milepost.schemas.errors import MilepostError
 from milepost.topology.line import LEGS
 from tests.support.flights_driver import driver_digest
 from tests.support.keeper import firsts, kept
@@ -201,7 +202,11 @@ def test_an_engine_that_goes_on_with_half_a_changelog_is_noticed(deployment: Dep
     deployment.start(mutant="from milepost.agents.restore import Restore\nRestore.cut = lambda *_: False")
     more(deployment)
     deployment.settle()
-    assert deployment.digest() != driver_digest(firsts(SOME))
+    try:
+        found = deployment.digest()
+    except MilepostError:
+        return  # its rows do not even fit together
+    assert found != driver_digest(firsts(SOME))
 
 
 def _patiently(step: Callable[[], object]) -> None:

@@ -72,8 +72,8 @@ def test_kills_during_a_restore_change_nothing(settings: Settings) -> None:
 def test_a_restore_that_stands_still_ends_the_worker(settings: Settings) -> None:
     """A restore that makes no progress ends with code 1, so that the supervisor starts it again; the next one works."""
     stuck = (
-        "import asyncio\nfrom milepost.agents import bindings, holding\nbindings.STUCK_S = 3.0\n"
-        "async def never(*args, **kwargs):\n    await asyncio.sleep(3600)\nholding.restore_source = never"
+        "import asyncio\nfrom milepost.agents import bindings, opening\nbindings.STUCK_S = 3.0\n"
+        "async def never(*args, **kwargs):\n    await asyncio.sleep(3600)\nopening.restore_source = never"
     )
     some = firsts(200)
     with Deployment(settings) as deployment:

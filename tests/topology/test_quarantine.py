@@ -91,7 +91,9 @@ def test_a_passed_over_signal_leaves_no_gap_behind_it() -> None:
     measure.fold(at, records[:1])
     measure.pass_over(at, records[1], quarantine.verdict(records[1], "unknown_schema", ""))
     assert dict(measure.fold(at, records[2:3]).fates) == {"gap": 1}
-    measure.pass_over(at, records[1], quarantine.verdict(records[1], "poison", ""))
+    condemned = quarantine.verdict(records[1], "poison", "")
+    assert dict(measure.pass_over(at, records[1], condemned).fates) == {"dead:poison": 1}
+    assert dict(measure.pass_over(at, records[1], condemned).fates) == {"reemitted": 1}
     assert measure.fold(at, records[2:]).fates["taken"] == 1
 
 

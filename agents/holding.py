@@ -14,6 +14,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -144,10 +145,13 @@ class Holding:
 
     @property
     def applied(self) -> int:
-        """Changelog offset up to which the store holds everything; -1: nothing."""
+        """Changelog offset up to which nobody needs to read for us: our `own`, which `open` restores up to by itself.
+
+        Stock recovery reads through the worker's one consumer, whose fetches may be dropped in a rebalance; a chunk
+        that is missing in the middle would go unnoticed, because compaction leaves gaps too."""
         if self.state in ("open", "parked"):
             return self.expected - 1
-        return -1 if self.restore is None else self.restore.position
+        return -1 if self.restore is None else self.restore.own_at
 
     def apply(self, records: Sequence[Any]) -> None:
         """Apply a chunk of the changelog; does nothing unless restoring."""
@@ -167,12 +171,13 @@ class Holding:
                 return
             assert self.restore is not None and self._rocks is not None
             place = self.place
-            if not self.restore.done:
-                # Recovery said it was through and was not: read the rest ourselves, whatever the reason.
-                start, stop = self.restore.position + 1, self.restore.own_at + 1
-                async for records in read_range(place.bootstrap, place.changelog, self.number, start, stop):
-                    self.restore.apply(records)
-                    self._touch()
+            start, stop = self.restore.position + 1, self.restore.own_at + 1
+            async with aclosing(read_range(place.bootstrap, place.changelog, self.number, start, stop)) as changelog:
+                async for records in changelog:
+                    self.apply(records)
+                    await asyncio.sleep(0)
+                    if self._is_closed():
+                        return
             if not self.restore.done:
                 raise StoreError(f"{self!r}: the changelog ends at {self.restore.position}, before its own `own`")
             self.state = "opening"

@@ -135,16 +135,19 @@ class LegRuntime:
         # Derived rows need the definitions they were made by, and a fold must not wait for what is in the log already.
         await self._runtime.caught_up()
         ends = await self._runtime.ends({TP(self.source, number) for number in numbers})
-        for number in sorted(numbers):
+
+        async def one(number: int) -> None:
             holding = self.holdings.get(number)
             if holding is None:
-                continue
+                return
             try:
                 await holding.open(ends.get(TP(self.source, number)))
             except StoreError:
                 if holding.state != "closed":
                     raise
                 log.info("%r was taken away while opening", holding)
+
+        await asyncio.gather(*(one(number) for number in sorted(numbers)))
 
     async def release(self) -> None:
         holdings, self.holdings = self.holdings, {}

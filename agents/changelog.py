@@ -18,7 +18,7 @@ import asyncio
 import logging
 import struct
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -294,7 +294,7 @@ class ChangelogPartition:
 
 async def read_range(
     bootstrap: str, topic: str, partition: int, start: int, stop: int, *, records_max: int = 4000
-) -> AsyncIterator[list[Any]]:
+) -> AsyncGenerator[list[Any], None]:
     """Chunks of the records with start <= offset < stop, read without a group; StoreError after 30 s of no progress."""
     if start >= stop:
         return

@@ -13,6 +13,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import Any, Final
 
@@ -115,10 +116,13 @@ class Holding(Landing):
 
     @property
     def applied(self) -> int:
-        """Changelog offset up to which the store holds everything; -1: nothing."""
+        """Changelog offset up to which nobody needs to read for us: our `own`, which `open` restores up to by itself.
+
+        Stock recovery reads through the worker's one consumer, whose fetches may be dropped in a rebalance; a chunk
+        that is missing in the middle would go unnoticed, because compaction leaves gaps too."""
         if self.state in ("open", "parked"):
             return self.expected - 1
-        return -1 if self.restore is None else self.restore.position
+        return -1 if self.restore is None else self.restore.own_at
 
     def apply(self, records: Sequence[Any]) -> None:
         """Apply a chunk of the changelog, while restoring.  Without room on the disk `open` does it, which can wait."""
@@ -141,12 +145,15 @@ class Holding(Landing):
                 return
             assert self.restore is not None and self._rocks is not None
             place = self.place
-            if not self.restore.done:
-                # Recovery said it was through and was not: read the rest ourselves, whatever the reason.
-                start, stop = self.restore.position + 1, self.restore.own_at + 1
-                async for records in read_range(place.bootstrap, place.changelog, self.number, start, stop):
+            start, stop = self.restore.position + 1, self.restore.own_at + 1
+            async with aclosing(read_range(place.bootstrap, place.changelog, self.number, start, stop)) as changelog:
+                async for records in changelog:
                     await self.room.having(partial(self.restore.apply, records))
                     self._touch()
+                    faults.point("restoring")
+                    await asyncio.sleep(0)
+                    if self._is_closed():
+                        return
             if not self.restore.done:
                 raise StoreError(f"{self!r}: the changelog ends at {self.restore.position}, before its own `own`")
             self.state = "opening"

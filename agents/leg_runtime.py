@@ -144,10 +144,11 @@ class LegRuntime:
         await self._runtime.caught_up()
         sources, changelogs = ({TP(topic, number) for number in numbers} for topic in (self.source, self.changelog))
         ends, starts = await self._runtime.ends(sources), await self._runtime.starts(sources | changelogs)
-        for number in sorted(numbers):
+
+        async def one(number: int) -> None:
             holding = self.holdings.get(number)
             if holding is None:
-                continue
+                return
             try:
                 bounds = Bounds(
                     source_start=starts[TP(self.source, number)],
@@ -159,6 +160,8 @@ class LegRuntime:
                 if holding.state != "closed":
                     raise
                 log.info("%r was taken away while opening", holding)
+
+        await asyncio.gather(*(one(number) for number in sorted(numbers)))
 
     async def release(self) -> None:
         holdings, self.holdings = self.holdings, {}

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -165,14 +165,24 @@ class Deployment:
 
     def send(self, events: Iterable[FlightEvent], *, shift: Shift = lambda _: 0) -> None:
         """Append events in this order, backdated as the importer does, `shift` ms later; acknowledged on return."""
+        with self.sending(shift=shift) as send:
+            send(events)
+
+    @contextlib.contextmanager
+    def sending(self, *, shift: Shift = lambda _: 0) -> Iterator[Callable[[Iterable[FlightEvent]], None]]:
+        """The same for many calls: each hands its events over, all are acknowledged when the context ends."""
         sealing = org_key(checked_secret(self.settings.secret()), ORG)
         topic = self.settings.topic("raw-events")
         with Sender(self.settings.bootstrap, linger_ms=5) as sender:
-            for event in events:
-                key, partition = raw_place(ORG, event.source, event.id, 0, 0, self.settings.partitions)
-                value = event.body()
-                stamp = Stamp(kind=stamps.BACKDATED, k_ms=event.k_ms + shift(event))
-                sender.send(topic, partition, key, value, (stamps.header(sealing, key, value, stamp),))
+
+            def send(events: Iterable[FlightEvent]) -> None:
+                for event in events:
+                    key, partition = raw_place(ORG, event.source, event.id, 0, 0, self.settings.partitions)
+                    value = event.body()
+                    stamp = Stamp(kind=stamps.BACKDATED, k_ms=event.k_ms + shift(event))
+                    sender.send(topic, partition, key, value, (stamps.header(sealing, key, value, stamp),))
+
+            yield send
 
     def put(
         self,

@@ -430,11 +430,6 @@ class SimRuntime(Runtime):
         await self.process.pause()
         return {tp: self.process.world.log(tp.topic, tp.partition).end for tp in tps}
 
-    async def starts(self, tps: set[TP]) -> dict[TP, int]:
-        """Partitions begin at 0: the cleaner removes records and never a log's head."""
-        await self.process.pause()
-        return dict.fromkeys(tps, 0)
-
 
 def _set(future: asyncio.Future[Any], value: Any = None) -> None:
     if not future.done():

@@ -1,0 +1,209 @@
+"""Workers come and go under load: questions asked of any of them are right at every moment or a 503, and nothing is lost.
+
+    1 worker -> 2 -> 3 -> 2 -> 1, while events come in at a pace and every worker is asked all the time
+
+Gracefully (SIGTERM), and with kill -9.  Right means: no answer is less than one that was given before it was asked, by
+any worker, and none is more than what had been sent when it came; at the end the digest is an undisturbed run's.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from milepost.ops.flights import FlightEvent, import_order
+from milepost.ops.settings import Settings
+from tests.faults.conftest import Sized
+from tests.support.flights_driver import week_digest
+from tests.support.questioners import Questioner, Seen, Sent, learn
+from tests.support.report import Told, fault, mutant
+from tests.support.workers import Deployment, Worker, week
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
+
+GRACEFUL_S = 5.0
+"""The longest outage of a worker while others come and go in order (issue 4, Shows 4)."""
+SESSION_S = 6
+KILLED_S = SESSION_S + 5.0
+BATCH_S = 0.1
+ANSWERS_MIN = 200
+"""Answers without which a run has shown nothing."""
+
+
+class Load(threading.Thread):
+    """Sends events in order at a rate, events/s, until all are sent."""
+
+    def __init__(self, deployment: Deployment, events: Sequence[FlightEvent], sent: Sent, rate: int) -> None:
+        super().__init__(daemon=True)
+        self.failed: Exception | None = None
+        self._deployment, self._events, self._sent, self._rate = deployment, events, sent, rate
+
+    def run(self) -> None:
+        size = max(1, int(self._rate * BATCH_S))
+        begun = time.monotonic()
+        try:
+            with self._deployment.sending() as send:
+                for number, at in enumerate(range(0, len(self._events), size)):
+                    time.sleep(max(0.0, begun + number * BATCH_S - time.monotonic()))
+                    some = self._events[at : at + size]
+                    self._sent.begin(some)
+                    send(some)
+        except Exception as error:  # noqa: BLE001 - a thread's failure must be the test's
+            self.failed = error
+
+
+class Sharing:
+    """A deployment under load whose workers are all asked."""
+
+    def __init__(self, deployment: Deployment, seen: Seen, airlines: Sequence[str], stale_ms: int | None) -> None:
+        self.deployment = deployment
+        self.seen = seen
+        self._airlines, self._stale_ms = airlines, stale_ms
+        self._asking: dict[str, Questioner] = {}
+
+    def start(self, name: str = "", *, broken: str = "") -> Worker:
+        """Start a worker, wait until it is ready, and ask it from then on."""
+        worker = self.deployment.start(name=name, mutant=broken)
+        self._asking[worker.name] = Questioner(worker, self.seen, self._airlines, self._stale_ms)
+        return worker
+
+    def stop(self, name: str) -> None:
+        """End a worker in order.  It is asked until it is told to end: then it is the others that must answer."""
+        self._asking.pop(name).stop()
+        assert self.deployment.workers[name].stop() == 0, self.deployment.workers[name].told()
+
+    def kill(self, name: str) -> None:
+        self._asking.pop(name).stop()
+        self.deployment.workers[name].kill()
+
+    def ask_no_more(self) -> None:
+        while self._asking:
+            self._asking.popitem()[1].stop()
+
+
+@contextmanager
+def shared(
+    settings: Settings, told: Told, *, rate: int, seed: int, stale_ms: int | None = None
+) -> Iterator[tuple[Sharing, Load]]:
+    """One worker under load; on leaving, everything that must hold in any case is checked."""
+    order = import_order(len(week()), seed=seed)
+    events = [week()[number] for number in order]
+    with Deployment(settings) as deployment:
+        deployment.apply()
+        seen = Seen(Sent())
+        sharing = Sharing(deployment, seen, learn(week()), stale_ms)
+        sharing.start()
+        load = Load(deployment, events, seen.sent, rate)
+        load.start()
+        try:
+            yield sharing, load
+            load.join(180)
+            assert not load.is_alive() and load.failed is None, load.failed
+            deployment.settle()
+        finally:
+            sharing.ask_no_more()
+        told.holds("I13", seen.wrong)
+        assert seen.answers["answered"] > ANSWERS_MIN, seen.answers
+        assert seen.shown[""] > 0
+        found, wanted = deployment.digest(), week_digest()
+        told.holds("I2", [name for name in found if found[name] != wanted[name]])
+        assert found == wanted
+
+
+def test_two_then_three_then_one_in_order(settings: Settings, sized: Sized) -> None:
+    """Workers 2 and 3 come, and leave in order: no answer is wrong, and nobody is without answers for 5 s."""
+    with fault("F7", "workers come and go in order, all are asked", seed=41) as told:
+        with shared(settings, told, rate=sized(1000, 400), seed=41) as (sharing, _):
+            sharing.start("worker-2")
+            time.sleep(2)
+            sharing.start("worker-3")
+            time.sleep(2)
+            parts = [len(one.status()["legs"]["measure"]["open"]) for one in sharing.deployment.running]
+            assert sorted(parts) == [1, 1, 2], parts
+            sharing.stop("worker-2")
+            time.sleep(3)
+            sharing.stop("worker-3")
+            time.sleep(3)
+            told.count += 4
+            told.rebalances += 4
+        told.recovered(sharing.seen.longest_s)
+        assert sharing.seen.longest_s <= GRACEFUL_S, sharing.seen.outages
+
+
+def test_a_rolling_restart(settings: Settings, sized: Sized) -> None:
+    """Three workers are stopped and started one by one: no answer is wrong, and nobody is without answers for 5 s."""
+    with fault("F7", "rolling restart of three workers, all are asked", seed=42) as told:
+        with shared(settings, told, rate=sized(500, 300), seed=42) as (sharing, _):
+            first = sharing.deployment.worker.name
+            names = [first, "worker-2", "worker-3"]
+            for name in names[1:]:
+                sharing.start(name)
+            for name in names[: sized(3, 2)]:
+                sharing.stop(name)
+                time.sleep(1)
+                sharing.start(name)
+                told.count += 1
+                told.rebalances += 2
+        told.recovered(sharing.seen.longest_s)
+        assert sharing.seen.longest_s <= GRACEFUL_S, sharing.seen.outages
+
+
+def test_two_of_three_are_killed(settings: Settings, sized: Sized) -> None:
+    """Two of three workers are killed with -9, one after the other: no answer of the third is wrong, and it is without
+    answers for no longer than the session time-out and 5 s."""
+    with fault("F2", "kill -9 of a sharing worker, the others are asked", seed=43) as told:
+        settings = replace(settings, session_timeout_s=SESSION_S)
+        with shared(settings, told, rate=sized(600, 300), seed=43) as (sharing, _):
+            sharing.start("worker-2")
+            sharing.start("worker-3")
+            time.sleep(2)
+            for name in ("worker-3", "worker-2"):
+                sharing.kill(name)
+                time.sleep(KILLED_S + 3)
+                told.count += 1
+                told.rebalances += 1
+        told.recovered(sharing.seen.longest_s)
+        assert 0 < sharing.seen.longest_s <= KILLED_S, sharing.seen.outages
+
+
+OWN_ONLY = """
+from milepost.agents.gathering import Gathering
+from milepost.topology.steps import Got
+whole = Gathering.read
+async def own(self, parts, stale_ms=None):
+    mine = [one for one in parts if self._place(one) is None]
+    got = dict(zip(mine, await whole(self, mine, stale_ms))) if mine else {}
+    nothing = {"Sums": {}, "Told": {}, "KeyRows": None, "CompanyKeys": [[], None], "Leaves": [[], None]}
+    def empty(one):
+        found = nothing.get(type(one).__name__)
+        return [None] * len(one.leaves) if type(one).__name__ == "KeyRows" else found
+    return [got.get(one) or Got(-1, empty(one)) for one in parts]
+Gathering.read = own
+for part in __import__("milepost.topology.parts", fromlist=["KINDS"]).KINDS.values():
+    part.__hash__ = object.__hash__
+    part.__eq__ = object.__eq__
+"""
+
+
+def test_a_worker_that_answers_from_its_own_partitions_alone_is_noticed(settings: Settings) -> None:
+    """Positive control: a worker that takes what it has for all there is gives answers that go back."""
+    events = [week()[number] for number in import_order(len(week()), seed=44)]
+    with Deployment(settings) as deployment:
+        deployment.apply()
+        seen = Seen(Sent())
+        sharing = Sharing(deployment, seen, learn(week()), None)
+        sharing.start(broken=OWN_ONLY)
+        seen.sent.begin(events[:3000])
+        deployment.send(events[:3000])
+        deployment.settle()
+        time.sleep(0.5)
+        sharing.start("worker-2", broken=OWN_ONLY)
+        deployment.wait(lambda: bool(seen.wrong), "nothing wrong is noticed", seconds=20)
+        sharing.ask_no_more()
+    assert any("is not within" in one for one in seen.wrong), seen.wrong[:5]
+    mutant("a worker answers from its own partitions alone", killed_by="tests/faults/test_sharing.py")

@@ -23,6 +23,7 @@ from milepost.agents import (
     checkpoint,
     faults,
     holding,
+    landing,
     leg_runtime,
     opening,
     pace,
@@ -46,7 +47,7 @@ from tests.support.versus import ask_engine, ask_oracle, oracle_of
 REPLAYED_EVERY: Final = 3
 """One seed of so many is also replayed from its cleaned raw log."""
 
-LOUD: Final = (bindings, careful, changelog, holding, leg_runtime, opening, reappend, room)
+LOUD: Final = (bindings, careful, changelog, holding, landing, leg_runtime, opening, reappend, room)
 """What the engine says of faults is not what a history is judged by."""
 
 QUESTIONS: Final = 20
@@ -155,8 +156,8 @@ def installed(world: World) -> Iterator[None]:
         (store, "open_store", open_store),
         (store, "quarantine", set_aside),
         *((module, "read_range", read_range) for module in (careful, holding, opening, reappend)),
-        *((module, "end", end) for module in (holding, leg_runtime, bindings)),
-        *((module, "time", clock) for module in (holding, bindings, checkpoint, pace)),
+        *((module, "end", end) for module in (holding, landing, leg_runtime, bindings)),
+        *((module, "time", clock) for module in (holding, landing, bindings, checkpoint, pace)),
         (store, "make_room", lambda _folder: False),
         *((module, "telemetry", _Silent()) for module in (holding, checkpoint)),
         *((module, "log", _Silent()) for module in LOUD),

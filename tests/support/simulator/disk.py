@@ -1,6 +1,7 @@
 """Disk: the state folders of a node, as dicts that a store of the engine's interface writes to, batch by batch.
 
-A folder outlives the process that wrote it; it may be lost, also under a running process, or put back to an older copy.
+A folder outlives the process that wrote it; it may be lost, also under a running process, or put back to an older
+copy, and the disk may be full for a while.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Disk:
 
     def __init__(self) -> None:
         self.folders: dict[str, Folder] = {}
+        self.full_until = 0.0
 
     def open(self, process: Process, folder: Path, stamp: Any) -> SimRocks:
         """As `store.open_store`: another's folder is set aside."""
@@ -91,6 +93,9 @@ class SimRocks:
         made = list(changes)
         process, rows = self._process, self._rows()
         process.io("write")
+        if process.node.disk.full_until > process.world.now:
+            process.world.count("refused by a full disk")
+            raise store.DiskFull(f"{self.folder}: no room")
         if process.world.chance(0.1):
             self._folder.old = [*self._folder.old[-2:], (process.world.now, dict(rows))]
         for key, value in made:

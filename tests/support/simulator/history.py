@@ -41,7 +41,7 @@ from tests.support.events import SECRET, Scenario, seeded, sweep
 from tests.support.invariants import same_answers
 from tests.support.simulator.kafka import Rec
 from tests.support.simulator.replay import replay
-from tests.support.simulator.world import LAG_S, Plan, World
+from tests.support.simulator.world import Plan, World
 from tests.support.versus import ask_engine, ask_oracle, oracle_of
 
 REPLAYED_EVERY: Final = 3
@@ -51,6 +51,9 @@ LOUD: Final = (bindings, careful, changelog, holding, landing, leg_runtime, open
 """What the engine says of faults is not what a history is judged by."""
 
 QUESTIONS: Final = 20
+
+REBUILT_EVERY: Final = 6
+"""One seed of so many also loses its changelogs, and is rebuilt from the cleaned log by the engine itself."""
 
 ASKED_EVERY: Final = 10
 """One seed of so many is also asked what the oracle is asked."""
@@ -209,29 +212,34 @@ def judge(world: World) -> None:
         wrong += _answers(world, live)
     if wrong:
         return
-    world.now += 10 * LAG_S
-    for log in world.logs.values():
-        if log.name != "definitions":
-            log.compact(world.now - LAG_S, world.now - LAG_S)
-    world.end_all()
-    node = world.nodes[0]
-    world.group.abandon()
-    for other in world.nodes[1:]:
-        other.wanted = False
-    ends = {place: log.end for place, log in world.logs.items()}
-    world.at(world.now, world.start, node)
-    world.rest(0.2)
-    if wrong:
-        return
-    wrong += differences("restored from the changelogs", digest(Live(world, live.decisions)), wanted)
-    for place, end in ends.items():
-        if not place[0].endswith("-changelog") and world.logs[place].end != end:
-            wrong.append(f"restored: {place} grew from {end} to {world.logs[place].end}")
-    if world.seed % REPLAYED_EVERY:
+    _restored(world, wanted, "restored from the changelogs")
+    if wrong or world.seed % REPLAYED_EVERY:
         return
     world.stats["replayed"] += 1
     again = replay(world.partitions, _raw(world, cleaned=True), world.log("definitions", 0).every, world.load)
     wrong += differences("replayed from the cleaned log", digest(again), wanted)
+    if not wrong and world.seed % REBUILT_EVERY == 0:
+        world.stats["rebuilt"] += 1
+        world.begin_anew(changelogs=True)
+        world.rest(0.2)
+        wrong += (
+            differences("rebuilt without changelogs", digest(Live(world, _decided(world))), wanted) if not wrong else []
+        )
+        if not wrong:
+            _restored(world, wanted, "restored from rebuilt changelogs")
+
+
+def _restored(world: World, wanted: Mapping[str, str], what: str) -> None:
+    """From the cleaned changelogs into an empty disk: the same tables, and nothing is said anew."""
+    world.begin_anew(changelogs=False)
+    ends = {place: log.end for place, log in world.logs.items()}
+    world.rest(0.2)
+    if world.wrong:
+        return
+    world.wrong += differences(what, digest(Live(world, _decided(world))), wanted)
+    for place, end in ends.items():
+        if not place[0].endswith("-changelog") and world.logs[place].end != end:
+            world.wrong.append(f"{what}: {place} grew from {end} to {world.logs[place].end}")
 
 
 def expected(world: World) -> Driver:

@@ -49,6 +49,9 @@ DELETIONS_S: Final = 1.2
 OLD_S: Final = 1.0
 """How old a copy of a folder may be that is put back."""
 
+FULL_S: Final = 0.6
+"""For how long a disk may be full."""
+
 EVENTS_MAX: Final = 60_000
 """What may happen in one history: more is one that does not come to rest."""
 
@@ -56,6 +59,7 @@ HEAL_S: Final = 20.0
 
 KINDS: Final = (
     "kill", "kill", "stop", "stop", "evict", "rebalance", "lose", "lose running", "old copy", "leave", "compact", "compact",
+    "full disk",
 )  # fmt: skip
 
 
@@ -360,6 +364,8 @@ class World:
         up = process is not None and not process.loop.dead
         if kind == "compact":
             self.compact()
+        elif kind == "full disk":
+            node.disk.full_until = self.now + self.random.choice((0.1, 0.3, FULL_S))
         elif kind == "rebalance":
             self.group.rebalance()
         elif kind == "lose" and not up:
@@ -446,7 +452,7 @@ class World:
             process.point_at, process.point_left, process.io_left = "", 0, 0
             self.resume(process)
         for node in self.nodes:
-            node.wanted = True
+            node.wanted, node.disk.full_until = True, 0.0
             self.start(node)
         self.rest(self.plan.idle_s + AIR_S + 0.15)
 
@@ -481,6 +487,24 @@ class World:
 
     def done(self) -> bool:
         return not self.left_over()
+
+    def begin_anew(self, *, changelogs: bool) -> None:
+        """Every process ends, every disk is lost, every log is cleaned of all that it may be cleaned of; one node starts.
+
+        changelogs: they are lost too, so that everything comes from the raw log
+        """
+        self.now += 10 * LAG_S
+        self.end_all()
+        self.group.abandon()
+        for key, log in self.logs.items():
+            if changelogs and log.name.endswith("-changelog"):
+                self.logs[key] = Log(*key)
+                self._committed.clear()
+            elif log.name != "definitions":
+                log.compact(self.now - LAG_S, self.now - LAG_S)
+        for other in self.nodes[1:]:
+            other.wanted = False
+        self.at(self.now, self.start, self.nodes[0])
 
     def end_all(self) -> None:
         """Every process ends, and every disk is lost."""

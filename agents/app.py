@@ -10,6 +10,7 @@ import gc
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Final
 
 import faust
@@ -22,7 +23,8 @@ from milepost.agents.ending import end
 from milepost.agents.gateway import Gateway
 from milepost.agents.gathering import Gathering
 from milepost.agents.peers import Peers, Refused, Sealer
-from milepost.agents.store import disk_bytes
+from milepost.agents.standby import Standbys, chosen
+from milepost.agents.store import Stamp, disk_bytes
 from milepost.agents.views.services import Health, SendFailed
 from milepost.ops.settings import Settings
 from milepost.schemas.errors import BundleError, ContractError
@@ -78,8 +80,10 @@ class Worker:
             self,
             lambda: getattr(runtime.app.consumer, "lease", None),
             self.peers,
+            self._turn,
             self._owner,
             self._others,
+            self._standbys() if settings.standby else None,
         )
         runtime.closing.append(self.peers.close)
         self._gateway: Gateway | None = None
@@ -90,6 +94,8 @@ class Worker:
         self._gateway = Gateway(self.settings.bootstrap, self.settings.namespace)
         outputs = ticker.ticks(self.settings.partitions, self.org_key)
         self._ticker = asyncio.create_task(self._tick(outputs), name="ticker")
+        if self.runtime.standbys is not None:
+            self.runtime.standbys.start()
         # What is alive by now stays alive: the collector need not look at it again (a tenth of the time otherwise).
         gc.collect()
         gc.freeze()
@@ -150,6 +156,10 @@ class Worker:
         assert isinstance(mark, MeasureMark)
         return mark.progress
 
+    def _turn(self, leg: str, partition: int) -> AbstractAsyncContextManager[Any]:
+        """Cells are read as of one moment.  What ingest is asked for, keys, only ever comes to be known."""
+        return self.runtime.legs[leg].asked(partition).turn if leg == "measure" else nullcontext()
+
     # -- who has what
 
     def _owner(self, leg: str, partition: int) -> str | None:
@@ -159,6 +169,37 @@ class Worker:
             if partition in topics.get(topic, ()):
                 return None if url == self.settings.peer_url else url
         return None
+
+    def _standbys(self) -> Standbys:
+        runtime, settings = self.runtime, self.settings
+
+        async def stamp(leg: str, number: int) -> Stamp:
+            return (await runtime.stamps(runtime.legs[leg], {number}))[number]
+
+        made = runtime.standbys = Standbys(
+            bootstrap=settings.bootstrap,
+            legs=runtime.legs,
+            whole=self,
+            wanted=self._replicated,
+            stamp=stamp,
+            folder=settings.state,
+            caught_up=runtime.caught_up,
+            decided=runtime.decided_to,
+            checkpoint_ms=settings.checkpoint_ms,
+        )
+        runtime.closing.append(made.stop)
+        return made
+
+    def _replicated(self) -> set[tuple[str, int]]:
+        """What this worker shall hold standbys of: of each partition that others own, the same workers' on all."""
+        given, mine = self._given(), self.settings.peer_url
+        return {
+            (name, number)
+            for name, leg in self.runtime.legs.items()
+            for url, topics in given.items()
+            for number in topics.get(leg.changelog, ())
+            if mine in chosen(given, url, number, self.settings.standby) and number not in leg.holdings
+        }
 
     def _others(self) -> list[str]:
         return sorted(url for url in self._given() if url != self.settings.peer_url)
@@ -264,6 +305,7 @@ class Worker:
             "lag": {name: sum(leg["lag"].values()) for name, leg in legs.items()},
             "fates": {name: leg["fates"] for name, leg in legs.items()},
             "legs": legs,
+            "standby": {} if self.runtime.standbys is None else self.runtime.standbys.status(),
             "refused_decisions": self.refused,
         }
 

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
@@ -31,6 +31,7 @@ from milepost.agents.landing import IDLE_S, Place
 from milepost.agents.leg_runtime import LegRuntime
 from milepost.agents.lookups import describe, end_offsets, start_offsets
 from milepost.agents.producer import LegProducer
+from milepost.agents.standby import DECIDED_S, Standbys
 from milepost.agents.store import Stamp
 from milepost.agents.table import LegTable, LegTableManager
 from milepost.agents.transport import ChunkConsumer, ChunkSchema, ChunkTransport
@@ -143,6 +144,7 @@ class Runtime:
         self._admin: AdminClient | None = None
         self._starting = asyncio.Lock()
         self._watchdog: asyncio.Task[None] | None = None
+        self.standbys: Standbys | None = None
         self.closing: list[Callable[[], Awaitable[None]]] = []
         self._to_follow: dict[str, Callable[[Any], None]] = {}
 
@@ -297,6 +299,18 @@ class Runtime:
             decisions=lambda: {name: one.position for name, one in self.followers.items()},
             landed=lambda next_offset: self.consumer.landed(source, next_offset),
         )
+
+    async def standbys_give_up(self, leg: str, numbers: Sequence[int]) -> None:
+        """Partitions become ours: their folders must be free."""
+        if self.standbys is not None:
+            await self.standbys.give_up([(leg, number) for number in numbers])
+
+    async def decided_to(self, positions: Mapping[str, int]) -> bool:
+        """Wait until the decision topics are read as far as `positions`; False when that takes too long."""
+        for name, position in positions.items():
+            if name in self.followers and not await self.followers[name].wait_beyond(position - 1, DECIDED_S):
+                return False
+        return True
 
     async def stamps(self, leg: LegRuntime, numbers: set[int]) -> dict[int, Stamp]:
         """What each partition's store must belong to, asked of the broker now: a topic may have been made anew."""

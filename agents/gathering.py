@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Protocol
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
 
 from milepost.agents.breathing import breathing
 from milepost.agents.lease import Lease
@@ -22,22 +23,30 @@ from milepost.schemas.errors import StoreError
 from milepost.topology.reading import Reader, Unavailable
 from milepost.topology.steps import Got, Part
 
-LAG_MS_MAX: Final = 2**53
+
+class Replica(Reader, Protocol):
+    """A standby of one partition (agents/standby.py).  It is read while `turn` is held."""
+
+    @property
+    def turn(self) -> asyncio.Lock: ...
+
+    @property
+    def lag_ms(self) -> int | None: ...
 
 
 class Aside(Protocol):
-    """Standby replicas of this worker (agents/standby.py)."""
+    """The standbys of this worker."""
 
-    def reader(self, leg: str, partition: int) -> tuple[Reader, int] | None:
-        """A reader over the replica and how far it lags, ms; None: there is none to be read."""
-        ...
+    def reader(self, leg: str, partition: int) -> Replica | None: ...
 
 
 class Gathering:
     """Reads parts wherever they are.
 
-    owner: (leg, partition) -> the address of the worker that was given it, or None
+    turn:   what is held while a partition of ours is read, so that nothing is folded meanwhile
+    owner:  (leg, partition) -> the address of the worker that was given it, or None
     others: the addresses of all other workers
+    aside:  the standbys of this worker
     """
 
     def __init__(
@@ -45,6 +54,7 @@ class Gathering:
         reader: Reader,
         lease: Callable[[], Lease | None],
         peers: Peers,
+        turn: Callable[[str, int], AbstractAsyncContextManager[Any]],
         owner: Callable[[str, int], str | None],
         others: Callable[[], Sequence[str]],
         aside: Aside | None = None,
@@ -52,6 +62,7 @@ class Gathering:
         self._reader = reader
         self._lease = lease
         self._peers = peers
+        self._turn = turn
         self._owner = owner
         self._others = others
         self._aside = aside
@@ -93,16 +104,25 @@ class Gathering:
         return [got[index] for index in range(len(parts))]
 
     async def here(self, parts: Sequence[Part], stale_ms: int | None = None) -> list[Got | Refused]:
-        """What this worker has of `parts`, as owner or, if `stale_ms` allows it, as standby.  Asks nobody."""
-        answers: list[Got | Refused] = []
-        for part in parts:
+        """What this worker has of `parts`, as owner or, if `stale_ms` allows it, as standby.  Asks nobody.
+
+        The parts of one partition are read together, as of one moment."""
+        places: dict[tuple[str, int], list[int]] = {}
+        for index, part in enumerate(parts):
+            places.setdefault((part.leg, part.partition), []).append(index)
+        answers: dict[int, Got | Refused] = {}
+        for (leg, partition), indexes in places.items():
+            some = [parts[index] for index in indexes]
+            found: Sequence[Got | Refused] | None = None
             try:
-                answers.append(await self._own(part, stale_ms))
+                found = await self._own(leg, partition, some, stale_ms)
             except (Unavailable, StoreError) as error:
-                found = None if stale_ms is None else await self._replica(part, stale_ms)
-                why = error.why if isinstance(error, Unavailable) else "handed over"
-                answers.append(found or Refused(why))
-        return answers
+                if stale_ms is not None:
+                    found = await self._replica(leg, partition, some, stale_ms)
+                if found is None:
+                    found = [Refused(error.why if isinstance(error, Unavailable) else "handed over")] * len(some)
+            answers.update(zip(indexes, found, strict=True))
+        return [answers[index] for index in range(len(parts))]
 
     def _place(self, part: Part) -> str | None:
         """None: here."""
@@ -112,15 +132,17 @@ class Gathering:
             return self._owner(part.leg, part.partition)
         return None
 
-    async def _own(self, part: Part, stale_ms: int | None) -> Got:
-        self._sure(part, stale_ms)
-        epoch = self._reader.epoch(part.leg, part.partition)
-        value = await breathing(part.read(self._reader))
-        if self._reader.epoch(part.leg, part.partition) != epoch:
-            raise Unavailable(part.leg, part.partition, "handed over")
-        return Got(epoch, value, self._sure(part, stale_ms))
+    async def _own(self, leg: str, partition: int, parts: Sequence[Part], stale_ms: int | None) -> list[Got]:
+        self._sure(leg, partition, stale_ms)
+        async with self._turn(leg, partition):
+            epoch = self._reader.epoch(leg, partition)
+            values = [await breathing(part.read(self._reader)) for part in parts]
+            if self._reader.epoch(leg, partition) != epoch:
+                raise Unavailable(leg, partition, "handed over")
+        lag_ms = self._sure(leg, partition, stale_ms)
+        return [Got(epoch, value, lag_ms) for value in values]
 
-    def _sure(self, part: Part, stale_ms: int | None) -> int:
+    def _sure(self, leg: str, partition: int, stale_ms: int | None) -> int:
         """How long, in ms, this worker has not known that the partition is its own; 0 while the lease holds.
 
         Raises Unavailable when that is longer than the question allows."""
@@ -129,20 +151,22 @@ class Gathering:
             return 0
         age_ms = lease.age_ms
         if age_ms is None or stale_ms is None or age_ms > stale_ms:
-            raise Unavailable(part.leg, part.partition, "with this worker, which the broker has not heard of late")
+            raise Unavailable(leg, partition, "with this worker, which the broker has not heard of late")
         return age_ms
 
-    async def _replica(self, part: Part, stale_ms: int) -> Got | None:
-        found = None if self._aside is None else self._aside.reader(part.leg, part.partition)
-        if found is None or found[1] > stale_ms:
+    async def _replica(self, leg: str, partition: int, parts: Sequence[Part], stale_ms: int) -> list[Got] | None:
+        found = None if self._aside is None else self._aside.reader(leg, partition)
+        if found is None:
             return None
-        reader, lag_ms = found
         try:
-            epoch = reader.epoch(part.leg, part.partition)
-            value = await breathing(part.read(reader))
+            async with found.turn:
+                epoch = found.epoch(leg, partition)
+                lag_ms = found.lag_ms
+                if lag_ms is None or lag_ms > stale_ms:
+                    return None
+                return [Got(epoch, await breathing(part.read(found)), lag_ms) for part in parts]
         except (Unavailable, StoreError):
             return None  # it is being opened as the owner's, or was given up
-        return Got(epoch, value, min(lag_ms, LAG_MS_MAX))
 
 
 async def _all(work: Sequence[Awaitable[None]]) -> None:

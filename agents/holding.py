@@ -325,6 +325,11 @@ class Holding(Landing):
             self._answers_from = 0
         return True
 
+    @property
+    def turn(self) -> asyncio.Lock:
+        """Held while a question reads: nothing is folded meanwhile, so that its parts are of one moment."""
+        return self._busy
+
     # -- a rebalance
 
     async def park(self) -> None:

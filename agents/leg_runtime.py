@@ -112,6 +112,7 @@ class LegRuntime:
         for one in kept.values():
             one.resume()
         new = sorted(numbers - kept.keys())
+        await self._runtime.standbys_give_up(self.spec.name, new)
         fresh = {number: self._runtime.holding(self, number, stamps[number]) for number in new}
         self.holdings |= fresh
         await asyncio.gather(*(one.take_over() for one in fresh.values()))

@@ -36,6 +36,7 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
     "MILEPOST_CHECKPOINT_MS": ("100", "a checkpoint at the latest so long after the first change, ms"),
     "MILEPOST_CHECKPOINT_BYTES": ("8388608", "a checkpoint at the latest at so many changed bytes"),
     "MILEPOST_SESSION_TIMEOUT_S": ("8", "after so many seconds of silence the broker gives a worker's partitions away"),
+    "MILEPOST_STANDBY": ("0", "how many other workers keep a copy of each partition, for reads that may lag"),
     "MILEPOST_LOG": ("info", "log level: debug, info, warning, error"),
     "MILEPOST_LOG_FORMAT": ("text", "text, or json (one object a line)"),
     "MILEPOST_JARS": ("", "folder of the broker's jars, shared by several homes; empty: kafka in MILEPOST_HOME"),
@@ -69,6 +70,7 @@ class Settings:
     checkpoint_ms: int = 100
     checkpoint_bytes: int = 8 * 1024 * 1024
     session_timeout_s: int = 8
+    standby: int = 0
     log: str = "info"
     log_format: str = "text"
     jars_folder: Path | None = None
@@ -167,6 +169,7 @@ class Settings:
             "MILEPOST_CHECKPOINT_MS": str(self.checkpoint_ms),
             "MILEPOST_CHECKPOINT_BYTES": str(self.checkpoint_bytes),
             "MILEPOST_SESSION_TIMEOUT_S": str(self.session_timeout_s),
+            "MILEPOST_STANDBY": str(self.standby),
             "MILEPOST_LOG": self.log,
             "MILEPOST_LOG_FORMAT": self.log_format,
             "MILEPOST_JARS": str(self.jars_folder or ""),
@@ -238,6 +241,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         checkpoint_ms=number("MILEPOST_CHECKPOINT_MS", 100, 1, 60_000),
         checkpoint_bytes=number("MILEPOST_CHECKPOINT_BYTES", 8 * 1024 * 1024, 1024, 12 * 1024 * 1024),
         session_timeout_s=number("MILEPOST_SESSION_TIMEOUT_S", 8, 6, 300),
+        standby=number("MILEPOST_STANDBY", 0, 0, 3),
         log=word("MILEPOST_LOG", "info", ("debug", "info", "warning", "error")),
         log_format=word("MILEPOST_LOG_FORMAT", "text", ("text", "json")),
         jars_folder=Path(jars).expanduser().absolute() if jars else None,

@@ -108,7 +108,7 @@ class Replica:
             if mark is not None and not await self._decided(mark.decisions):
                 raise StoreError(f"{self!r}: the owner has decisions that have not come here in {DECIDED_S:.0f} s")
             at = self._partition()
-            await restore_derived(self.leg.leg, self.leg.spec, at, self._rocks, self._rocks.write, self.restore)
+            await restore_derived(self.leg.leg, self.leg.spec, at, self._rocks, self._write, self.restore)
             self.restore.changed = set()
 
     async def bring_up(self, bootstrap: str) -> None:
@@ -118,7 +118,7 @@ class Replica:
         self._source_at, self._source_x = time.monotonic(), self.restore.x
         async with self.turn:
             await restore_source(
-                self.leg.leg, self.leg.spec, self._partition(), self._rocks, self._rocks.write,
+                self.leg.leg, self.leg.spec, self._partition(), self._rocks, self._write,
                 bootstrap=bootstrap, source=self.leg.source,
             )  # fmt: skip
 
@@ -130,6 +130,9 @@ class Replica:
         async with self.turn:
             self._at = None
             self._rocks.close()
+
+    async def _write(self, changes: Sequence[store.Change]) -> None:
+        self._rocks.write(changes)
 
     def _partition(self) -> Partition:
         """The partition as of the last mark applied."""

@@ -55,7 +55,7 @@ class Careful:
                     await held.passed_over(at, part[0], None)
                     part = part[:1]
                 else:
-                    part = await self._try(part[:before], records)
+                    part = await self._try(part[:before])
         await held.checkpoint()
         held.rest()
         if not part:
@@ -64,18 +64,21 @@ class Careful:
             held.trust()
         return len(part)
 
-    async def _try(self, part: Sequence[Record], records: Sequence[Record]) -> Sequence[Record]:
+    async def _try(self, part: Sequence[Record]) -> Sequence[Record]:
         """Take `part` in hand; what of it is folded or passed over."""
         held, at = self.holding, self.at
         suspect, crashes = part[0], self.suspicion.crashes(part[0])
+        others: bool | None = True
         if crashes:
             await self.note("control", part, crashes)
-            if not await self._others_pass(suspect, records):
+            others = await self._others_pass(suspect)
+            if others is False:
                 return ()
-            if crashes >= CRASHES_MAX:
+            if others and crashes >= CRASHES_MAX:
                 await self._condemn(suspect, f"the process ended {crashes} times with it alone in hand")
                 return part
-        await self.note("alone" if len(part) == 1 else "range", part, crashes)
+        if others:
+            await self.note("alone" if len(part) == 1 else "range", part, crashes)
         whole, part = part, part[: held.leg.ready(part)]
         if not part:  # it waits for a decision, it is not tried
             await self.note("control" if crashes else "held", whole, crashes)
@@ -83,7 +86,7 @@ class Careful:
         good = self._good(part)
         if good < len(part):
             if good == 0:
-                return part[:1] if await self._raises(suspect, records) else ()
+                return part[:1] if await self._raises(suspect) else ()
             part = part[:good]
         fold = held.leg.fold(at, part)
         if len(part) == 1:
@@ -110,12 +113,12 @@ class Careful:
                 high = middle
         return low
 
-    async def _raises(self, suspect: Record, records: Sequence[Record]) -> bool:
+    async def _raises(self, suspect: Record) -> bool:
         """Whether `suspect` raises each time, others passing in between; then it is passed over."""
         errors = []
         for _ in range(CRASHES_MAX):
             error = self._error((suspect,))
-            if error is None or not await self._others_pass(suspect, records):
+            if error is None or not await self._others_pass(suspect):
                 return False
             errors.append(error)
         log.error("%r: a record cannot be folded", self.holding, exc_info=errors[0])
@@ -124,23 +127,29 @@ class Careful:
         )
         return True
 
-    async def _others_pass(self, suspect: Record, records: Sequence[Record]) -> bool:
-        """Whether other records of the partition can be folded: those behind the suspect, else those before it."""
-        place, number = self.holding.place, self.at.number
-        others = [one for one in records if one.offset > suspect.offset][:CONTROL_MAX]
-        if not others:
-            start = max(0, suspect.offset - CONTROL_MAX)
-            async for some in read_range(place.bootstrap, place.source, number, start, suspect.offset):
-                others += some
-        others = list(quarantine.without(self.at, others))
-        others = others[: self.holding.leg.ready(others)]
-        if not others:
-            log.warning("%r: nothing beside %d to try: it waits for more", self.holding, suspect.offset)
-            return False
-        return self._error(others, behind=suspect) is None
+    async def _others_pass(self, suspect: Record) -> bool | None:
+        """Whether another record of the partition can be folded; None: there is no other.
 
-    def _error(self, part: Sequence[Record], behind: Record | None = None) -> Exception | None:
-        """What folding `part` raises; nothing is kept of it.  behind: a record that is passed over before."""
+        Those before the suspect have passed once and are taken first.  Where there are none, the last of the log: its
+        neighbours may be of its kind.
+        """
+        others = await self._some(max(0, suspect.offset - CONTROL_MAX), suspect.offset)
+        if not others:
+            end = max(self.suspicion.until, suspect.offset + 1 + CONTROL_MAX)
+            others = await self._some(max(suspect.offset + 1, end - CONTROL_MAX), end)
+        if not others:
+            log.warning("%r: there is nothing beside %d to try: a crash does not count", self.holding, suspect.offset)
+            return None
+        return any(self._error((one,), again=True) is None for one in others)
+
+    async def _some(self, start: int, stop: int) -> list[Record]:
+        place, found = self.holding.place, list[Record]()
+        async for records in read_range(place.bootstrap, place.source, self.at.number, start, stop):
+            found += quarantine.without(self.at, records)
+        return [one for one in found if self.holding.leg.ready((one,))]
+
+    def _error(self, part: Sequence[Record], *, again: bool = False) -> Exception | None:
+        """What folding `part` raises; nothing is kept of it.  again: as if it had not been folded before."""
         leg, at = self.holding.leg, self.at
         dry = Partition(
             number=at.number,
@@ -150,9 +159,8 @@ class Careful:
             poison=dict(at.poison),
         )
         try:
-            if behind is not None:
-                leg.pass_over(dry, behind, quarantine.verdict(behind, "poison", ""))
-                dry.next_offset = min(dry.next_offset, part[0].offset)
+            if again:
+                leg.rewind(dry.mark, part)
             leg.fold(dry, part)
         except _MACHINE:
             raise

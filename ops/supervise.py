@@ -39,7 +39,10 @@ STEADY_S: Final = 60.0
 """After so long a life the pauses begin anew."""
 
 STILLBORN_MAX: Final = 4
-"""So many ends in a row before it was ever ready, and starting is given up."""
+"""So many ends in a row before it ever answered, and starting is given up."""
+
+UNREADY_MAX: Final = 10
+"""The same for a worker that answers and ends before it is ready: six lives find a record that ends the process."""
 
 WORKER_STOP_S_MAX: Final = 20.0
 SILENCE_S_MAX: Final = 90.0
@@ -92,6 +95,7 @@ class Supervisor:
         """How often the worker was started again."""
         self._stop = threading.Event()
         self._ready = threading.Event()
+        self._answered = False
         self._failure: BaseException | None = None
         self._watcher: threading.Thread | None = None
 
@@ -177,7 +181,8 @@ class Supervisor:
                 stillborn = 0 if ready else stillborn + 1
             if self._stop.is_set():
                 return
-            if stillborn >= STILLBORN_MAX and not self._ready.is_set():
+            most = UNREADY_MAX if self._answered else STILLBORN_MAX
+            if stillborn >= most and not self._ready.is_set():
                 raise StoreError(f"{ended}, {stillborn} times in a row; {self.log} ends with\n{self._told()}")
             deaths = 0 if time.monotonic() - begun > STEADY_S else deaths
             pause = PAUSES_S[min(deaths, len(PAUSES_S) - 1)]
@@ -205,7 +210,7 @@ class Supervisor:
                 self._ready.set()
                 return True
             if state:
-                heard = now
+                heard, self._answered = now, True
             if now - heard > SILENCE_S_MAX:
                 self.say(f"{self.settings.worker} has not answered for {SILENCE_S_MAX:.0f} s and is stopped")
                 processes.stop(worker, patience_s=WORKER_STOP_S_MAX)

@@ -290,6 +290,11 @@ class MeasureLeg(quarantine.Judged):
             self._letter(at, record, quarantine.STAGE, verdict.reason, verdict.detail, out)
         return out
 
+    def rewind(self, mark: object, records: Sequence[Record]) -> None:
+        assert isinstance(mark, MeasureMark)
+        for raw, _, prev in filter(None, map(quarantine.origin, records)):
+            mark.origins[raw] = min(prev, mark.origins.get(raw, prev))
+
     # -- restore
 
     def derive(self, at: Partition, changed: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes, bytes]]:

@@ -293,6 +293,10 @@ class Leg(Protocol):
         """Instead of `fold`: a dead letter for `record`, and the offset behind it."""
         ...
 
+    def rewind(self, mark: object, records: Sequence[Record]) -> None:
+        """Make a copy of a mark say that `records` were not folded yet: to fold them once more, to nothing."""
+        ...
+
     def heard(self, record: Record) -> Verdict | None:
         """The verdict that `record` of the source holds, if it is one and ours."""
         ...

@@ -10,7 +10,7 @@ import pytest
 from milepost.ops.settings import Settings
 from tests.support.hostile_records import Sent, append, bad, driven, good, kinds, mixed, one_company
 from tests.support.invariants import conservation, held
-from tests.support.keeper import firsts
+from tests.support.keeper import control, dealt, firsts
 from tests.support.workers import Deployment
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -42,6 +42,7 @@ def as_driven(settings: Settings, records: Sequence[Sent]) -> dict[str, int]:
     return fates
 
 
+@dealt("F13", "poison: deadly records, bytes of every kind", 54)
 def test_one_bad_record_in_a_hundred_hurts_no_good_one(settings: Settings) -> None:
     """Every kind once, spread over the events: each ends as the driver says, no process ends, every table is right."""
     records = mixed(good(firsts(4000), PARTITIONS), bad(1, PARTITIONS), 70)
@@ -50,6 +51,8 @@ def test_one_bad_record_in_a_hundred_hurts_no_good_one(settings: Settings) -> No
     assert sum(n for name, n in fates.items() if name.startswith("dead:")) >= 30
 
 
+@pytest.mark.campaign
+@dealt("F13", "poison: deadly records, bytes of every kind", 1000)
 def test_a_thousand_bad_records_in_a_row_hurt_no_good_one(settings: Settings) -> None:
     """All kinds again and again between two halves of the events: one dead letter each, and the line goes on."""
     events = good(firsts(1000), PARTITIONS)
@@ -59,6 +62,8 @@ def test_a_thousand_bad_records_in_a_row_hurt_no_good_one(settings: Settings) ->
     assert sum(n for name, n in fates.items() if name.startswith("dead:")) >= 500
 
 
+@pytest.mark.campaign
+@dealt("F15", "99 % of events on one company")
 def test_one_company_that_is_nearly_everything_is_folded_right(settings: Settings) -> None:
     """With 99 % of the events on one leaf every table is the driver's, and its answer is asked of one partition."""
     events = one_company(firsts(5000), 0.99)
@@ -66,6 +71,8 @@ def test_one_company_that_is_nearly_everything_is_folded_right(settings: Setting
     assert fates["accepted"] == 5000
 
 
+@pytest.mark.campaign
+@control("bad records dropped without a dead letter")
 def test_a_reader_of_the_log_that_drops_what_it_cannot_read_is_noticed(settings: Settings) -> None:
     """Positive control: bad records that vanish without a dead letter break the count of what was read."""
     records = mixed(good(firsts(300), PARTITIONS), bad(1, PARTITIONS), 10)

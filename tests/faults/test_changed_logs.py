@@ -15,7 +15,7 @@ from milepost.ops.settings import Settings
 from milepost.schemas.errors import MilepostError
 from milepost.topology.line import LEGS
 from tests.support.flights_driver import driver_digest
-from tests.support.keeper import firsts, kept
+from tests.support.keeper import control, dealt, firsts, kept
 from tests.support.workers import Deployment
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -82,6 +82,8 @@ def refused(deployment: Deployment, *words: str) -> None:
     assert all(word in worker.log for word in ("fix:", *words)), worker.told()
 
 
+@pytest.mark.campaign
+@dealt("F17", "logs changed under the engine")
 def test_a_changelog_without_its_head_is_enough_while_the_folder_is_there(deployment: Deployment) -> None:
     """Deleted records that the folder holds are not missed; nothing is rebuilt."""
     for name in CHANGELOGS:
@@ -93,6 +95,7 @@ def test_a_changelog_without_its_head_is_enough_while_the_folder_is_there(deploy
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0], ids=["half", "all"])
+@dealt("F17", "logs changed under the engine")
 def test_a_changelog_without_its_head_is_rebuilt_from_the_log(deployment: Deployment, share: float) -> None:
     """Without the folder too, state is folded from the first record again, once: the next restore finds it whole."""
     for name in CHANGELOGS:
@@ -110,6 +113,8 @@ def test_a_changelog_without_its_head_is_rebuilt_from_the_log(deployment: Deploy
     right(deployment)
 
 
+@pytest.mark.campaign
+@dealt("F17", "logs changed under the engine")
 def test_a_changelog_made_anew_under_the_running_worker_is_rebuilt(deployment: Deployment) -> None:
     """Deleted and made again while the worker runs: it ends, comes back, sets its folders aside, and is right."""
     with kept(deployment) as worker:
@@ -121,6 +126,8 @@ def test_a_changelog_made_anew_under_the_running_worker_is_rebuilt(deployment: D
         right(deployment)
 
 
+@pytest.mark.campaign
+@dealt("F17", "logs changed under the engine", tables=False)
 def test_a_raw_log_made_anew_is_refused(deployment: Deployment) -> None:
     """State of another log is never gone on with: the worker says whose it is and what to do."""
     delete(deployment, "raw-events")
@@ -128,6 +135,8 @@ def test_a_raw_log_made_anew_is_refused(deployment: Deployment) -> None:
     refused(deployment, "the log was made anew", "ingest-changelog")
 
 
+@pytest.mark.campaign
+@dealt("F17", "logs changed under the engine")
 def test_a_raw_log_without_its_head_cannot_be_rebuilt_from(deployment: Deployment) -> None:
     """With state the deleted head is not missed; without it the worker refuses to make other state of the rest."""
     behead(deployment, "raw-events", 0.5)
@@ -141,6 +150,8 @@ def test_a_raw_log_without_its_head_cannot_be_rebuilt_from(deployment: Deploymen
     refused(deployment, "records were deleted from the log", "raw-events")
 
 
+@pytest.mark.campaign
+@dealt("F17", "logs changed under the engine")
 def test_signals_made_anew_are_refused_and_the_named_fix_works(deployment: Deployment) -> None:
     """Signals are ingest's to send: the refusal says to delete both changelogs, and then everything is made again."""
     delete(deployment, "signals")
@@ -153,6 +164,8 @@ def test_signals_made_anew_are_refused_and_the_named_fix_works(deployment: Deplo
     right(deployment)
 
 
+@pytest.mark.campaign
+@dealt("F17", "logs changed under the engine", 3, tables=False)
 def test_a_changed_partition_count_is_refused(deployment: Deployment) -> None:
     """One topic grown, or all of them and the setting too: dedupe is by partition, so no state fits."""
     admin = admin_client(deployment.settings)
@@ -171,6 +184,8 @@ def test_a_changed_partition_count_is_refused(deployment: Deployment) -> None:
     refused(deployment, "given other partitions")
 
 
+@pytest.mark.campaign
+@dealt("F17", "logs changed under the engine", 2)
 def test_a_committed_offset_is_only_for_display(deployment: Deployment) -> None:
     """Set beyond the end or back to nothing, it changes nothing: the worker goes on behind its own mark."""
     admin = admin_client(deployment.settings)
@@ -194,6 +209,8 @@ def test_a_committed_offset_is_only_for_display(deployment: Deployment) -> None:
     right(deployment)
 
 
+@pytest.mark.campaign
+@control("half a changelog taken for whole")
 def test_an_engine_that_goes_on_with_half_a_changelog_is_noticed(deployment: Deployment) -> None:
     """Positive control: a cut changelog taken for a whole one loses rows, and the digest says so."""
     for name in CHANGELOGS:

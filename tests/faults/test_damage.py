@@ -13,8 +13,9 @@ import pytest
 
 from milepost.ops.settings import Settings
 from milepost.schemas.errors import MilepostError
+from tests.faults.conftest import Sized
 from tests.support.flights_driver import driver_digest
-from tests.support.keeper import firsts, kept
+from tests.support.keeper import control, dealt, firsts, kept
 from tests.support.workers import Deployment
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -79,11 +80,12 @@ def it_heals(deployment: Deployment) -> None:
     assert deployment.digest() == driver_digest(firsts(SOME))
 
 
-def test_every_kind_of_damage_is_healed(deployment: Deployment) -> None:
+@dealt("F9", "state damaged, old, foreign", 12)
+def test_every_kind_of_damage_is_healed(deployment: Deployment, sized: Sized) -> None:
     """Flipped, cut or deleted files of each kind, in all folders at once, three times: never wrong, never by hand."""
     chance = random.Random(81)
     state = deployment.settings.state
-    kinds = list(KINDS.items())
+    kinds = list(KINDS.items())[: sized(12, 4)]
     wanted = driver_digest(firsts(SOME)[: SOME * 2 // 3])
     folders = [state / f"{leg}-{number}" for leg in ("ingest", "measure") for number in range(2)]
     while kinds:
@@ -96,7 +98,7 @@ def test_every_kind_of_damage_is_healed(deployment: Deployment) -> None:
         with kept(deployment) as worker:
             read_all(deployment, wanted)
             assert worker.alive
-    assert len(list(state.glob("*.quarantine-*"))) >= 8
+    assert len(list(state.glob("*.quarantine-*"))) >= sized(8, 1)
     deployment.start()
     it_heals(deployment)
 
@@ -116,6 +118,8 @@ def read_all(deployment: Deployment, wanted: dict[str, str]) -> None:
         time.sleep(0.3)
 
 
+@pytest.mark.campaign
+@dealt("F9", "state damaged, old, foreign")
 def test_an_old_copy_of_the_folders_is_brought_up_to_date(deployment: Deployment) -> None:
     """A copy from before the last thousand events lies in the folders' place: the changelog brings what it lacks."""
     state = deployment.settings.state
@@ -133,6 +137,8 @@ def test_an_old_copy_of_the_folders_is_brought_up_to_date(deployment: Deployment
     assert quarantined(deployment) == 0
 
 
+@pytest.mark.campaign
+@dealt("F9", "state damaged, old, foreign", 4)
 def test_another_partitions_folder_is_set_aside(deployment: Deployment) -> None:
     """Two folders that changed places are both set aside, counted, and restored."""
     state = deployment.settings.state
@@ -147,6 +153,8 @@ def test_another_partitions_folder_is_set_aside(deployment: Deployment) -> None:
     it_heals(deployment)
 
 
+@pytest.mark.campaign
+@control("any stamp believed")
 def test_a_worker_that_believes_any_stamp_is_noticed(deployment: Deployment) -> None:
     """Positive control: without the stamp another partition's rows are taken for one's own, and the digest says so."""
     state = deployment.settings.state

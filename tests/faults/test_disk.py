@@ -15,7 +15,7 @@ import pytest
 from milepost.ops.flights import FlightEvent, import_order
 from milepost.ops.settings import Settings
 from tests.support.flights_driver import driver_digest
-from tests.support.keeper import firsts, kept
+from tests.support.keeper import control, dealt, firsts, kept
 from tests.support.workers import Deployment, week
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -85,6 +85,7 @@ def reasons(deployment: Deployment) -> str:
     return "" if answer.status == 200 else " ".join(body["reasons"])
 
 
+@dealt("F10", "full state disk, then freed")
 def test_a_full_disk_stops_the_worker_and_room_lets_it_go_on(settings: Settings, small_disk: Path) -> None:
     """Red with the reason and still answering while the disk is full; with room it goes on, the same process, all there."""
     first, second, third = parts(3, seed=61)
@@ -113,6 +114,8 @@ def test_a_full_disk_stops_the_worker_and_room_lets_it_go_on(settings: Settings,
             assert (worker.pid, worker.supervisor.restarts) == (pid, 0)
 
 
+@pytest.mark.campaign
+@dealt("F10", "full state disk, then freed")
 def test_a_disk_that_is_full_at_the_start_is_waited_for(settings: Settings, small_disk: Path) -> None:
     """A worker with a lost folder and no room to restore it says so, sets nothing aside, and restores when it can."""
     with Deployment(settings) as deployment:
@@ -133,6 +136,8 @@ def test_a_disk_that_is_full_at_the_start_is_waited_for(settings: Settings, smal
         assert worker.alive and not list(small_disk.rglob("*quarantine*"))
 
 
+@pytest.mark.campaign
+@dealt("F10", "full state disk, then freed")
 def test_a_slow_disk_only_takes_longer(settings: Settings) -> None:
     """With 0.2 s for each write the line does the same work, and is never taken for stuck."""
     slow = (
@@ -151,6 +156,8 @@ def test_a_slow_disk_only_takes_longer(settings: Settings) -> None:
         assert deployment.digest() == driver_digest(firsts(SOME))
 
 
+@pytest.mark.campaign
+@control("a refused write taken for written")
 def test_a_worker_that_drops_what_has_no_room_is_noticed(settings: Settings, small_disk: Path) -> None:
     """Positive control: a refused write that is taken for written loses rows, and the digest says so."""
     drops = (

@@ -9,26 +9,26 @@ import pytest
 
 from milepost.ops.flights import import_order
 from milepost.ops.settings import Settings
+from tests.faults.conftest import Sized
 from tests.support.flights_driver import driver_digest, week_digest
-from tests.support.keeper import firsts, kept
+from tests.support.keeper import control, dealt, firsts, kept
 from tests.support.workers import Deployment, week
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
-LOST = 5
-"""Folders lost in each of the two ways."""
 
-
-def test_ten_lost_folders_in_one_import_change_nothing(settings: Settings) -> None:
+@dealt("F8", "state folder lost; kill during restore", 10)
+def test_ten_lost_folders_in_one_import_change_nothing(settings: Settings, sized: Sized) -> None:
     """Five folders deleted under the running worker, five while it is down, nothing done by hand: one digest."""
+    lost = sized(10, 2)
     order = import_order(len(week()), seed=71)
-    size = -(-len(order) // (2 * LOST + 1))
+    size = -(-len(order) // (lost + 1))
     parts = [[week()[number] for number in order[at : at + size]] for at in range(0, len(order), size)]
     with Deployment(settings) as deployment:
         places = [(leg, number) for number in range(deployment.settings.partitions) for leg in ("ingest", "measure")]
         deployment.apply()
         with kept(deployment) as worker:
-            for turn in range(2 * LOST):
+            for turn in range(lost):
                 leg, number = places[turn % len(places)]
                 folder = deployment.settings.state / f"{leg}-{number}"
                 deployment.send(parts[turn])
@@ -46,11 +46,13 @@ def test_ten_lost_folders_in_one_import_change_nothing(settings: Settings) -> No
                 assert (folder / "CURRENT").exists()
             deployment.send(parts[-1])
             deployment.settle()
-            assert worker.supervisor.restarts == 2 * LOST
+            assert worker.supervisor.restarts == lost
             assert deployment.digest() == week_digest()
             assert deployment.processed_again() > 0
 
 
+@pytest.mark.campaign
+@dealt("F8", "state folder lost; kill during restore", 5)
 def test_kills_during_a_restore_change_nothing(settings: Settings) -> None:
     """A lost folder, then kill -9 at five places of its restore, one after another: the digest is the same."""
     some = firsts(3000)
@@ -69,6 +71,8 @@ def test_kills_during_a_restore_change_nothing(settings: Settings) -> None:
         assert deployment.digest() == driver_digest(some)
 
 
+@pytest.mark.campaign
+@dealt("F8", "state folder lost; kill during restore")
 def test_a_restore_that_stands_still_ends_the_worker(settings: Settings) -> None:
     """A restore that makes no progress ends with code 1, so that the supervisor starts it again; the next one works."""
     stuck = (
@@ -87,6 +91,8 @@ def test_a_restore_that_stands_still_ends_the_worker(settings: Settings) -> None
         assert deployment.digest() == driver_digest(some)
 
 
+@pytest.mark.campaign
+@control("no look at the folder")
 def test_a_worker_that_does_not_look_writes_into_deleted_files(settings: Settings) -> None:
     """Positive control: without the look at its folder the worker goes on, and has no store when it is started again."""
     blind = "from milepost.agents.store import Rocks\nRocks.gone = lambda self: ''"

@@ -13,7 +13,7 @@ from milepost.schemas import stamps
 from milepost.schemas.serde import wire
 from milepost.topology.line import LEGS
 from tests.support.flights_driver import driver_digest
-from tests.support.keeper import Kept, firsts, kept
+from tests.support.keeper import Kept, control, dealt, firsts, kept
 from tests.support.workers import Deployment
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -53,6 +53,7 @@ def lose_changelogs(deployment: Deployment) -> None:
     provision(deployment.settings)
 
 
+@dealt("F13", "poison: deadly records, bytes of every kind")
 def test_a_record_that_kills_ingest_is_condemned_and_a_replay_knows_it(settings: Settings) -> None:
     """A segfault in the fold: few restarts, one dead letter, the tables without it; sent again it is passed over at once;
     a replay into an empty engine by the same deadly worker ends no process and gives the same tables."""
@@ -80,6 +81,8 @@ def test_a_record_that_kills_ingest_is_condemned_and_a_replay_knows_it(settings:
             assert deployment.dead() == {("quarantine", "poison"): 3}
 
 
+@pytest.mark.campaign
+@dealt("F13", "poison: deadly records, bytes of every kind")
 def test_a_message_that_measure_cannot_fold_is_found_with_one_restart(settings: Settings) -> None:
     """An exception in the fold is searched for its record in the next life; facts and cells are those without it, also
     when they are restored from the log."""
@@ -109,6 +112,8 @@ def test_a_message_that_measure_cannot_fold_is_found_with_one_restart(settings: 
                 assert right(worker) and worker.supervisor.restarts == 0
 
 
+@pytest.mark.campaign
+@dealt("F13", "poison: deadly records, bytes of every kind", 7)
 def test_kills_from_outside_condemn_nothing(settings: Settings) -> None:
     """Seven lives in a row end with the first records folded, sent or acknowledged: nothing is condemned."""
     events = firsts(SOME)
@@ -124,6 +129,8 @@ def test_kills_from_outside_condemn_nothing(settings: Settings) -> None:
         assert verdicts(deployment, "raw-events") == verdicts(deployment, "signals") == 0
 
 
+@pytest.mark.campaign
+@dealt("F13", "poison: deadly records, bytes of every kind", 6)
 def test_a_machine_that_crashes_at_every_record_condemns_none(settings: Settings) -> None:
     """Where the others crash too, no record is at fault: the worker dies again and again, and comes back whole."""
     events = firsts(300)
@@ -142,6 +149,8 @@ def test_a_machine_that_crashes_at_every_record_condemns_none(settings: Settings
         assert verdicts(deployment, "raw-events") == 0
 
 
+@pytest.mark.campaign
+@dealt("F13", "poison: deadly records, bytes of every kind", 4)
 def test_a_signal_under_definitions_that_nobody_applied_does_not_stop_its_partition(settings: Settings) -> None:
     """A forged message that names an unknown bundle is a dead letter after a short wait, and stays one on a replay."""
     events = firsts(SOME)
@@ -165,6 +174,8 @@ def test_a_signal_under_definitions_that_nobody_applied_does_not_stop_its_partit
         assert (deployment.digest(), deployment.dead()) == (driver_digest(events), dead)
 
 
+@pytest.mark.campaign
+@control("every crash blamed on the record")
 def test_an_engine_that_blames_the_record_for_every_crash_is_noticed(settings: Settings) -> None:
     """Positive control: without `held` and without trying others, kills from outside condemn an innocent."""
     events = firsts(300)

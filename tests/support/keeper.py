@@ -5,18 +5,20 @@ with kept(deployment, mutant) as worker: ...      the deployment's methods work 
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, ParamSpec
 
 import psutil
 
 from milepost.ops import supervise
 from milepost.ops.flights import FlightEvent
 from milepost.ops.supervise import Supervisor
+from tests.support.report import fault, mutant
 from tests.support.workers import ROOT, Deployment, Worker, week
 
 PAUSE_S: Final = 0.3
@@ -59,6 +61,49 @@ class Kept(Worker):
 
     def memory_bytes(self) -> int:
         return int(psutil.Process(self.pid).memory_info().rss)
+
+
+P = ParamSpec("P")
+
+
+def dealt(
+    id: str, what: str, count: int = 1, *, tables: bool = True
+) -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """A test that is a row of the report of the faults: `count` of kind `id` are dealt when it passes.
+
+    tables: whether it holds the tables against those of an undisturbed run (I2)
+    """
+
+    def wrap(test: Callable[P, None]) -> Callable[P, None]:
+        @functools.wraps(test)
+        def run(*args: P.args, **kwargs: P.kwargs) -> None:
+            with fault(id, what) as told:
+                test(*args, **kwargs)
+                told.count = count
+                if tables:
+                    told.holds("I2", [])
+
+        return run
+
+    return wrap
+
+
+def control(mutant_name: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """A test that passes when it catches a broken engine: the report lists the mutant."""
+
+    def wrap(test: Callable[P, None]) -> Callable[P, None]:
+        @functools.wraps(test)
+        def run(*args: P.args, **kwargs: P.kwargs) -> None:
+            try:
+                test(*args, **kwargs)
+            except BaseException:
+                mutant(mutant_name, killed_by="")
+                raise
+            mutant(mutant_name, killed_by=test.__module__.rpartition(".")[2])
+
+        return run
+
+    return wrap
 
 
 @contextmanager

@@ -43,9 +43,10 @@ def delete(path: Path, _: random.Random) -> None:
     path.unlink()
 
 
+# Dealt from the end: an orderly stop leaves no log to damage, so that comes before the first one.
 KINDS: dict[str, tuple[str, Damage]] = {
     f"{damage.__name__} {name}": (pattern, damage)
-    for name, pattern in (("SST", "*.sst"), ("WAL", "*.log"), ("MANIFEST", "MANIFEST-*"), ("CURRENT", "CURRENT"))
+    for name, pattern in (("SST", "*.sst"), ("MANIFEST", "MANIFEST-*"), ("CURRENT", "CURRENT"), ("WAL", "*.log"))
     for damage in (flip, truncate, delete)
 }
 

@@ -204,11 +204,11 @@ class LegRuntime:
                 left = left[done:]
                 if done or not left or holding.state != "open":
                     continue
+                if await self._never(holding, left[0]):
+                    left = left[1:]
+                    continue
                 if not await self._runtime.wait_for_decision(seen, READY_S):
                     waited += READY_S
-                    if await self._never(holding, left[0]):
-                        left = left[1:]
-                        continue
                     log.warning("%r waits at %d for a decision: %.0f s so far", holding, left[0].offset, waited)
         finally:
             self._runtime.consumer.taken(tp, len(records))
@@ -221,7 +221,7 @@ class LegRuntime:
         """
         at, follower = holding.partition, self._runtime.followers.get("definitions")
         if not self.leg.waits_unproved or at is None or follower is None or self.leg.ready((record,)):
-            return False
+            return False  # (also while a suspect waits for others: that record is ready)
         tp = TP(follower.topic, 0)
         ends = await self._runtime.ends({tp})
         mark = holding.restore.mark if holding.restore is not None else None

@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from milepost.schemas import stamps
-from milepost.schemas.errors import REASONS, ContractError, Reason
+from milepost.schemas.errors import REASONS, ContractError, Reason, StoreError
 from milepost.schemas.serde import wire
 from milepost.schemas.stamps import Stamp
 from milepost.topology.state import Output, Partition, Record
 
 STORE: Final = "poison"
+VERDICTS_MAX: Final = 10_000
+"""Verdicts of one partition, which are held in memory.  More are not passed: somebody floods the topic."""
 STAGE: Final = "quarantine"
 """The stage that dead letters of passed-over records name."""
 
@@ -118,6 +120,11 @@ def digest(record: Record) -> bytes:
 
 def remember(at: Partition, found: Verdict, upto: int) -> None:
     """Take a verdict into the partition's state; a second time changes nothing."""
+    if sum(map(len, at.poison.values())) >= VERDICTS_MAX:
+        raise StoreError(
+            f"partition {at.number} has {VERDICTS_MAX} verdicts on records that are passed over; "
+            f"fix: see who writes them, offset {found.offset} is the next"
+        )
     key = found.offset.to_bytes(8, "big")
     if at.stores[STORE].get(key) is None:
         at.stores[STORE].put(key, upto.to_bytes(8, "big") + found.dump())

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from milepost.schemas import stamps
-from milepost.schemas.errors import ContractError
+from milepost.schemas.errors import ContractError, StoreError
 from milepost.schemas.stamps import Stamp
 from milepost.topology import quarantine
 from milepost.topology.digest import digest
@@ -95,6 +95,16 @@ def test_a_passed_over_signal_leaves_no_gap_behind_it() -> None:
     assert dict(measure.pass_over(at, records[1], condemned).fates) == {"dead:poison": 1}
     assert dict(measure.pass_over(at, records[1], condemned).fates) == {"reemitted": 1}
     assert measure.fold(at, records[2:]).fates["taken"] == 1
+
+
+def test_verdicts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who floods a topic with records to be condemned fills no memory: the worker refuses, and says where."""
+    monkeypatch.setattr(quarantine, "VERDICTS_MAX", 2)
+    at = driver().state["ingest", 0]
+    for offset in (1, 2):
+        quarantine.remember(at, quarantine.verdict(BAD._replace(offset=offset, key=b"%d" % offset), "poison", ""), 0)
+    with pytest.raises(StoreError, match="fix: see who writes them, offset 3"):
+        quarantine.remember(at, quarantine.verdict(BAD._replace(offset=3), "poison", ""), 0)
 
 
 def test_compacted_signals_give_the_same_tables() -> None:

@@ -328,7 +328,7 @@ class Holding(Landing):
     @property
     def turn(self) -> asyncio.Lock:
         """Held while a question reads: nothing is folded meanwhile, so that its parts are of one moment."""
-        return self._busy
+        return self.busy
 
     # -- a rebalance
 

@@ -108,7 +108,7 @@ class Replica:
             if mark is not None and not await self._decided(mark.decisions):
                 raise StoreError(f"{self!r}: the owner has decisions that have not come here in {DECIDED_S:.0f} s")
             at = self._partition()
-            await restore_derived(self.leg.leg, self.leg.spec, at, self._rocks, self._rocks.write, self.restore)
+            await restore_derived(self.leg.leg, self.leg.spec, at, self._rocks, self._write, self.restore)
             self.restore.changed = set()
 
     async def bring_up(self, bootstrap: str) -> None:
@@ -118,7 +118,7 @@ class Replica:
         self._source_at, self._source_x = time.monotonic(), self.restore.x
         async with self.turn:
             await restore_source(
-                self.leg.leg, self.leg.spec, self._partition(), self._rocks, self._rocks.write,
+                self.leg.leg, self.leg.spec, self._partition(), self._rocks, self._write,
                 bootstrap=bootstrap, source=self.leg.source,
             )  # fmt: skip
 
@@ -130,6 +130,9 @@ class Replica:
         async with self.turn:
             self._at = None
             self._rocks.close()
+
+    async def _write(self, changes: Sequence[store.Change]) -> None:
+        self._rocks.write(changes)
 
     def _partition(self) -> Partition:
         """The partition as of the last mark applied."""
@@ -258,7 +261,7 @@ class Standbys:
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap,
             enable_auto_commit=False,
-            auto_offset_reset="earliest",
+            auto_offset_reset="none",  # a changelog that was cut must not be passed over
             max_partition_fetch_bytes=4 * 1024 * 1024,
             fetch_max_wait_ms=FETCH_MS,
         )
@@ -305,11 +308,19 @@ class Standbys:
             async with self._changing:
                 if (leg, number) in self._wanted():
                     await self._open(leg, number)
-        tps = {TopicPartition(one.leg.changelog, one.number): one for one in self._held.values()}
-        if set(tps) != consumer.assignment():
-            consumer.assign(list(tps))
-            for tp, held in tps.items():
-                consumer.seek(tp, held.next_offset)
+        tps = {TopicPartition(one.leg.changelog, one.number): place for place, one in self._held.items()}
+        if set(tps) == consumer.assignment():
+            return
+        starts = await consumer.beginning_offsets(list(tps)) if tps else {}
+        for tp, start in starts.items():
+            if self._held[tps[tp]].next_offset < start:
+                # What lies between is lost to us; the owner has it, and a take-over would find the same.
+                log.warning("%r: %s begins at %d: no replica", self._held[tps[tp]], tp.topic, start)
+                self._given_up[tps[tp]] = time.monotonic()
+                await self.give_up([tps.pop(tp)])
+        consumer.assign(list(tps))
+        for tp, place in tps.items():
+            consumer.seek(tp, self._held[place].next_offset)
 
     async def _open(self, leg: str, number: int) -> None:
         following = self._legs[leg]

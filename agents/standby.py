@@ -261,7 +261,7 @@ class Standbys:
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap,
             enable_auto_commit=False,
-            auto_offset_reset="earliest",
+            auto_offset_reset="none",  # a changelog that was cut must not be passed over
             max_partition_fetch_bytes=4 * 1024 * 1024,
             fetch_max_wait_ms=FETCH_MS,
         )
@@ -308,11 +308,19 @@ class Standbys:
             async with self._changing:
                 if (leg, number) in self._wanted():
                     await self._open(leg, number)
-        tps = {TopicPartition(one.leg.changelog, one.number): one for one in self._held.values()}
-        if set(tps) != consumer.assignment():
-            consumer.assign(list(tps))
-            for tp, held in tps.items():
-                consumer.seek(tp, held.next_offset)
+        tps = {TopicPartition(one.leg.changelog, one.number): place for place, one in self._held.items()}
+        if set(tps) == consumer.assignment():
+            return
+        starts = await consumer.beginning_offsets(list(tps)) if tps else {}
+        for tp, start in starts.items():
+            if self._held[tps[tp]].next_offset < start:
+                # What lies between is lost to us; the owner has it, and a take-over would find the same.
+                log.warning("%r: %s begins at %d: no replica", self._held[tps[tp]], tp.topic, start)
+                self._given_up[tps[tp]] = time.monotonic()
+                await self.give_up([tps.pop(tp)])
+        consumer.assign(list(tps))
+        for tp, place in tps.items():
+            consumer.seek(tp, self._held[place].next_offset)
 
     async def _open(self, leg: str, number: int) -> None:
         following = self._legs[leg]

@@ -148,6 +148,39 @@ def test_a_fetch_that_waited_for_a_rebalance_is_of_the_new_generation(
     assert asyncio.run(run()) == [(tp, records, 2)]
 
 
+def test_a_seek_beside_a_fetch_is_repeated(consumer: ChunkConsumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fetch of the assignment before, which still waits when the new one is sought, takes the first records behind
+    the seek: nothing of it is handed on, and the seek is repeated, so they are read again."""
+    tp = TP("numbers", 0)
+    records = [SimpleNamespace(offset=5, timestamp=0, timestamp_type=0)]
+    sought: list[Any] = []
+
+    async def run() -> list[Any]:
+        made = ChunkConsumer(consumer.transport, *3 * [_nothing])
+        made._placed.add(tp)
+
+        async def seek_wait(partitions: Any) -> None:
+            sought.append(partitions)
+
+        async def fetched(_active: Any, _timeout: float) -> Any:
+            await made.seek_to_committed()  # the rebalance ends while the fetch waits
+            return {tp: records}
+
+        monkeypatch.setattr(made.transport, "hooks", SimpleNamespace(next_offset=lambda _tp: 5, chunk_max=10))
+        monkeypatch.setattr(made, "assignment", lambda: {tp})
+        monkeypatch.setattr(made, "_is_changelog_tp", lambda _tp: False)
+        monkeypatch.setattr(made, "_get_active_partitions", lambda: {tp})
+        monkeypatch.setattr(made, "_getmany", fetched)
+        monkeypatch.setattr(made, "_check_committed", _nothing)
+        monkeypatch.setattr(made._thread, "seek_wait", seek_wait)
+        monkeypatch.setattr(made._thread, "call_thread", _nothing)
+        made.resume_flow()
+        return [one async for one in made.getmany(1.0)]
+
+    assert asyncio.run(run()) == []
+    assert sought == [{tp: 5}, {tp: 5}]
+
+
 async def _nothing(*_args: Any) -> None: ...
 
 

@@ -160,6 +160,8 @@ def served(worker: Worker) -> Iterator[Site]:
         attach(app, worker)
         server: Any = app.web
         server.init_server()
+        if (close := getattr(worker, "close", None)) is not None:
+            server.web_app.on_cleanup.append(lambda _: close())
         runner: web.AppRunner = server._runner
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -8,6 +8,8 @@ any worker, and none is more than what had been sent when it came; at the end th
 
 from __future__ import annotations
 
+import re
+import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -16,6 +18,7 @@ from dataclasses import replace
 
 import pytest
 
+from milepost.agents.ending import ZOMBIE
 from milepost.ops.flights import FlightEvent, import_order
 from milepost.ops.settings import Settings
 from tests.faults.conftest import Sized
@@ -31,6 +34,9 @@ GRACEFUL_S = 5.0
 SESSION_S = 6
 KILLED_S = SESSION_S + 5.0
 BATCH_S = 0.1
+STALE_MS = 60_000
+TAIL_MAX = 2_000
+"""Records of a changelog that a take-over reads where there was a standby."""
 ANSWERS_MIN = 200
 """Answers without which a run has shown nothing."""
 
@@ -80,6 +86,10 @@ class Sharing:
     def kill(self, name: str) -> None:
         self._asking.pop(name).stop()
         self.deployment.workers[name].kill()
+
+    def forget(self, name: str) -> None:
+        """Ask a worker that has ended no more."""
+        self._asking.pop(name).stop()
 
     def ask_no_more(self) -> None:
         while self._asking:
@@ -169,6 +179,61 @@ def test_two_of_three_are_killed(settings: Settings, sized: Sized) -> None:
                 told.rebalances += 1
         told.recovered(sharing.seen.longest_s)
         assert 0 < sharing.seen.longest_s <= KILLED_S, sharing.seen.outages
+
+
+def test_a_worker_that_was_stopped_answers_nothing_old(settings: Settings, sized: Sized) -> None:
+    """Stopped for twice the session time-out and continued: what it still holds of partitions that others have had
+    since is not an answer, neither to those who ask it nor to workers that do."""
+    with fault("F5", "SIGSTOP of a sharing worker, all are asked", seed=45) as told:
+        settings = replace(settings, session_timeout_s=SESSION_S)
+        with shared(settings, told, rate=sized(600, 300), seed=45) as (sharing, _):
+            second = sharing.start("worker-2")
+            for _ in range(sized(2, 1)):
+                time.sleep(2)
+                second.expected = True
+                second.process.send_signal(signal.SIGSTOP)
+                time.sleep(2 * SESSION_S)
+                second.process.send_signal(signal.SIGCONT)
+                time.sleep(5)
+                told.count += 1
+                told.rebalances += 2
+                if not second.alive:
+                    assert second.process.returncode == ZOMBIE, second.told()
+                    sharing.forget("worker-2")
+                    second = sharing.start("worker-2")
+            assert sharing.seen.outages.get("worker-1") or sharing.seen.answers["503"], "nobody has missed it"
+
+
+def test_a_standby_answers_while_the_owner_is_dead(settings: Settings, sized: Sized) -> None:
+    """With a copy at another worker, questions that allow a lag are answered between the death of the owner and the
+    take-over, and say by how much they lag; the take-over restores nothing but what came last."""
+    with fault("F2", "kill -9 of a worker whose partitions have a standby", seed=46) as told:
+        settings = replace(settings, session_timeout_s=SESSION_S, standby=1)
+        with shared(settings, told, rate=sized(600, 300), seed=46, stale_ms=STALE_MS) as (sharing, _):
+            first = sharing.deployment.worker
+            second = sharing.start("worker-2")
+            sharing.deployment.wait(lambda: _replicas(first) == _owned(second), "worker-1 has no replicas")
+            time.sleep(3)
+            before = sharing.seen.answers["lagged"]
+            sharing.kill("worker-2")
+            time.sleep(KILLED_S + 3)
+            told.count += 1
+            told.rebalances += 1
+            assert sharing.seen.answers["lagged"] > before + 10, sharing.seen.answers
+        follows = re.findall(r"(measure/\d): epoch (\d+), restoring from (\d+)", first.log)
+        last = {name: int(epoch) - int(start) for name, epoch, start in follows}
+        assert len(last) == 4 and max(last.values()) < TAIL_MAX, last
+
+
+def _replicas(worker: Worker) -> set[tuple[str, int]]:
+    """What a worker has copies of that were read to their end."""
+    told = worker.status().get("standby", {})
+    return {(leg, int(number)) for leg, lags in told.items() for number, lag in lags.items() if lag is not None}
+
+
+def _owned(worker: Worker) -> set[tuple[str, int]]:
+    legs = worker.status().get("legs", {"": {"open": [0]}})
+    return {(leg, number) for leg, told in legs.items() for number in told["open"]}
 
 
 OWN_ONLY = """

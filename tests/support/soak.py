@@ -54,6 +54,13 @@ NOISE_BYTES: Final = 4 * 1024 * 1024
 """Growth below this, over the whole soak, is what an allocator's pages do."""
 
 
+SMALL_CACHES: Final = """
+from milepost.agents import store
+store.MEMTABLE_BYTES, store.CACHE_BYTES = 256 * 1024, 4 * 1024 * 1024
+"""
+"""The witness's caches are full within minutes: with 256 MiB of them, bounded as they are, filling would hide a leak."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """What a fault may act on."""
@@ -277,7 +284,7 @@ class Soak:
             witness.apply()
             feed = Feed(witness, seed=self.seed, rate=50, events=2000)
             feed.start()
-            witness.keep()
+            witness.keep(mutant=SMALL_CACHES)
             number = 0
             while time.monotonic() < self.until and self.violations < VIOLATIONS_MAX:
                 number += 1

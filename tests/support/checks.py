@@ -30,7 +30,7 @@ from milepost.topology.line import LEGS
 from tests.support import flights_expected as other
 from tests.support.hostile import Feed, content, undisturbed
 from tests.support.invariants import conservation, never_back, same_answers, same_bytes, same_set
-from tests.support.report import Told
+from tests.support.report import Told, fault
 from tests.support.workers import SECRET, SIGNAL_KEY_BYTES, Deployment, Worker
 
 HEALED_S: Final = 90.0
@@ -270,6 +270,8 @@ def quick(deployment: Deployment, told: Told, watch: Watch, progress: Progress) 
 def full(deployment: Kept, told: Told, watch: Watch, feed: Feed, *, restore: bool = True) -> None:
     """The feed has finished, one worker runs: everything it holds and has sent is what a run without faults gives."""
     wanted = undisturbed(feed.events)
+    with fault("F12", "each event 1 to 5 times, shuffled, late, future", seed=feed.seed) as row:
+        row.note(f"seed {feed.seed}: {feed.sent} records of {feed.events} events, and {feed.future} of the future")
     deployment.settle(HEALED_S)
     told.holds("I2", same_set("digest", wanted.digest, deployment.digest()))
     answers = deployment.answers()

@@ -107,6 +107,7 @@ class Report:
         total = Told(id="all", what="")
         for one in self.faults.values():
             total.take(one)
+        total.what = ""
         return total
 
     def void(self, points: Sequence[str]) -> list[str]:

@@ -12,10 +12,12 @@ beginning to end: the slope of its memory is the soak's.  Exit code 1 at any vio
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -36,9 +38,12 @@ from tests.support.invariants import slope
 from tests.support.own_broker import OwnBroker, own_broker
 from tests.support.proxy import FAULTS
 from tests.support.report import REPORT, Told, fault
-from tests.support.workers import SECRET
+from tests.support.workers import ROOT, SECRET
 
 SESSION_S: Final = 6
+HISTORIES: Final = 100
+"""Simulated at a time."""
+
 RATE: Final = 200.0
 VIOLATIONS_MAX: Final = 3
 WARM_UP_S: Final = 300.0
@@ -47,6 +52,13 @@ SLOPE_MAX: Final = 0.01
 
 NOISE_BYTES: Final = 4 * 1024 * 1024
 """Growth below this, over the whole soak, is what an allocator's pages do."""
+
+
+SMALL_CACHES: Final = """
+from milepost.agents import store
+store.MEMTABLE_BYTES, store.CACHE_BYTES = 256 * 1024, 4 * 1024 * 1024
+"""
+"""The witness's caches are full within minutes: with 256 MiB of them, bounded as they are, filling would hide a leak."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +163,30 @@ def folder_lost(on: Stage) -> str:
     return f"{name} killed, its state lost"
 
 
+def folder_deleted(on: Stage) -> str:
+    name = on.one()
+    folders = sorted(path for path in on.deployment.workers[name].settings.state.glob("*-?") if path.is_dir())
+    if not folders:
+        return f"{name} had no state to delete"
+    folder = on.chance.choice(folders)
+    shutil.rmtree(folder, ignore_errors=True)
+    on.deployment.pause(5)
+    return f"{name} lost {folder.name} while it ran"
+
+
+def simulated(on: Stage) -> str:
+    first = on.chance.randrange(1_000_000_000)
+    command = [sys.executable, "-m", "tests.support.simulator", str(first), str(first + HISTORIES)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT / "src"), str(ROOT)))}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=600)
+    on.told.seeds.append(first)
+    on.told.count += HISTORIES - 1
+    found = json.loads(done.stdout.splitlines()[-1]) if done.stdout.strip().endswith("}") else {}
+    on.told.processed_again += found.get("records processed again", 0)
+    on.told.holds("I2", [] if done.returncode == 0 else [done.stdout[-3000:] + done.stderr[-3000:]])
+    return f"{HISTORIES} histories from seed {first}"
+
+
 def folder_damaged(on: Stage) -> str:
     name = on.one()
     on.end(name)
@@ -188,6 +224,7 @@ def network_broken(on: Stage) -> str:
 
 
 KINDS: Final[tuple[tuple[str, str, Callable[[Stage], str], int], ...]] = (
+    ("F1", "simulated histories", simulated, 2),
     ("F2", "kill -9 at random", killed, 6),
     ("F3", "kill -9 at each crash point", killed_at_a_point, 6),
     ("F4", "kills 0.1 to 1 s apart", killed_in_a_row, 1),
@@ -197,6 +234,7 @@ KINDS: Final[tuple[tuple[str, str, Callable[[Stage], str], int], ...]] = (
     ("F6", "broker killed, restarted, stopped", broker_frozen, 1),
     ("F7", "rebalance storm", stormy, 1),
     ("F8", "state folder lost", folder_lost, 2),
+    ("F8", "state folder lost", folder_deleted, 2),
     ("F9", "state damaged", folder_damaged, 4),
     ("F11", "network broken between worker and broker", network_broken, 4),
 )
@@ -246,7 +284,7 @@ class Soak:
             witness.apply()
             feed = Feed(witness, seed=self.seed, rate=50, events=2000)
             feed.start()
-            witness.keep()
+            witness.keep(mutant=SMALL_CACHES)
             number = 0
             while time.monotonic() < self.until and self.violations < VIOLATIONS_MAX:
                 number += 1

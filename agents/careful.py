@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from milepost.agents import faults
 from milepost.agents.changelog import Zombie, read_range
+from milepost.agents.store import DiskFull
 from milepost.agents.suspicion import CONTROL_MAX, CRASHES_MAX, Kind, Suspicion, Trying
 from milepost.schemas.errors import StoreError
 from milepost.topology import quarantine
@@ -55,7 +56,13 @@ class Careful:
                     await held.passed_over(at, part[0], None)
                     part = part[:1]
                 else:
-                    part = await self._try(part[:before], records)
+                    try:
+                        part = await self._try(part[:before], records)
+                    except DiskFull as error:
+                        # Given back while it waited for room.  Nothing more is written: what is folded may lack its
+                        # outputs.
+                        held.room.say(error)
+                        return 0
         await held.checkpoint()
         held.rest()
         if not part:
@@ -125,13 +132,17 @@ class Careful:
         return True
 
     async def _others_pass(self, suspect: Record, records: Sequence[Record]) -> bool:
-        """Whether other records of the partition can be folded: those behind the suspect, else those before it."""
+        """Whether other records of the partition can be folded: those behind the suspect, else those before it.
+
+        What came since `records` were fetched counts: else the first record of a log would wait for others for ever.
+        """
         place, number = self.holding.place, self.at.number
         others = [one for one in records if one.offset > suspect.offset][:CONTROL_MAX]
-        if not others:
-            start = max(0, suspect.offset - CONTROL_MAX)
-            async for some in read_range(place.bootstrap, place.source, number, start, suspect.offset):
-                others += some
+        behind, before = suspect.offset + 1, max(0, suspect.offset - CONTROL_MAX)
+        for start, stop in ((behind, behind + CONTROL_MAX), (before, suspect.offset)):
+            if not others:
+                async for some in read_range(place.bootstrap, place.source, number, start, stop):
+                    others += some
         others = list(quarantine.without(self.at, others))
         others = others[: self.holding.leg.ready(others)]
         if not others:

@@ -81,7 +81,7 @@ def it_heals(deployment: Deployment) -> None:
     assert deployment.digest() == driver_digest(firsts(SOME))
 
 
-@dealt("F9", "state damaged, old, foreign", 12)
+@dealt("F9", "state damaged, old, foreign", 12, 4)
 def test_every_kind_of_damage_is_healed(deployment: Deployment, sized: Sized) -> None:
     """Flipped, cut or deleted files of each kind, in all folders at once, three times: never wrong, never by hand."""
     chance = random.Random(81)

@@ -10,20 +10,21 @@ import pytest
 from milepost.ops.flights import import_order
 from milepost.ops.settings import Settings
 from tests.faults.conftest import Sized
-from tests.support.flights_driver import driver_digest, week_digest
+from tests.support.flights_driver import driver_digest
 from tests.support.keeper import control, dealt, firsts, kept
 from tests.support.workers import Deployment, week
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 
-@dealt("F8", "state folder lost; kill during restore", 10)
+@dealt("F8", "state folder lost; kill during restore", 10, 2)
 def test_ten_lost_folders_in_one_import_change_nothing(settings: Settings, sized: Sized) -> None:
     """Five folders deleted under the running worker, five while it is down, nothing done by hand: one digest."""
     lost = sized(10, 2)
-    order = import_order(len(week()), seed=71)
+    events = firsts(sized(len(week()), 3000))
+    order = import_order(len(events), seed=71)
     size = -(-len(order) // (lost + 1))
-    parts = [[week()[number] for number in order[at : at + size]] for at in range(0, len(order), size)]
+    parts = [[events[number] for number in order[at : at + size]] for at in range(0, len(order), size)]
     with Deployment(settings) as deployment:
         places = [(leg, number) for number in range(deployment.settings.partitions) for leg in ("ingest", "measure")]
         deployment.apply()
@@ -47,7 +48,7 @@ def test_ten_lost_folders_in_one_import_change_nothing(settings: Settings, sized
             deployment.send(parts[-1])
             deployment.settle()
             assert worker.supervisor.restarts == lost
-            assert deployment.digest() == week_digest()
+            assert deployment.digest() == driver_digest(events)
             assert deployment.processed_again() > 0
 
 

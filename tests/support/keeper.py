@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, ParamSpec
+from typing import Any, Final, ParamSpec
 
 import psutil
 
@@ -67,10 +67,11 @@ P = ParamSpec("P")
 
 
 def dealt(
-    id: str, what: str, count: int = 1, *, tables: bool = True
+    id: str, what: str, count: int = 1, reduced: int = 0, *, tables: bool = True
 ) -> Callable[[Callable[P, None]], Callable[P, None]]:
     """A test that is a row of the report of the faults: `count` of kind `id` are dealt when it passes.
 
+    reduced: how many where the test takes its size from the fixture `sized` and is not the campaign's
     tables: whether it holds the tables against those of an undisturbed run (I2)
     """
 
@@ -79,7 +80,8 @@ def dealt(
         def run(*args: P.args, **kwargs: P.kwargs) -> None:
             with fault(id, what) as told:
                 test(*args, **kwargs)
-                told.count = count
+                sized: Any = kwargs.get("sized")
+                told.count = sized(count, reduced) if sized is not None else count
                 if tables:
                     told.holds("I2", [])
 

@@ -87,7 +87,9 @@ def check_source(mark: Mark | None, stamp: store.Stamp, *, source: str, changelo
     if mark is None:
         return
     fix = f"fix: bring the log back, or {_START_OVER.get(stamp.leg, f'delete the topic {changelog} to start over')}"
-    if (mark.cluster, mark.source_topic) != (stamp.cluster, stamp.source_topic):
+    # The last release wrote the topic's id alone.
+    source_topic = stamp.source_topic if "/" in mark.source_topic else stamp.source_topic.partition("/")[0]
+    if (mark.cluster, mark.source_topic) != (stamp.cluster, source_topic):
         raise StoreError(
             f"the mark of {stamp.leg}/{stamp.partition} is of topic {mark.source_topic} in cluster {mark.cluster}; "
             f"{source} is {stamp.source_topic} in {stamp.cluster} (topic/partitions): the log was made anew, or given "

@@ -27,6 +27,7 @@ from milepost.agents import store
 from milepost.agents.opening import restore_derived, restore_source
 from milepost.agents.restore import Restore
 from milepost.schemas.errors import MilepostError, StoreError
+from milepost.topology import quarantine
 from milepost.topology.decisions import Decisions
 from milepost.topology.line import LegSpec
 from milepost.topology.measure import MeasureMark
@@ -146,6 +147,7 @@ class Replica:
             )
             mark = self.leg.leg.new_mark() if body is None else self.leg.leg.load_mark(body)
             self._at = Partition(number=self.number, stores=stores, mark=mark, next_offset=self.restore.x + 1)
+            quarantine.load(self._at)
             self._mark = body
         return self._at
 

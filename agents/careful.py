@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from milepost.agents import faults
 from milepost.agents.changelog import Zombie, read_range
+from milepost.agents.store import DiskFull
 from milepost.agents.suspicion import CONTROL_MAX, CRASHES_MAX, Kind, Suspicion, Trying
 from milepost.schemas.errors import StoreError
 from milepost.topology import quarantine
@@ -55,7 +56,13 @@ class Careful:
                     await held.passed_over(at, part[0], None)
                     part = part[:1]
                 else:
-                    part = await self._try(part[:before])
+                    try:
+                        part = await self._try(part[:before])
+                    except DiskFull as error:
+                        # Given back while it waited for room.  Nothing more is written: what is folded may lack its
+                        # outputs.
+                        held.room.say(error)
+                        return 0
         await held.checkpoint()
         held.rest()
         if not part:

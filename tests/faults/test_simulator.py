@@ -13,7 +13,7 @@ from typing import Final
 from milepost.agents.faults import POINTS
 from tests.support.mutants import ROOT
 from tests.support.report import fault
-from tests.support.simulator.history import histories, history
+from tests.support.simulator.history import histories
 
 Sized = Callable[[int, int], int]
 
@@ -55,8 +55,8 @@ def test_no_history_ends_wrong(sized: Sized) -> None:
 
 def test_a_seed_is_a_history() -> None:
     """The same seed gives the same history, event by event, also in another process with other hashes."""
-    first = [history(seed).trace for seed in range(20)]
-    assert first == [history(seed).trace for seed in range(20)]
+    first = [one.trace for one in histories(range(20))]
+    assert first == [one.trace for one in histories(range(20))]
     assert len(set(first)) == 20
     traces = []
     for hashes in ("1", "2"):

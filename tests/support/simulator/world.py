@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
+from milepost.agents.ticker import ticks
 from milepost.schemas.keys import OrgKeys
 from milepost.topology.catalog import Catalog, load_bundle
 from milepost.topology.line import all_topics
@@ -436,6 +437,10 @@ class World:
         self.clock_ms = record.timestamp_ms
         self.append(log, ((record.key, record.value, record.headers),))
 
+    def _tick(self) -> None:
+        for one in ticks(self.partitions, self.org_keys):
+            self.append(self.log(one.topic, one.partition), ((one.key, one.value, one.headers),))
+
     def live(self) -> None:
         """Everything up to where the faults end."""
         self.feed()
@@ -454,6 +459,8 @@ class World:
         for node in self.nodes:
             node.wanted, node.disk.full_until = True, 0.0
             self.start(node)
+        for late in (0.2, 0.5):  # as the ticker does, once a second
+            self.at(self.now + late, self._tick)
         self.rest(self.plan.idle_s + AIR_S + 0.15)
 
     def rest(self, quiet: float) -> None:

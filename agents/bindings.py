@@ -109,7 +109,8 @@ def engine(settings: EngineSettings, **options: Any) -> tuple[faust.App, Runtime
             # Short: it is how long the others wait for us when somebody comes or goes.
             "broker_heartbeat_interval": min(0.5, settings.session_timeout_s / 4),
             "broker_commit_interval": 1.0,
-            "broker_request_timeout": 40.0,
+            # Faust declines to start with a session time-out beyond it.
+            "broker_request_timeout": max(40.0, settings.session_timeout_s + 10.0),
             "stream_wait_empty": False,
             "stream_recovery_delay": 0.0,
             "stream_buffer_maxsize": 16,

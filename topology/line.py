@@ -28,7 +28,7 @@ class Topic:
     config: dict[str, str] = field(default_factory=dict)
 
 
-REMEMBERED = 8 * 1024 * 1024
+REMEMBERED = 4 * 1024 * 1024
 """Of rows that change again and again: the cells of the hour, the day rows of the week."""
 
 

@@ -16,12 +16,14 @@ import os
 import re
 import shutil
 import struct
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from milepost.ops import processes
 from milepost.ops.bench import job, ours
 from milepost.ops.bench.peer import run_program
 from milepost.ops.bench.rates import caught_up
@@ -63,8 +65,9 @@ def measure_restore(stage: Stage, *, cells: int, base_events: int) -> dict[str, 
     stage.say(f"the changelog holds {grown.cells:,} cells")
     with restored(stage, settings, grown, total) as (fleet, seconds):
         fleet.check()
+        restarts = fleet.restarts
     ours.forget(stage, fleet)
-    out: dict[str, Any] = {"cells": grown.cells, "seconds": round(seconds, 3)}
+    out: dict[str, Any] = {"cells": grown.cells, "seconds": round(seconds, 3), "restarts": restarts}
     out["cells_per_s"] = round(grown.cells / seconds, 1)
     out |= _streams(stage, grown)
     return out
@@ -79,6 +82,7 @@ def measure_large(
     stage.say(f"the changelogs hold {grown.cells:,} cells and {grown.seen:,} seen ids")
     with restored(stage, settings, grown, total) as (fleet, seconds):
         stage.say(f"restored in {seconds:.1f} s")
+        restarts = fleet.restarts
         disk = sum(path.stat().st_size for path in settings.state.rglob("*") if path.is_file())
         watch = ours.fill_held(fleet, records)
         watch.until_done(fleet)
@@ -96,7 +100,13 @@ def measure_large(
         does=ours.DOES,
         leaves_out=ours.LEAVES_OUT,
     )
-    return run, {"cells": grown.cells, "seen": grown.seen, "disk_mb": disk // 2**20, "restored_s": round(seconds, 1)}
+    return run, {
+        "cells": grown.cells,
+        "seen": grown.seen,
+        "disk_mb": disk // 2**20,
+        "restored_s": round(seconds, 1),
+        "restarts": restarts,
+    }
 
 
 def grow(settings: Settings, *, cells: int, seen: int) -> Grown:
@@ -140,18 +150,25 @@ class restored:  # noqa: N801 -- reads as the function it stands for
 
     def __init__(self, stage: Stage, settings: Settings, grown: Grown, total: float) -> None:
         shutil.rmtree(settings.state)
+        self._stage = stage
         self._fleet = ours.Fleet(settings, 1, say=stage.say)
         self._wanted = total * (grown.copies + 1)
 
     def __enter__(self) -> tuple[ours.Fleet, float]:
         settings = self._fleet.members[0]
+        begun = time.monotonic()
         self._fleet.__enter__()
         try:
             caught_up(settings, patience_s=60.0)
             found = _total(settings)
             if abs(found - self._wanted) > SLACK * self._wanted:
                 raise StoreError(f"the restored history sums to {found}, expected {self._wanted}")
-            return self._fleet, restore_s(settings.home / "log" / f"{settings.worker}.log")
+            log = settings.home / "log" / f"{settings.worker}.log"
+            if not self._fleet.restarts:
+                return self._fleet, restore_s(log)
+            # A worker that did not get through in one life: all its lives count, and the last end is told.
+            self._stage.say(processes.last_lines(log.with_name(f"{log.name}.1"), count=20))
+            return self._fleet, time.monotonic() - begun
         except BaseException:
             self._fleet.__exit__()
             raise

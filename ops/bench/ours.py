@@ -34,6 +34,9 @@ from milepost.schemas.errors import StoreError
 
 JOB_S_MAX: Final = 900.0
 SAMPLE_S: Final = 0.5
+LAST_SAMPLE_S: Final = 0.05
+"""The same once everything is read: the end is found at most so late."""
+
 HELD_S_MAX: Final = 30
 """The session time-out of the workers in seconds: filling the log takes less, and Faust takes at most 40."""
 
@@ -225,10 +228,11 @@ class Watch:
                 signals = topic_ends(self.settings, "signals")
                 measured = _reached(at, "measure", signals)
                 self.samples.append((now, measured))
-                if _reached(at, "ingest", self.ends) == total and measured == sum(signals.values()):
+                read = _reached(at, "ingest", self.ends)
+                if read == total and measured == sum(signals.values()):
                     self.cpu_s = used_s - self.cpu_before_s
                     return
-                time.sleep(SAMPLE_S)
+                time.sleep(SAMPLE_S if read < total else LAST_SAMPLE_S)
         raise StoreError(f"the workers did not finish the job in {JOB_S_MAX:.0f} s")
 
 

@@ -151,7 +151,10 @@ def _questions(found: Figures) -> tuple[str, bool]:
 
 
 def _restored(found: Figures) -> tuple[str, bool]:
-    return f"{found['cells_per_s']:,.0f} cells/s of {found['cells']:,}", found["cells_per_s"] >= 150_000
+    words = f"{found['cells_per_s']:,.0f} cells/s of {found['cells']:,}"
+    if found["restarts"]:
+        words += f", the worker ended {found['restarts']} times on the way"
+    return words, found["cells_per_s"] >= 150_000 and not found["restarts"]
 
 
 def _restored_against(found: Figures) -> tuple[str, bool]:

@@ -43,6 +43,14 @@ def runtime(tmp_path: Any) -> Runtime:
     return made
 
 
+@pytest.mark.parametrize("session_timeout_s", [6, 41, 300])
+def test_a_worker_starts_with_any_session_time_out_that_settings_take(tmp_path: Any, session_timeout_s: int) -> None:
+    """Faust declines a session time-out beyond its request time-out, so the second follows the first."""
+    settings = Settings(home=tmp_path, broker="127.0.0.1:1", session_timeout_s=session_timeout_s)
+    app, _ = engine(settings, web_enabled=False)
+    assert app.conf.broker_session_timeout == session_timeout_s < app.conf.broker_request_timeout
+
+
 def stored(runtime: Runtime) -> LegStore:
     made = runtime.app.tables["count"]
     assert isinstance(made, LegTable)

@@ -128,7 +128,7 @@ def shared(
 def test_two_then_three_then_one_in_order(settings: Settings, sized: Sized) -> None:
     """Workers 2 and 3 come, and leave in order: no answer is wrong, and nobody is without answers for 5 s."""
     with fault("F7", "workers come and go in order, all are asked", seed=41) as told:
-        with shared(settings, told, rate=sized(1000, 400), seed=41) as (sharing, _):
+        with shared(settings, told, rate=sized(1000, 500), seed=41) as (sharing, _):
             sharing.start("worker-2")
             time.sleep(2)
             sharing.start("worker-3")
@@ -145,10 +145,12 @@ def test_two_then_three_then_one_in_order(settings: Settings, sized: Sized) -> N
         assert sharing.seen.longest_s <= GRACEFUL_S, sharing.seen.outages
 
 
-def test_a_rolling_restart(settings: Settings, sized: Sized) -> None:
+def test_a_rolling_restart(settings: Settings, sized: Sized, campaign: bool) -> None:
     """Three workers are stopped and started one by one: no answer is wrong, and nobody is without answers for 5 s."""
+    if not campaign:
+        pytest.skip("a minute: in the campaign")
     with fault("F7", "rolling restart of three workers, all are asked", seed=42) as told:
-        with shared(settings, told, rate=sized(500, 300), seed=42) as (sharing, _):
+        with shared(settings, told, rate=sized(500, 500), seed=42) as (sharing, _):
             first = sharing.deployment.worker.name
             names = [first, "worker-2", "worker-3"]
             for name in names[1:]:
@@ -164,15 +166,15 @@ def test_a_rolling_restart(settings: Settings, sized: Sized) -> None:
 
 
 def test_two_of_three_are_killed(settings: Settings, sized: Sized) -> None:
-    """Two of three workers are killed with -9, one after the other: no answer of the third is wrong, and it is without
-    answers for no longer than the session time-out and 5 s."""
+    """Two of three workers are killed with -9, one after the other: no answer of those that are left is wrong, and they
+    are without answers for no longer than the session time-out and 5 s."""
     with fault("F2", "kill -9 of a sharing worker, the others are asked", seed=43) as told:
         settings = replace(settings, session_timeout_s=SESSION_S)
-        with shared(settings, told, rate=sized(600, 300), seed=43) as (sharing, _):
+        with shared(settings, told, rate=sized(600, 500), seed=43) as (sharing, _):
             sharing.start("worker-2")
             sharing.start("worker-3")
             time.sleep(2)
-            for name in ("worker-3", "worker-2"):
+            for name in ("worker-3", "worker-2")[: sized(2, 1)]:
                 sharing.kill(name)
                 time.sleep(KILLED_S + 3)
                 told.count += 1
@@ -181,12 +183,14 @@ def test_two_of_three_are_killed(settings: Settings, sized: Sized) -> None:
         assert 0 < sharing.seen.longest_s <= KILLED_S, sharing.seen.outages
 
 
-def test_a_worker_that_was_stopped_answers_nothing_old(settings: Settings, sized: Sized) -> None:
+def test_a_worker_that_was_stopped_answers_nothing_old(settings: Settings, sized: Sized, campaign: bool) -> None:
     """Stopped for twice the session time-out and continued: what it still holds of partitions that others have had
     since is not an answer, neither to those who ask it nor to workers that do."""
+    if not campaign:
+        pytest.skip("a minute: in the campaign")
     with fault("F5", "SIGSTOP of a sharing worker, all are asked", seed=45) as told:
         settings = replace(settings, session_timeout_s=SESSION_S)
-        with shared(settings, told, rate=sized(600, 300), seed=45) as (sharing, _):
+        with shared(settings, told, rate=sized(600, 500), seed=45) as (sharing, _):
             second = sharing.start("worker-2")
             for _ in range(sized(2, 1)):
                 time.sleep(2)
@@ -209,7 +213,7 @@ def test_a_standby_answers_while_the_owner_is_dead(settings: Settings, sized: Si
     take-over, and say by how much they lag; the take-over restores nothing but what came last."""
     with fault("F2", "kill -9 of a worker whose partitions have a standby", seed=46) as told:
         settings = replace(settings, session_timeout_s=SESSION_S, standby=1)
-        with shared(settings, told, rate=sized(600, 300), seed=46, stale_ms=STALE_MS) as (sharing, _):
+        with shared(settings, told, rate=sized(600, 500), seed=46, stale_ms=STALE_MS) as (sharing, _):
             first = sharing.deployment.worker
             second = sharing.start("worker-2")
             sharing.deployment.wait(lambda: _replicas(first) == _owned(second), "worker-1 has no replicas")
@@ -219,7 +223,7 @@ def test_a_standby_answers_while_the_owner_is_dead(settings: Settings, sized: Si
             time.sleep(KILLED_S + 3)
             told.count += 1
             told.rebalances += 1
-            assert sharing.seen.answers["lagged"] > before + 10, sharing.seen.answers
+            assert sharing.seen.answers["lagged"] >= before + 2, sharing.seen.answers
         follows = re.findall(r"(measure/\d): epoch (\d+), restoring from (\d+)", first.log)
         last = {name: int(epoch) - int(start) for name, epoch, start in follows}
         assert len(last) == 4 and max(last.values()) < TAIL_MAX, last

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
 import pytest
 
 from milepost.agents.changelog import load_packed
-from milepost.ops.bench import PARTS, contestants, history, job, report, streams
+from milepost.ops.bench import PARTS, contestants, history, job, kills, rates, report, streams
+from milepost.ops.bench.peer import run_program
 from milepost.ops.bench.run import Plan, measure, run
 from milepost.ops.bench.stage import second_half
-from milepost.ops.bench.work import FOUR, NOT_ASKED, THREE, Cell, Key, amount_to, differences, read_cells
+from milepost.ops.bench.work import FOUR, NOT_ASKED, THREE, Cell, Key, amount_to, differences, read_cells, rule_of
 from milepost.ops.settings import read_settings
-from milepost.schemas.errors import DeclarationError
+from milepost.schemas.errors import DeclarationError, StoreError
 from milepost.topology.catalog import load_bundle
 from milepost.topology.driver import Driver
 from tests.support.broker import shared_jars
@@ -119,6 +123,54 @@ def test_a_restore_is_timed_by_the_workers_log(tmp_path: Path) -> None:
         "2026-01-01T00:00:04.250Z INFO h: measure/1: open at 9\n"
     )
     assert history.restore_s(log) == 3.25
+
+
+def test_a_program_must_come_to_its_end(tmp_path: Path) -> None:
+    """A peer that ends before its work is done, or with an error, has no figure; one that says so has."""
+    line = '{"at_s": 1.0, "read": 10, "signals": 4, "measured": 2%s}'
+    last = '{"at_s": 2.0, "read": 10, "signals": 4, "measured": 4, "done": true}'
+    halfway = f"print('{line % ''}')"
+    with pytest.raises(StoreError, match="ended with code 0"):
+        run_program([sys.executable, "-c", halfway], {}, tmp_path)
+    with pytest.raises(StoreError, match="ended with code 3"):
+        run_program([sys.executable, "-c", f"print('{last}'); raise SystemExit(3)"], {}, tmp_path)
+    said = run_program([sys.executable, "-c", f"{halfway}; print('{last}')"], {}, tmp_path)
+    assert said.samples() == [(1.0, 5), (2.0, 10)]
+
+
+def test_the_peers_in_python_have_the_rules_of_the_job() -> None:
+    """The programs cannot import the job's rules, so they have their own: the same for every kind of event."""
+    folder = Path(contestants._program("common.py"))
+    spec = importlib.util.spec_from_file_location("bench_common", folder)
+    assert spec is not None and spec.loader is not None
+    common = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(common)
+    for event in job.generate(500):
+        of = event["type"], event["data"]["amount"], event["data"]["plan"]
+        assert common.rule_of(*of) == rule_of(*of)
+
+
+def test_the_worst_of_ten_kills_is_their_95th_percentile() -> None:
+    """Of few kills nothing is interpolated in favour of the figure."""
+    assert kills._percentiles("x", [1.0] * 9 + [7.0])["x_p95_s"] == 7.0
+    assert kills._percentiles("x", [1.0] * 19 + [7.0])["x_p95_s"] == 1.0
+
+
+def test_a_marked_event_counts_from_its_sending_to_the_first_answer_that_has_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Three events of one company, seen one and then two at a time, give three latencies; warm-up gives none."""
+    clock = [10.0]
+    monkeypatch.setattr(rates.time, "monotonic", lambda: clock[0])
+    answers = iter(["1", "1", "3", "4"])
+    client: Any = SimpleNamespace(value=lambda *_, **__: {"value": next(answers)})
+    prober = rates.Prober(read_settings({"MILEPOST_HOME": str(tmp_path)}))
+    prober._sent, prober._seen, prober._measured_from = {0: [9.0, 9.5, 9.75, 9.9]}, {0: 0}, {0: 1}
+    for now in (10.0, 10.5, 11.0, 12.0):
+        clock[0] = now
+        prober._look(client, 0)
+    assert prober.took_ms == [1500.0, 1250.0, pytest.approx(2100.0)]
+    assert prober._waiting() == []
 
 
 def test_an_unknown_part_is_refused() -> None:

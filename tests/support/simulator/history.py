@@ -222,7 +222,7 @@ def judge(world: World) -> None:
     wrong += differences("replayed from the cleaned log", digest(again), wanted)
     if not wrong and world.seed % REBUILT_EVERY == 0:
         world.stats["rebuilt"] += 1
-        world.begin_anew(changelogs=True)
+        world.begin_anew("ingest", "measure")
         world.rest(0.2)
         wrong += (
             differences("rebuilt without changelogs", digest(Live(world, _decided(world))), wanted) if not wrong else []
@@ -233,7 +233,7 @@ def judge(world: World) -> None:
 
 def _restored(world: World, wanted: Mapping[str, str], what: str) -> None:
     """From the cleaned changelogs into an empty disk: the same tables, and nothing is said anew."""
-    world.begin_anew(changelogs=False)
+    world.begin_anew()
     ends = {place: log.end for place, log in world.logs.items()}
     world.rest(0.2)
     if world.wrong:

@@ -488,25 +488,26 @@ class World:
         for place in self.group.places:
             topic = "raw-events" if place[0] == "ingest" else "signals"
             held, end = owners.get(place, []), self.log(topic, place[1]).end
-            if len(held) != 1 or held[0].next_offset < end:
+            landed = self._committed.get((topic, place[1]), 0) >= end
+            if len(held) != 1 or held[0].next_offset < end or not landed:
                 said.append(f"{place}: {[one.next_offset for one in held]} of {end}")
         return said
 
     def done(self) -> bool:
         return not self.left_over()
 
-    def begin_anew(self, *, changelogs: bool) -> None:
+    def begin_anew(self, *lost: str) -> None:
         """Every process ends, every disk is lost, every log is cleaned of all that it may be cleaned of; one node starts.
 
-        changelogs: they are lost too, so that everything comes from the raw log
+        lost: legs whose changelogs are lost too, so that everything of theirs comes from what they read
         """
         self.now += 10 * LAG_S
         self.end_all()
         self.group.abandon()
         for key, log in self.logs.items():
-            if changelogs and log.name.endswith("-changelog"):
+            if log.name in [f"{leg}-changelog" for leg in lost]:
                 self.logs[key] = Log(*key)
-                self._committed.clear()
+                self._committed.pop((SOURCE[log.name], log.partition), None)
             elif log.name != "definitions":
                 log.compact(self.now - LAG_S, self.now - LAG_S)
         for other in self.nodes[1:]:

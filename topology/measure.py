@@ -127,6 +127,9 @@ class MeasureLeg(quarantine.Judged):
             if not self._in_turn(origins, message.raw_partition, message.raw_offset, message.prev, out):
                 continue
             assert value is not None
+            if _moved(message) and _told_before(at, message, facts):
+                out.count("reemitted")
+                continue
             upto = record.offset.to_bytes(8, "big")
             facts[_fact_key(message)] = upto + value
             taken.append((upto, message))
@@ -346,3 +349,20 @@ def _fact_key(message: SignalMessage) -> bytes:
 def _held(store: Store, keys: Collection[bytes]) -> dict[bytes, bytes | None]:
     wanted = list(keys)
     return dict(zip(wanted, store.get_many(wanted), strict=True))
+
+
+def _moved(message: SignalMessage) -> bool:
+    """Whether ingest took the event at another place than its first: forwarded, or the copy in a log that was cleaned."""
+    return message.first_offset != message.raw_offset or message.first_partition != message.raw_partition
+
+
+def _told_before(at: Partition, message: SignalMessage, facts: Mapping[bytes, bytes]) -> bool:
+    """Whether the event was taken from another place before.
+
+    An ingest that was rebuilt from a cleaned log tells of its copy what it had told of the first record, and the origin
+    is a new one.  A fact under the same origin says nothing: a message that came out of turn leaves one at a restore.
+    """
+    key = _fact_key(message)
+    row = facts.get(key) or at.stores["facts"].get(key)
+    told = None if row is None else _message(row[8:])
+    return told is not None and (told.raw_partition, told.raw_offset) != (message.raw_partition, message.raw_offset)

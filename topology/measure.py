@@ -127,11 +127,11 @@ class MeasureLeg(quarantine.Judged):
             if not self._in_turn(origins, message.raw_partition, message.raw_offset, message.prev, out):
                 continue
             assert value is not None
-            upto, fact = record.offset.to_bytes(8, "big"), _fact_key(message)
-            if message.raw_offset != message.first_offset and self._moved(at, origins, fact, facts):
+            if _moved(message) and _told_before(at, origins, message, facts):
                 out.count("reemitted")
                 continue
-            facts[fact] = upto + value
+            upto = record.offset.to_bytes(8, "big")
+            facts[_fact_key(message)] = upto + value
             taken.append((upto, message))
         if taken:
             out.count("taken", len(taken))
@@ -140,16 +140,6 @@ class MeasureLeg(quarantine.Judged):
         if records:
             at.next_offset = records[-1].offset + 1
         return out
-
-    def _moved(self, at: Partition, origins: dict[int, int], fact: bytes, facts: dict[bytes, bytes]) -> bool:
-        """Whether an event that no longer lies where it lay first was taken from another place before.
-
-        Compaction moves events: an ingest that begins anew finds the copy and sends it with the copy's origin.  A fact
-        that is there and not yet in turn was put there by a restore, and is still to be taken.
-        """
-        held = facts.get(fact) or at.stores["facts"].get(fact)
-        before = None if held is None else _message(held[8:])
-        return before is not None and before.raw_offset <= origins.get(before.raw_partition, -1)
 
     def _in_turn(self, origins: dict[int, int], raw: int, origin: int, prev: int, out: Fold) -> bool:
         """Whether a message is the next of its raw partition; then its origin is noted (design §7.2)."""
@@ -359,3 +349,25 @@ def _fact_key(message: SignalMessage) -> bytes:
 def _held(store: Store, keys: Collection[bytes]) -> dict[bytes, bytes | None]:
     wanted = list(keys)
     return dict(zip(wanted, store.get_many(wanted), strict=True))
+
+
+def _moved(message: SignalMessage) -> bool:
+    """Whether ingest took the event at another place than its first: forwarded, or the copy in a log that was cleaned."""
+    return message.first_offset != message.raw_offset or message.first_partition != message.raw_partition
+
+
+def _told_before(
+    at: Partition, origins: Mapping[int, int], message: SignalMessage, facts: Mapping[bytes, bytes]
+) -> bool:
+    """Whether the event was taken from another place before.
+
+    An ingest that was rebuilt from a cleaned log tells of its copy what it had told of the first record, and the origin
+    is a new one.  A fact under the same origin says nothing, nor does one whose origin was not reached: a message that
+    came out of turn leaves one at a restore.
+    """
+    key = _fact_key(message)
+    row = facts.get(key) or at.stores["facts"].get(key)
+    told = None if row is None else _message(row[8:])
+    if told is None or (told.raw_partition, told.raw_offset) == (message.raw_partition, message.raw_offset):
+        return False
+    return told.raw_offset <= origins.get(told.raw_partition, -1)

@@ -21,6 +21,9 @@ from milepost.topology.line import LegSpec
 from milepost.topology.state import Leg, Partition, Store
 
 ROWS_A_WRITE: Final = 2000
+ROWS_A_TURN: Final = 50
+"""Derived rows between two turns of the loop."""
+
 _START_OVER: Final = {
     "measure": "stop all workers and delete both changelogs: everything is made again from raw-events",
 }
@@ -155,10 +158,13 @@ async def restore_derived(
         rows: list[store.Change] = []
         for name, key, value in leg.derive(at, _all_rows(spec, at) if changed is None else sorted(changed)):
             rows.append((tags[name] + key, value))
+            if len(rows) % ROWS_A_TURN == 0:
+                # Each row is a scan of its day.  Without turns a large restore leaves /readyz unanswered for so long
+                # that the supervisor takes the worker for dead.
+                await asyncio.sleep(0)
             if len(rows) >= ROWS_A_WRITE:
                 await write(rows)
                 rows = []
-                await asyncio.sleep(0)
         await write(rows)
     await write([(store.DERIVE, None)])
 

@@ -37,7 +37,8 @@ from milepost.ops.settings import Settings
 from milepost.schemas.errors import DeclarationError, StoreError
 from milepost.topology.line import leg
 
-DAY_PANES: Final = 86_400_000 // PANE_MS
+DAY_MS: Final = 86_400_000
+DAY_PANES: Final = DAY_MS // PANE_MS
 PACKED_ROWS: Final = 4_000
 """Rows of one packed record, as a checkpoint of a busy worker has them."""
 
@@ -197,7 +198,8 @@ def _at(line: str) -> datetime:
 def _base(stage: Stage, name: str, events: int) -> tuple[Settings, float]:
     """A deployment whose worker has taken a day's events and is stopped; what one metric then sums to."""
     settings = ours.prepared(stage, name)
-    day_before = list(job.generate(events, seed=2, begin_ms=job.BEGIN_MS - 86_400_000))
+    begin_ms, step_ms = job.BEGIN_MS - DAY_MS, DAY_MS / events  # over the whole day: a day's row sums several panes
+    day_before = list(job.generate(events, seed=2, begin_ms=begin_ms, step_ms=step_ms))
     records = [job.message(body, settings.partitions) for body in day_before]
     with ours.Fleet(settings, 1, say=stage.say) as fleet:
         ours.fill_held(fleet, records).until_done(fleet)

@@ -24,6 +24,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from milepost.agents import store
+from milepost.agents.changelog import Mark
 from milepost.agents.opening import restore_derived, restore_source
 from milepost.agents.restore import Restore
 from milepost.schemas.errors import MilepostError, StoreError
@@ -85,7 +86,7 @@ class Replica:
         self._source_at = time.monotonic()
         self._source_x = -2
         self._at: Partition | None = None
-        self._mark: bytes | None = None
+        self._mark: Mark | None = None
 
     def __repr__(self) -> str:
         return f"standby {self.leg.spec.name}/{self.number}"
@@ -138,17 +139,16 @@ class Replica:
     def _partition(self) -> Partition:
         """The partition as of the last mark applied."""
         held = self.restore.mark
-        body = None if held is None else held.body
-        if self._at is None or body != self._mark:
+        if self._at is None or held is not self._mark:
             stores = (
                 {one.name: Store(one.name, store.TableBase(self._rocks, one.tag)) for one in self.leg.spec.stores}
                 if self._at is None
                 else self._at.stores
             )
-            mark = self.leg.leg.new_mark() if body is None else self.leg.leg.load_mark(body)
+            mark = self.leg.leg.new_mark() if held is None else self.leg.leg.load_mark(held.body)
             self._at = Partition(number=self.number, stores=stores, mark=mark, next_offset=self.restore.x + 1)
             quarantine.load(self._at)
-            self._mark = body
+            self._mark = held
         return self._at
 
     # -- topology.reading.Reader, of this partition only

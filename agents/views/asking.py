@@ -27,6 +27,8 @@ from milepost.topology.steps import Got, Part, Steps
 T = TypeVar("T")
 
 LIMIT_MAX: Final = 1_000
+WAITING_MAX: Final = 256
+"""Questions that wait for a partition at most; further ones are refused at once."""
 TEXT_MAX: Final = 1_024
 """Longest value of a parameter, characters."""
 
@@ -41,12 +43,16 @@ class Parameter:
     place: str = "query"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Doors:
-    """What handlers share: the worker's services and the questions over its tables."""
+    """What handlers share: the worker's services and the questions over its tables.
+
+    waiting: how many questions wait for a partition that is being handed over
+    """
 
     services: Services
     questions: Questions
+    waiting: int = 0
 
 
 @dataclass(slots=True)
@@ -154,12 +160,16 @@ async def found(doors: Doors, asking: Asking, make: Callable[[], Steps[T]]) -> T
         try:
             value, lag_ms = await answered(make(), read)
         except (Unavailable, StoreError):
-            if time.monotonic() + pause_s > until:
+            if time.monotonic() + pause_s > until or doors.waiting >= WAITING_MAX:
                 raise
         else:
             asking.lag_ms = max(asking.lag_ms, lag_ms)
             return value
-        await asyncio.sleep(pause_s)
+        doors.waiting += 1
+        try:
+            await asyncio.sleep(pause_s)
+        finally:
+            doors.waiting -= 1
         pause_s = min(0.25, pause_s * 2)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +40,8 @@ def test_a_namespace_prefixes_what_is_shared(tmp_path: Path) -> None:
         ("MILEPOST_LOG", "loud", "expected one of debug"),
         ("MILEPOST_HOST", "0.0.0.0", "fix: set MILEPOST_TOKEN"),
         ("MILEPOST_SECRET", "short", "expected 16 to 64"),
+        ("MILEPOST_STANDBY", "4", "expected a whole number from 0 to 3"),
+        ("MILEPOST_PEER_URL", "http://u:p@elsewhere/x?y", "expected http://host:port"),
         ("MILEPOST_PARTITION", "4", "is no setting; did you mean MILEPOST_PARTITIONS"),
     ],
 )
@@ -58,6 +60,8 @@ def test_the_environment_round_trips(tmp_path: Path) -> None:
             "MILEPOST_NAMESPACE": "n",
             "MILEPOST_SECRET": "s" * 20,
             "MILEPOST_CHUNK_MAX": "7",
+            "MILEPOST_STANDBY": "1",
+            "MILEPOST_PEER_URL": "http://worker-2:6066",
             "FAULT_AT": "after_fold:1",
             "MILEPOST_JARS": str(tmp_path / "jars"),
         }
@@ -65,6 +69,14 @@ def test_the_environment_round_trips(tmp_path: Path) -> None:
     assert read_settings(settings.environment()) == settings
     assert settings.environment().keys() == VARIABLES.keys()
     assert len(fields(Settings)) == len(VARIABLES)
+
+
+def test_a_worker_tells_others_an_address_that_they_can_reach(tmp_path: Path) -> None:
+    """Its own address, the machine's name where it listens on all, or what the operator says."""
+    local = Settings(home=tmp_path, port=7000)
+    assert local.peer_url == "http://127.0.0.1:7000"
+    assert "0.0.0.0" not in replace(local, host="0.0.0.0").peer_url
+    assert replace(local, host="0.0.0.0", peer="http://worker-2:6066").peer_url == "http://worker-2:6066"
 
 
 def test_the_secret_is_made_once_and_private(tmp_path: Path) -> None:

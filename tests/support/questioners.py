@@ -3,8 +3,8 @@
     before asking: the most that any answer has shown  <=  the answer  <=  events whose sending has begun, when it came
 
 An answer is a value within these bounds, or a 503 with a problem body and Retry-After; anything else is a violation.  A
-worker that was told to end may refuse the connection.  An outage of a worker lasts from the beginning of the first
-question that it did not answer with a value to the end of the next one that it did.
+worker that was told to end may refuse the connection.  A run of 503 lasts from the first such answer of a worker to the
+next value from it; an outage from when that first question was asked, which waits a while on the worker's side.
 """
 
 from __future__ import annotations
@@ -48,19 +48,23 @@ class Seen:
     """What the questioners of one deployment have seen.
 
     shown:    airline -> the most that an answer has shown
-    outages:  worker -> how long each of its outages took, s
-    standby:  answers that lagged
+    runs, outages: worker -> how long each of its runs of 503, its outages took, s
     """
 
     sent: Sent
     shown: Counter[str] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)
+    runs: dict[str, list[float]] = field(default_factory=dict)
     outages: dict[str, list[float]] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
-    def longest_s(self) -> float:
+    def longest_run_s(self) -> float:
+        return max((one for some in self.runs.values() for one in some), default=0.0)
+
+    @property
+    def longest_outage_s(self) -> float:
         return max((one for some in self.outages.values() for one in some), default=0.0)
 
 
@@ -78,7 +82,7 @@ class Questioner:
         self.lagged = 0
         self._airlines = list(airlines)
         self._stop = threading.Event()
-        self._down_since: float | None = None
+        self._down_since: tuple[float, float] | None = None  # asked, answered with 503
         self._thread = threading.Thread(target=self._run, name=f"asks {worker.name}", daemon=True)
         self._thread.start()
 
@@ -172,12 +176,14 @@ class Questioner:
             self._wrong(f"{response.status}: {str(told)[:200]}")
         self.seen.answers["503"] += 1
         if self._down_since is None:
-            self._down_since = began
+            self._down_since = began, time.monotonic()
 
     def _outage(self, now: float) -> None:
         assert self._down_since is not None
         with self.seen.lock:
-            self.seen.outages.setdefault(self.worker.name, []).append(now - self._down_since)
+            asked, refused = self._down_since
+            self.seen.runs.setdefault(self.worker.name, []).append(now - refused)
+            self.seen.outages.setdefault(self.worker.name, []).append(now - asked)
         self._down_since = None
 
     def _wrong(self, what: str) -> None:

@@ -352,7 +352,7 @@ def _held(store: Store, keys: Collection[bytes]) -> dict[bytes, bytes | None]:
 
 
 def _moved(message: SignalMessage) -> bool:
-    """Whether ingest took the event at another place than its first: forwarded, or the copy in a log that was cleaned."""
+    """Whether ingest took the event elsewhere than it first lay: forwarded, or the copy in a log that was cleaned."""
     return message.first_offset != message.raw_offset or message.first_partition != message.raw_partition
 
 

@@ -1,0 +1,36 @@
+"""Rebuilding: an ingest without state folds a cleaned log again, beside a measure that has seen it all."""
+
+from __future__ import annotations
+
+from milepost.topology.digest import digest
+from milepost.topology.driver import Driver, land, new_partition
+from tests.support.small import DAY, FILES, HOUR, ORG, SECRET, T0, visit
+
+NOW = T0 + DAY
+
+
+def test_an_event_told_again_from_its_copy_counts_once() -> None:
+    """The cleaner has left the engine's copy of the first record; its signal has another origin and changes nothing."""
+    made = Driver(SECRET, partitions=1)
+    made.apply(ORG, FILES, NOW)
+    for number in (0, 1, 0):  # the repeat is owed the first record again, behind everything else
+        made.produce(visit(f"e{number}", T0 + number * HOUR), NOW + number)
+    made.run()
+    wanted = digest(made.reader)
+    log = made.topics["raw-events"][0]
+    last = {message.key: message.offset for message in log}
+    cleaned = [message for message in log if last[message.key] == message.offset]
+    assert len(cleaned) < len(log)
+
+    ingest = made.legs["ingest"]
+    at = made.state["ingest", 0] = new_partition("ingest", ingest, 0)
+    ingest.announce(at, cleaned)
+    told = ingest.fold(at, cleaned)
+    for store in at.stores.values():
+        land(store)
+    before = len(made.topics["signals"][0])
+    for output in told.before:
+        made.append(output.topic, output.partition, output.key, output.value, output.headers)
+    assert len(made.topics["signals"][0]) > before
+    made.run()
+    assert digest(made.reader) == wanted

@@ -128,7 +128,7 @@ class MeasureLeg(quarantine.Judged):
                 continue
             assert value is not None
             upto, fact = record.offset.to_bytes(8, "big"), _fact_key(message)
-            if message.raw_offset != message.first_offset and self._moved(at, origins, fact, facts):
+            if message.raw_offset != message.first_offset and self._moved(at, message, fact, facts):
                 out.count("reemitted")
                 continue
             facts[fact] = upto + value
@@ -141,15 +141,16 @@ class MeasureLeg(quarantine.Judged):
             at.next_offset = records[-1].offset + 1
         return out
 
-    def _moved(self, at: Partition, origins: dict[int, int], fact: bytes, facts: dict[bytes, bytes]) -> bool:
+    def _moved(self, at: Partition, message: SignalMessage, fact: bytes, facts: dict[bytes, bytes]) -> bool:
         """Whether an event that no longer lies where it lay first was taken from another place before.
 
         Compaction moves events: an ingest that begins anew finds the copy and sends it with the copy's origin.  A fact
-        that is there and not yet in turn was put there by a restore, and is still to be taken.
+        under the same origin says nothing: a message that came out of turn leaves one at a restore, and is still to be
+        taken.
         """
         held = facts.get(fact) or at.stores["facts"].get(fact)
         before = None if held is None else _message(held[8:])
-        return before is not None and before.raw_offset <= origins.get(before.raw_partition, -1)
+        return before is not None and before.raw_offset != message.raw_offset
 
     def _in_turn(self, origins: dict[int, int], raw: int, origin: int, prev: int, out: Fold) -> bool:
         """Whether a message is the next of its raw partition; then its origin is noted (design §7.2)."""

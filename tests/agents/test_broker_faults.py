@@ -28,7 +28,9 @@ def test_a_broker_that_dies_and_stands_still_loses_nothing(tmp_path: Path) -> No
     """kill -9 and restart, then SIGSTOP beyond the session: the worker goes on by itself, counts are exact."""
     port = free_ports(2)[0]
     with EmbeddedBroker(tmp_path / "broker", port=port, jars=shared_jars()) as broker:
-        settings = Settings(home=tmp_path / "home", broker=broker.bootstrap, replication=1, partitions=2, session_timeout_s=6)
+        settings = Settings(
+            home=tmp_path / "home", broker=broker.bootstrap, replication=1, partitions=2, session_timeout_s=6
+        )
         make_topics(settings)
         made = events(6000, seed=1)
         sending = threading.Thread(target=send, args=(settings, made), kwargs={"pause_s": 0.1})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from milepost.schemas.serde import wire
 from milepost.topology.digest import digest
-from milepost.topology.driver import Driver, land, new_partition
+from milepost.topology.driver import Driver, Message, land, new_partition
 from tests.support.small import DAY, FILES, HOUR, ORG, SECRET, T0, visit
 
 NOW = T0 + DAY
@@ -34,3 +35,24 @@ def test_an_event_told_again_from_its_copy_counts_once() -> None:
     assert len(made.topics["signals"][0]) > before
     made.run()
     assert digest(made.reader) == wanted
+
+
+def test_a_forwarded_event_that_came_out_of_turn_is_still_to_be_taken() -> None:
+    """A message behind a gap leaves its fact at a restore; sent again in turn, it counts, wherever it lay first."""
+    made = Driver(SECRET, partitions=1)
+    made.apply(ORG, FILES, NOW)
+    made.produce(visit("e0", T0), NOW)
+    made.produce(visit("e1", T0 + HOUR), NOW + 1)
+    made.run()
+    first, second = (wire("Signals").decode(message.value or b"") for message in made.topics["signals"][0])
+    second["first_partition"], second["first_offset"] = 7, 77
+    messages = [
+        Message(offset, NOW, b"key", wire("Signals").encode(told))
+        for offset, told in enumerate((second, first, second))
+    ]
+    measure = made.legs["measure"]
+    at = new_partition("measure", measure, 0)
+    assert measure.fold(at, messages[:1]).fates["gap"] == 1
+    for _, key, value in measure.from_source(messages[:1]):
+        at.stores["facts"].put(key, value)
+    assert measure.fold(at, messages[1:]).fates["taken"] == 2

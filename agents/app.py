@@ -10,7 +10,6 @@ import gc
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Final
 
 import faust
@@ -156,9 +155,9 @@ class Worker:
         assert isinstance(mark, MeasureMark)
         return mark.progress
 
-    def _turn(self, leg: str, partition: int) -> AbstractAsyncContextManager[Any]:
+    def _turn(self, leg: str, partition: int) -> asyncio.Lock | None:
         """Cells are read as of one moment.  What ingest is asked for, keys, only ever comes to be known."""
-        return self.runtime.legs[leg].asked(partition).turn if leg == "measure" else nullcontext()
+        return self.runtime.legs[leg].asked(partition).turn if leg == "measure" else None
 
     # -- who has what
 

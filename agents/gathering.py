@@ -12,9 +12,9 @@ Whatever is missing makes the whole question Unavailable: never a partial sum.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, Protocol
 
 from milepost.agents.breathing import breathing
 from milepost.agents.lease import Lease
@@ -22,6 +22,9 @@ from milepost.agents.peers import Peers, Refused
 from milepost.schemas.errors import StoreError
 from milepost.topology.reading import Reader, Unavailable
 from milepost.topology.steps import Got, Part
+
+TURN_S: Final = 2.0
+"""How long a question waits for a slice of the fold to end, seconds: milliseconds, but where it cannot write."""
 
 
 class Replica(Reader, Protocol):
@@ -43,7 +46,7 @@ class Aside(Protocol):
 class Gathering:
     """Reads parts wherever they are.
 
-    turn:   what is held while a partition of ours is read, so that nothing is folded meanwhile
+    turn:   what is held while a partition of ours is read, so that nothing is folded meanwhile; None: no need to
     owner:  (leg, partition) -> the address of the worker that was given it, or None
     others: the addresses of all other workers
     aside:  the standbys of this worker
@@ -54,7 +57,7 @@ class Gathering:
         reader: Reader,
         lease: Callable[[], Lease | None],
         peers: Peers,
-        turn: Callable[[str, int], AbstractAsyncContextManager[Any]],
+        turn: Callable[[str, int], asyncio.Lock | None],
         owner: Callable[[str, int], str | None],
         others: Callable[[], Sequence[str]],
         aside: Aside | None = None,
@@ -134,7 +137,7 @@ class Gathering:
 
     async def _own(self, leg: str, partition: int, parts: Sequence[Part], stale_ms: int | None) -> list[Got]:
         self._sure(leg, partition, stale_ms)
-        async with self._turn(leg, partition):
+        async with _held(self._turn(leg, partition), leg, partition):
             epoch = self._reader.epoch(leg, partition)
             values = [await breathing(part.read(self._reader)) for part in parts]
             if self._reader.epoch(leg, partition) != epoch:
@@ -159,7 +162,7 @@ class Gathering:
         if found is None:
             return None
         try:
-            async with found.turn:
+            async with _held(found.turn, leg, partition):
                 epoch = found.epoch(leg, partition)
                 lag_ms = found.lag_ms
                 if lag_ms is None or lag_ms > stale_ms:
@@ -167,6 +170,25 @@ class Gathering:
                 return [Got(epoch, await breathing(part.read(found)), lag_ms) for part in parts]
         except (Unavailable, StoreError):
             return None  # it is being opened as the owner's, or was given up
+
+
+@asynccontextmanager
+async def _held(turn: asyncio.Lock | None, leg: str, partition: int) -> AsyncIterator[None]:
+    """With `turn` held.  Raises Unavailable when it is not given: whoever has it waits for the broker, or the disk."""
+    if turn is None:
+        yield
+        return
+    try:
+        if turn.locked():
+            await asyncio.wait_for(turn.acquire(), TURN_S)
+        else:
+            await turn.acquire()
+    except TimeoutError:
+        raise Unavailable(leg, partition, "waiting to write what it has folded") from None
+    try:
+        yield
+    finally:
+        turn.release()
 
 
 async def _all(work: Sequence[Awaitable[None]]) -> None:

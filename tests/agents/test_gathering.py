@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from milepost.agents import peers
+from milepost.agents import gathering, peers
 from milepost.agents.breathing import answered
 from milepost.agents.gathering import Gathering
 from milepost.agents.lease import Lease
@@ -75,6 +74,7 @@ class Member(Worker):
     url: str = ""
     owners: dict[int, str] = field(default_factory=dict)
     lease: Lease | None = None
+    turn: asyncio.Lock | None = None
     peers: Peers = field(default_factory=lambda: Peers(SECRET.encode()))
 
     async def close(self) -> None:
@@ -86,7 +86,7 @@ class Member(Worker):
             self.reader,
             lambda: self.lease,
             self.peers,
-            lambda _leg, _partition: nullcontext(),
+            lambda _leg, _partition: self.turn,
             lambda _leg, partition: None if self.owners[partition] == self.url else self.owners[partition],
             lambda: sorted({one for one in self.owners.values() if one != self.url}),
         )
@@ -201,6 +201,31 @@ def test_a_lease_that_ends_while_the_tables_are_read_voids_what_was_read(pair: P
     clock[0] = 0.0
     (got,) = asyncio.run(member.gathering.here([FirstDay(partition=1, version=bytes(8))]))
     assert got == Got(7, None)
+
+
+def test_a_fold_that_cannot_write_makes_no_question_wait_for_ever(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a slice waits for the broker, its partition is unavailable; read, it keeps the fold out."""
+    monkeypatch.setattr(gathering, "TURN_S", 0.05)
+    member = pair.members[1]
+    part = FirstDay(partition=1, version=bytes(8))
+
+    class Looking(FirstDay):
+        def read(self, reader: Any) -> Any:
+            assert member.turn is not None and member.turn.locked()
+            return (yield from super().read(reader))
+
+    async def body() -> None:
+        member.turn = asyncio.Lock()
+        async with member.turn:
+            (got,) = await member.gathering.here([part])
+            assert isinstance(got, Refused) and "waiting to write" in got.why
+        assert await member.gathering.here([Looking(partition=1, version=bytes(8))]) == [Got(7, None)]
+        assert not member.turn.locked()
+
+    try:
+        asyncio.run(body())
+    finally:
+        member.turn = None
 
 
 def test_parts_of_two_ownerships_are_not_put_together(pair: Pair) -> None:

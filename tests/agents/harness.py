@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from milepost.ops.settings import Settings
 from tests.agents.toy import SPEC
+from tests.support.workers import SRC
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPACT = {"cleanup.policy": "compact"}
@@ -101,7 +102,7 @@ class ToyWorker:
         home.mkdir(parents=True, exist_ok=True)
         self.log_file = home / f"{settings.worker}.log"
         self.status_file = home / f"status-{settings.worker}.json"
-        env = {**os.environ, **self.settings.environment(), **(extra or {}), "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+        env = {**os.environ, **self.settings.environment(), **(extra or {}), "PYTHONPATH": f"{SRC}:{ROOT}"}
         with self.log_file.open("ab") as out:
             command = [sys.executable, "-m", "tests.agents.toy", "worker"]
             self.process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=out, stderr=subprocess.STDOUT)

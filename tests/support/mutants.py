@@ -122,6 +122,7 @@ def run(mutant: Mutant, folder: Path, seconds: float = 300.0) -> tuple[bool, str
     env = {name: value for name, value in os.environ.items() if not name.startswith("MILEPOST_")}
     kept = {name: os.environ[name] for name in ("MILEPOST_TEST_BROKER", "MILEPOST_JARS") if name in os.environ}
     env |= {**kept, "PYTHONPATH": os.pathsep.join((str(folder), str(ROOT))), "PYTHONDONTWRITEBYTECODE": "1"}
+    env["MUTANT_SRC"] = str(folder)
     if suite == "simulator":
         command = [sys.executable, "-m", "tests.support.simulator", "0", *arguments, "--first-only"]
     else:

@@ -39,6 +39,8 @@ from milepost.schemas.keys import checked_secret, org_key, raw_place
 from milepost.schemas.stamps import Stamp
 
 ROOT: Final = Path(__file__).resolve().parents[2]
+SRC: Final = Path(os.environ.get("MUTANT_SRC") or ROOT / "src")
+"""Where worker processes import the engine from: a mutant's copy of it, when one is tried (tests/support/mutants.py)."""
 SECRET: Final = "a secret that only tests use"
 """The secret of the fixture `settings`: leaves, and so digests, depend on it."""
 AT: Final = "2014-01-05T00:00:00Z"
@@ -71,7 +73,7 @@ class Worker:
         self.log_file = settings.home / f"{settings.worker}.log"
         self._from = self.log_file.stat().st_size if self.log_file.exists() else 0
         env = {name: value for name, value in os.environ.items() if not name.startswith("MILEPOST_")}
-        env |= {**settings.environment(), "PYTHONPATH": str(ROOT / "src"), "PYTHONHASHSEED": "random"}
+        env |= {**settings.environment(), "PYTHONPATH": str(SRC), "PYTHONHASHSEED": "random"}
         with self.log_file.open("ab") as out:
             broken = ["-c", f"{mutant}\nfrom milepost.agents.__main__ import main\nmain()"]
             command = [sys.executable, *(broken if mutant else ["-m", "milepost.agents"])]

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from tests.support.simulator.world import World
 
 CLUSTER: Final = "cluster"
+NO_MEMORY: Final = "simulated: no memory for this fold"
 
 
 class Node:
@@ -111,6 +112,14 @@ class Process:
                 self.world.count(f"killed at {name}")
                 self.world.kill(self, name)
                 raise Killed
+
+    def fold(self, real: Callable[..., Any], at: Any, records: Any) -> Any:
+        """A leg's fold, which the machine may let down: then nothing may be acknowledged."""
+        self.alive()
+        if self.world.chance(self.world.plan.no_memory):
+            self.world.count("a fold without memory")
+            raise MemoryError(NO_MEMORY)
+        return real(at, records)
 
     async def pause(self) -> None:
         """A turn of the network."""
@@ -370,6 +379,7 @@ class SimRuntime(Runtime):
             MeasureLeg(world.partitions, self.decisions, world.org_keys),
         )
         for leg in legs:
+            leg.fold = partial(process.fold, leg.fold)
             self.legs[leg.name] = LegRuntime(self, leg, line.leg(leg.name))
 
     @property

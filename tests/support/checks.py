@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import random
+import signal
 import socket
 import threading
 import time
@@ -96,10 +97,21 @@ class Kept(Deployment):
             self.revive()
             for one in self.workers.values():
                 assert one.alive or one.expected, f"{what}: {one.name} ended:\n{one.told()}"
+            if time.monotonic() >= until:
+                self.ask_for_stacks()
             assert time.monotonic() < until, f"{what} after {seconds:.0f} s:\n" + "\n".join(
                 f"{one.name} ({one.process.poll()}):\n{one.told()}" for one in self.workers.values()
             )
             time.sleep(pause_s)
+
+    def ask_for_stacks(self) -> None:
+        """Have each running worker write the stacks of its threads and tasks to its log (Faust does so on SIGUSR1).
+
+        One whose loop stands still writes nothing, which tells as much."""
+        for worker in self.running:
+            with contextlib.suppress(ProcessLookupError):
+                worker.process.send_signal(signal.SIGUSR1)
+        time.sleep(2.0)
 
     def pause(self, seconds: float) -> None:
         """Let time pass, reviving."""

@@ -408,7 +408,13 @@ class Ingest(quarantine.Judged):
         a = _Arrival(record, mark.k_ms, at.number, record.offset, None, None)
         self._dead(at, a, quarantine.STAGE, Reject(verdict.reason, verdict.detail), out)
         if record.key and (row := at.stores["seen"].get(record.key)) is not None:
-            self._owe(at, record, {record.key: dedupe.unpack(row)}, out, None)
+            known = dedupe.unpack(row)
+            stamp = stamps.find(record.headers) if record.headers else None
+            if stamp is not None and stamp[:1] == stamps.AGAIN and _raw(record.value or b"") == known.raw:
+                # The engine's own copy: the log ends as it should, and another would be passed over too, for ever.
+                at.stores["owed"].delete(record.key)
+            else:
+                self._owe(at, record, {record.key: known}, out, None)
         at.next_offset = record.offset + 1
         return out
 

@@ -50,6 +50,7 @@ def test_no_history_ends_wrong(sized: Sized) -> None:
         told.holds("I2", [f"seed {seed}: {found}" for seed, found in wrong.items()])
         told.holds("I5", [f"seed {seed}: {one}" for seed, found in wrong.items() for one in found if "rest" in one])
         told.holds("I14", [f"never met: {kind}" for kind in KINDS if not total[kind]])
+        told.holds("I14", ["too many records condemned"] if total["condemned"] > count / 20 else [])
         told.holds("I14", [f"nobody died at {point}" for point in POINTS if not total[f"killed at {point}"]])
 
 

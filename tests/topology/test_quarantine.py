@@ -123,3 +123,19 @@ def test_compacted_signals_give_the_same_tables() -> None:
     assert measure.fold(at, kept).fates["gap"] == 0
     made.state["measure", 0] = at
     assert digest(made.reader) == wanted
+
+
+def test_a_condemned_copy_is_not_owed_again() -> None:
+    """The engine's own copy of a first record is passed over once: another copy would be too, and so on for ever."""
+    made = driver()
+    for _ in range(2):
+        made.produce(visit("e0", T0), NOW)
+    made.run()
+    log, ingest, at = made.topics["raw-events"][0], made.legs["ingest"], made.state["ingest", 0]
+    copy = log[-1]
+    assert copy.headers
+    at.stores["owed"].put(copy.key or b"", bytes(24))
+    told = ingest.pass_over(at, copy, quarantine.verdict(copy, "poison", "x"))
+    assert not told.after
+    assert at.stores["owed"].get(copy.key or b"") is None
+    assert ingest.pass_over(at, log[-2], quarantine.verdict(log[-2], "poison", "x")).after

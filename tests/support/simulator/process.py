@@ -54,7 +54,7 @@ class Process:
     """One incarnation.
 
     point_at, point_left: it dies at that passage of a crash point, or is stopped there (`stops`)
-    io_left:              it dies when it has touched the outside world so often
+    io_left, io_only:     it dies when it has touched the outside world so often, or this part of it
     """
 
     def __init__(self, world: World, node: Node, number: int) -> None:
@@ -67,6 +67,7 @@ class Process:
         self.point_at = ""
         self.point_left = 0
         self.io_left = 0
+        self.io_only = ""
         self.stops = False
         self.ended: tuple[int, str] | None = None
         self._notices: deque[tuple[int, list[Place] | None]] = deque()
@@ -93,7 +94,7 @@ class Process:
     def io(self, what: str) -> None:
         """The process touches the outside world; it may die here."""
         self.alive()
-        if self.io_left:
+        if self.io_left and self.io_only in ("", what):
             self.io_left -= 1
             if self.io_left == 0:
                 self.world.count(f"killed at an {what}")

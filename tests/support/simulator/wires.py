@@ -44,7 +44,7 @@ class Wire:
         if self.process.loop.stopped:  # the last step of a process that is being stopped
             self._held += 1
         else:
-            self._plan(self.world.latency())
+            self._plan(self.world.latency() * self.world.plan.slow)
 
     def _plan(self, delay: float) -> None:
         self._last = max(self._last, self.world.now + delay)

@@ -30,7 +30,7 @@ from tests.support.simulator.wires import AIR_S
 INPUT_S: Final = 2.4
 """Over how long the input comes."""
 
-BURST_S: Final = 0.08
+BURST_S: Final = 0.03
 """How long the records of one burst come."""
 
 FAULTS_S: Final = 2.8
@@ -78,6 +78,7 @@ class Plan:
     redelivered: float
     crash: float
     torn: float
+    slow: float
     stops: float
     no_memory: float
     second: float
@@ -95,14 +96,15 @@ def draw(chance: random.Random) -> Plan:
     return Plan(
         workers=chance.choice((1, 1, 2, 2, 3)),
         static=chance.random() < 0.5,
-        chunk_max=chance.choice((1, 4, 20)),
+        chunk_max=chance.choice((1, 4, 20, 20)),
         checkpoint_ms=chance.choice((5, 20, 60)),
         checkpoint_bytes=chance.choice((300, 3000, 8 << 20)),
         idle_s=0.35,
         lost_answers=chance.choice((0.0, 0.0, 0.1)),
         redelivered=chance.choice((0.0, 0.1)),
         crash=chance.choice((0.0, 0.3, 0.7)),
-        torn=chance.choice((0.0, 0.0, 0.5)),
+        slow=chance.choice((1.0, 1.0, 6.0)),
+        torn=chance.choice((0.0, 0.5, 0.9)),
         stops=chance.choice((0.0, 0.5, 0.8)),
         no_memory=chance.choice((0.0, 0.0, 0.0, 0.04)),
         second=chance.choice((0.0, 0.5)),
@@ -300,7 +302,10 @@ class World:
         process = Process(self, node, self._lives)
         self._processes[process.loop] = process
         if self.chance(self.plan.crash):
-            if self.random.random() < 0.6:
+            drawn = self.random.random()
+            if drawn < 0.3:  # in the middle of its outputs, where most is on the way
+                process.io_only, process.io_left = "send", self.random.randint(2, 30)
+            elif drawn < 0.7:
                 process.stops = self.chance(self.plan.stops)
                 process.point_at = self.random.choice(SENDING if process.stops else POINTS)
                 process.point_left = self.random.randint(1, 6)
@@ -315,7 +320,7 @@ class World:
             return
         self.trace.append((round(self.now, 6), "dies", repr(process), why))
         process.loop.kill()
-        torn = self.chance(self.plan.torn)
+        torn = self.chance(max(self.plan.torn, 0.5) if process.io_only else self.plan.torn)
         for wire in process.wires.values():
             wire.kill(torn=torn)
         if torn:
@@ -503,6 +508,8 @@ class World:
 
         lost: legs whose changelogs are lost too, so that everything of theirs comes from what they read
         """
+        # Up to where the cleaner has come: all, or a part of it, with what else there is of a key behind.
+        far = self.now if self.random.random() < 0.5 else self.random.uniform(0.0, self.now)
         self.now += 10 * LAG_S
         self.end_all()
         self.group.abandon()
@@ -511,7 +518,7 @@ class World:
                 self.logs[key] = Log(*key)
                 self._committed.pop((SOURCE[log.name], log.partition), None)
             elif log.name != "definitions":
-                log.compact(self.now - LAG_S, self.now - LAG_S)
+                log.compact(far, far)
         for other in self.nodes[1:]:
             other.wanted = False
         self.at(self.now, self.start, self.nodes[0])

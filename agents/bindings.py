@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
 import faust
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 from faust.types import TP
 
@@ -40,6 +41,9 @@ from milepost.topology.line import LegSpec
 from milepost.topology.state import Leg
 
 log = logging.getLogger("milepost.agents")
+
+AWAY_S: Final = 60.0
+"""A checkpoint that is away for so long, in seconds, ends the process if the broker answers: a client has lost it."""
 
 STUCK_S: Final = 30.0
 """A restore without progress for so many seconds ends the process: stock recovery can wait for ever."""
@@ -145,6 +149,7 @@ class Runtime:
         self._admin: AdminClient | None = None
         self._starting = asyncio.Lock()
         self._watchdog: asyncio.Task[None] | None = None
+        self._answered_since = time.monotonic()
         self.standbys: Standbys | None = None
         self.closing: list[Callable[[], Awaitable[None]]] = []
         self._to_follow: dict[str, Callable[[Any], None]] = {}
@@ -349,9 +354,29 @@ class Runtime:
         assert self._admin is not None
         return await asyncio.to_thread(start_offsets, self._admin, tps) if tps else {}
 
+    async def _look_at_checkpoints(self) -> None:
+        """A client that waits for what never comes looks like one whose broker is away; but the broker can be asked."""
+        now = time.monotonic()
+        holdings = [one for leg in self.legs.values() for one in leg.holdings.values()]
+        since = [one.away_since for one in holdings if not one.room.full]  # without room it is tried again for ever
+        longest = max((now - one for one in since if one is not None), default=0.0)
+        if longest < AWAY_S / 4:
+            self._answered_since = now
+            return
+        assert self._admin is not None
+        try:
+            await asyncio.to_thread(self._admin.list_topics, timeout=2.0)
+        except KafkaException as error:
+            log.info("a checkpoint is away for %.0f s, and the broker does not answer: %s", longest, error)
+            self._answered_since = time.monotonic()
+            return
+        if min(longest, now - self._answered_since) > AWAY_S:
+            end(f"a checkpoint is away for {longest:.0f} s, and the broker answers", STUCK)
+
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(1.0)
+            await self._look_at_checkpoints()
             now = time.monotonic()
             for leg in self.legs.values():
                 for one in leg.holdings.values():

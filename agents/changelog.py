@@ -38,6 +38,9 @@ RESET_KEY: Final = b"\x00reset"
 EPOCH_HEADER: Final = "epoch"
 BATCH_BYTES_MAX: Final = 15 * 1024 * 1024
 DELETED: Final = 0xFFFFFFFF
+METADATA_S: Final = 0.1
+"""Seconds between two attempts to find the broker."""
+
 READ_S_MAX: Final = 30.0
 """Seconds a read may go without progress."""
 
@@ -231,6 +234,17 @@ class ChangelogWriter:
 
     async def start(self) -> None:
         await self._producer.start()
+        client = self._producer.client
+        update = client._metadata_update
+
+        async def paced(*asked: Any) -> bool:
+            # Without a broker the sender asks again at once: a thousand refused connections a second.
+            found = bool(await update(*asked))
+            if not found:
+                await asyncio.sleep(METADATA_S)
+            return found
+
+        client._metadata_update = paced
 
     async def stop(self) -> None:
         await self._producer.stop()

@@ -86,6 +86,7 @@ class Landing:
         self._checkpointer: Checkpointer | None = None
         self._owed: list[Owed] = []
         self._flight: asyncio.Task[None] | None = None
+        self.away_since: float | None = None  # since when a checkpoint is on its way (monotonic)
         self._timer: asyncio.TimerHandle | None = None
         self._idle = False
         self._due = False
@@ -111,11 +112,12 @@ class Landing:
         assert self._flight is None
         self._disarm()
         self._due = False
+        self.away_since = time.monotonic()
         self._flight = asyncio.create_task(self._checkpoint(), name=f"checkpoint {self!r}")
         self._flight.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._flight = None
+        self._flight, self.away_since = None, None
         if task.cancelled():
             return
         error = task.exception()

@@ -16,6 +16,7 @@ the checkpoint is committed (design §3).
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from enum import Enum
 from typing import Final, NamedTuple
 
@@ -76,3 +77,9 @@ def judge(known: Seen | None, partition: int, offset: int, at: int, body: bytes)
     if known.partition == partition and known.offset == offset:
         return Verdict.COPY
     return Verdict.REPEAT if known.body == body else Verdict.CONFLICT
+
+
+def copies(known: Seen, headers: Sequence[tuple[str, bytes]], raw: bytes) -> bool:
+    """Whether a record with these headers and this hash of its bytes is the engine's own copy of the first one."""
+    stamp = stamps.find(headers) if headers else None
+    return stamp is not None and stamp[:1] == stamps.AGAIN and raw == known.raw

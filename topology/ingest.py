@@ -408,11 +408,8 @@ class Ingest(quarantine.Judged):
         a = _Arrival(record, mark.k_ms, at.number, record.offset, None, None)
         self._dead(at, a, quarantine.STAGE, Reject(verdict.reason, verdict.detail), out)
         if record.key and (row := at.stores["seen"].get(record.key)) is not None:
-            known = dedupe.unpack(row)
-            stamp = stamps.find(record.headers) if record.headers else None
-            if stamp is not None and stamp[:1] == stamps.AGAIN and _raw(record.value or b"") == known.raw:
-                # The engine's own copy: the log ends as it should, and another would be passed over too, for ever.
-                at.stores["owed"].delete(record.key)
+            if dedupe.copies(known := dedupe.unpack(row), record.headers, _raw(record.value or b"")):
+                at.stores["owed"].delete(record.key)  # another copy would be passed over too, and so on for ever
             else:
                 self._owe(at, record, {record.key: known}, out, None)
         at.next_offset = record.offset + 1
@@ -421,11 +418,8 @@ class Ingest(quarantine.Judged):
     # -- what is owed to the log
 
     def announce(self, at: Partition, records: Sequence[Record]) -> None:
-        """The engine's copies in a log that is folded from its beginning: each says where its first record lay.
-
-        Compaction may have removed that first record and left a repeat before the copy; without this the repeat, or
-        another body, would be taken as first.
-        """
+        """The engine's copies in a log that is folded anew say where a first record lay: the cleaner may have left a
+        repeat before the copy, which would be taken as first."""
         for record in records:
             stamp = stamps.find(record.headers) if record.headers else None
             if stamp is None or stamp[:1] != stamps.AGAIN or record.key is None:

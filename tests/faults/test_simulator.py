@@ -13,7 +13,7 @@ from typing import Final
 from milepost.agents.faults import POINTS
 from tests.support.mutants import ROOT
 from tests.support.report import fault
-from tests.support.simulator.history import histories
+from tests.support.simulator.history import histories, in_parallel
 
 Sized = Callable[[int, int], int]
 
@@ -36,7 +36,7 @@ def test_no_history_ends_wrong(sized: Sized) -> None:
     total: Counter[str] = Counter()
     wrong: dict[int, list[str]] = {}
     with fault("F1", "simulated histories") as told:
-        for one in histories(range(count)):
+        for one in in_parallel(count, os.cpu_count() or 1) if count > 500 else histories(range(count)):
             total.update(one.stats)
             if one.wrong:
                 wrong[one.seed] = one.wrong

@@ -13,9 +13,11 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from multiprocessing import get_context
 from types import SimpleNamespace
 from typing import Any, Final
 
@@ -43,6 +45,9 @@ REBUILT_EVERY: Final = 6
 
 ASKED_EVERY: Final = 10
 """One seed of so many is also asked what the oracle is asked."""
+
+BLOCK: Final = 100
+"""Seeds that one process takes at a time."""
 
 COLLECTED_EVERY: Final = 50
 """Histories after which garbage is collected: between, Python's collector would take a tenth of the time."""
@@ -105,6 +110,18 @@ def histories(seeds: Iterable[int]) -> Iterator[Outcome]:
         sys.unraisablehook = hook
         if enabled:
             gc.enable()
+
+
+def in_parallel(count: int, processes: int) -> Iterator[Outcome]:
+    """The outcomes of the seeds below `count`, in order, a block of them to a process."""
+    blocks = [range(start, min(count, start + BLOCK)) for start in range(0, count, BLOCK)]
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        for some in pool.map(_some, blocks):
+            yield from some
+
+
+def _some(seeds: range) -> list[Outcome]:
+    return list(histories(seeds))
 
 
 @contextmanager

@@ -59,6 +59,12 @@ def test_a_broker_that_dies_and_stands_still_loses_nothing(tmp_path: Path) -> No
             sending.join(60)
 
 
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """The toy line has two partitions."""
+    return replace(settings, partitions=2)
+
+
 @pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
 def test_every_codec_is_read(settings: Settings, codec: str) -> None:
     """Whatever a producer compresses with: without its decoder the fetcher would die on the first batch."""

@@ -23,6 +23,12 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 
 @pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """The toy line has two partitions."""
+    return replace(settings, partitions=2)
+
+
+@pytest.fixture
 def workers(settings: Settings) -> Iterator[list[ToyWorker]]:
     """The workers of a test: ended with it."""
     made: list[ToyWorker] = []

@@ -17,7 +17,7 @@ from tests.support.mutants import Mutant, Stale
 from tests.support.report import mutant as tell
 
 ALL: Final = mutants.mutants()
-QUICK: Final = ("batch-before-outputs", "no-guard-by-upto", "origin-dropped", "late-event-dropped")
+QUICK: Final = ("batch-before-outputs", "late-mark-counts", "origin-dropped", "late-event-dropped")
 """One of the steps, one of the restore, one of the signals, one against the oracle."""
 
 WANTED: Final = (

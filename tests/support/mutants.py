@@ -115,7 +115,7 @@ def apply(mutant: Mutant, package: Path) -> None:
         path.write_text(text.replace(f"{hunk.old}\n", f"{hunk.new}\n" if hunk.new else ""))
 
 
-def run(mutant: Mutant, folder: Path, seconds: float = 300.0) -> tuple[bool, str]:
+def run(mutant: Mutant, folder: Path, seconds: float = 600.0) -> tuple[bool, str]:
     """(whether the suite noticed, the end of what it said).  The copy is made in `folder`."""
     apply(mutant, copy_of_the_rooms(folder))
     suite, *arguments = mutant.killed_by

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from faust.types import TP
 
-from milepost.agents import faults
 from milepost.agents.bindings import Runtime
-from milepost.agents.changelog import EPOCH_HEADER, Row, Zombie
+from milepost.agents.changelog import Zombie
 from milepost.agents.leg_runtime import LegRuntime
 from milepost.agents.store import Stamp
 from milepost.topology import line
@@ -26,14 +25,13 @@ from milepost.topology.decisions import Decisions
 from milepost.topology.following import add_definition
 from milepost.topology.ingest import Ingest
 from milepost.topology.measure import MeasureLeg
-from milepost.topology.state import Output
+from tests.support.simulator.clients import Outputs, Stream, Writer, resolve
 from tests.support.simulator.loop import Killed, ProcessLoop
 from tests.support.simulator.wires import Wire
 
 if TYPE_CHECKING:
     from tests.support.simulator.disk import Disk
     from tests.support.simulator.group import Place
-    from tests.support.simulator.kafka import Rec
     from tests.support.simulator.world import World
 
 CLUSTER: Final = "cluster"
@@ -125,7 +123,7 @@ class Process:
     async def pause(self) -> None:
         """A turn of the network."""
         done = self.loop.create_future()
-        self.world.at(self.world.now + self.world.latency(), self.post, _set, done)
+        self.world.at(self.world.now + self.world.latency(), self.post, resolve, done)
         await done
 
     def wire(self, client: str, topic: str, partition: int) -> Wire:
@@ -155,7 +153,7 @@ class Process:
     def _notice(self, notice: tuple[int, list[Place] | None]) -> None:
         self._notices.append(notice)
         if self._noticed is not None:
-            _set(self._noticed)
+            resolve(self._noticed)
 
     async def _member(self) -> None:
         await self.guarded(self.runtime.start())
@@ -221,142 +219,6 @@ class Process:
             stream.wake()
 
 
-class Stream:
-    """What Faust's stream is to an agent: chunks of the leg's partitions, some of them more than once."""
-
-    def __init__(self, process: Process, leg: str) -> None:
-        self.process = process
-        self.leg = leg
-        self._waiting: asyncio.Future[Any] | None = None
-
-    def wake(self) -> None:
-        """There may be something to read."""
-        if self._waiting is not None:
-            self.process.post(_set, self._waiting)
-            self._waiting = None
-
-    async def events(self) -> AsyncIterator[Any]:
-        process = self.process
-        world, placed = process.world, process.placed
-        topic = process.runtime.legs[self.leg].source
-        while True:
-            due = [at for at in placed if at[0] == self.leg and world.log(topic, at[1]).end > placed[at]]
-            if not due:
-                self._waiting = process.loop.create_future()
-                await self._waiting
-                continue
-            place = due[0] if len(due) == 1 else world.random.choice(due)
-            generation, start = process.generation, placed[place]
-            log = world.log(topic, place[1])
-            if start and world.chance(world.plan.redelivered):
-                start = world.random.randrange(start)
-                world.count("redelivered")
-            stop = min(log.end, start + world.random.randint(1, world.plan.chunk_max))
-            records = log.read(start, stop)
-            await process.pause()
-            if process.generation != generation or placed.get(place) is None:
-                continue  # of another generation: Faust drops it, and the new owner's seek reads it again
-            placed[place] = max(placed[place], stop)
-            if records:
-                self._count_again(place, records)
-                faults.point("after_fetch")
-                yield SimpleNamespace(message=SimpleNamespace(tp=TP(topic, place[1]), value=records))
-
-    def _count_again(self, place: Place, records: Sequence[Rec]) -> None:
-        """Records that will be folded although they were folded before: what faults cost."""
-        world, at = self.process.world, self.process.runtime.legs[self.leg].partitions.get(place[1])
-        highest = world.highest.get(place, -1)
-        if at is not None:
-            world.stats["records processed again"] += sum(
-                1 for one in records if at.next_offset <= one.offset <= highest
-            )
-            world.highest[place] = max(highest, records[-1].offset)
-
-
-class Outputs:
-    """A leg's producer, with the interface of `LegProducer`: in order on each partition, answers awaited by `barrier`."""
-
-    def __init__(self, process: Process, leg: str) -> None:
-        self._process = process
-        self._leg = leg
-        self._number = 0
-        self._open: set[int] = set()
-        self._barriers: list[tuple[set[int], int, asyncio.Future[Any]]] = []
-
-    @property
-    def waiting(self) -> int:
-        return len(self._open)
-
-    async def send(self, outputs: Iterable[Output]) -> None:
-        process = self._process
-        for one in outputs:
-            process.io("send")
-            self._number += 1
-            self._open.add(self._number)
-            wire = process.wire(self._leg, one.topic, one.partition)
-            wire.send(((one.key, one.value, one.headers),), partial(self._landed, self._number))
-
-    def _landed(self, number: int, _base: int) -> None:
-        self._open.discard(number)
-        for left, count, done in self._barriers:
-            if number in left:
-                left.discard(number)
-                if len(left) == count // 2:
-                    faults.point("outputs_half")
-                if not left:
-                    _set(done)
-        self._barriers = [one for one in self._barriers if one[0]]
-
-    async def barrier(self) -> None:
-        if self._open:
-            done = self._process.loop.create_future()
-            self._barriers.append((set(self._open), len(self._open), done))
-            await done
-
-    async def stop(self) -> None:
-        await self.barrier()
-
-
-class ChangelogLog:
-    """One partition of a changelog, as `ChangelogPartition`: whole batches, and the answer names the first offset."""
-
-    def __init__(self, process: Process, topic: str, partition: int) -> None:
-        self._process = process
-        self.topic = topic
-        self.partition = partition
-        self.sent: Callable[[], None] | None = None
-
-    async def append(self, rows: Sequence[Row]) -> int:
-        process = self._process
-        process.io("append")
-        batch = [
-            (key, value, () if value is not None else ((EPOCH_HEADER, epoch.to_bytes(8, "big")),))
-            for key, value, epoch in rows
-        ]
-        done = process.loop.create_future()
-        process.wire("changelog", self.topic, self.partition).send(batch, lambda base: _set(done, base))
-        if self.sent is not None:
-            self.sent()
-        return int(await done)
-
-    async def read(self, start: int, stop: int) -> list[Rec]:
-        await self._process.pause()
-        return self._process.world.log(self.topic, self.partition).read(start, stop)
-
-
-class _Writer:
-    """As `ChangelogWriter`."""
-
-    def __init__(self, process: Process) -> None:
-        self._process = process
-
-    def at(self, topic: str, partition: int) -> ChangelogLog:
-        return ChangelogLog(self._process, topic, partition)
-
-    async def stop(self) -> None:
-        """Nothing to close."""
-
-
 class SimRuntime(Runtime):
     """The engine's runtime, with simulated hands in place of Kafka's clients."""
 
@@ -395,7 +257,7 @@ class SimRuntime(Runtime):
 
     async def start(self) -> None:
         if self._writer is None:
-            self._writer = _Writer(self.process)  # type: ignore[assignment]
+            self._writer = Writer(self.process)  # type: ignore[assignment]
             self.followers["definitions"] = self.followed  # type: ignore[assignment]
             for name in self.legs:
                 self._outputs[name] = Outputs(self.process, name)  # type: ignore[assignment]
@@ -440,8 +302,3 @@ class SimRuntime(Runtime):
     async def ends(self, tps: set[TP]) -> dict[TP, int]:
         await self.process.pause()
         return {tp: self.process.world.log(tp.topic, tp.partition).end for tp in tps}
-
-
-def _set(future: asyncio.Future[Any], value: Any = None) -> None:
-    if not future.done():
-        future.set_result(value)

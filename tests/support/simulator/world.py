@@ -11,9 +11,8 @@ import heapq
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
+from typing import Any
 
 from milepost.agents.ticker import ticks
 from milepost.schemas.keys import OrgKeys
@@ -24,109 +23,24 @@ from tests.support.simulator.disk import Disk
 from tests.support.simulator.group import SESSION_S, Group
 from tests.support.simulator.kafka import Log, Message
 from tests.support.simulator.loop import Killed, ProcessLoop
+from tests.support.simulator.plan import (
+    BURST_S,
+    DELETIONS_S,
+    EVENTS_MAX,
+    FAULTS_S,
+    FULL_S,
+    HEAL_S,
+    LAG_S,
+    OLD_S,
+    POINTS,
+    SENDING,
+    SOURCE,
+    UNSEEN_S,
+    Plan,
+    draw,
+)
 from tests.support.simulator.process import NO_MEMORY, Node, Process
 from tests.support.simulator.wires import AIR_S
-
-INPUT_S: Final = 2.4
-"""Over how long the input comes."""
-
-BURST_S: Final = 0.03
-"""How long the records of one burst come."""
-
-FAULTS_S: Final = 2.8
-"""Until when faults come."""
-
-LAG_S: Final = 1.2
-"""The cleaner's lag: longer than bytes are on their way, a process is stopped, or an owner writes nothing."""
-
-UNSEEN_S: Final = 0.5
-"""A partition whose owner has proved nothing for so long, or whose leg is so far behind, is not cleaned: that it does
-not come to this is what `min.compaction.lag.ms` is set for (an hour against ten minutes of silence, design §7.5; three
-days against one day of lag, §3)."""
-
-DELETIONS_S: Final = 1.2
-"""How much longer a deletion stays."""
-
-OLD_S: Final = 1.0
-"""How old a copy of a folder may be that is put back."""
-
-FULL_S: Final = 0.6
-"""For how long a disk may be full."""
-
-EVENTS_MAX: Final = 60_000
-"""What may happen in one history: more is one that does not come to rest."""
-
-HEAL_S: Final = 20.0
-
-KINDS: Final = (
-    "kill", "kill", "stop", "stop", "evict", "rebalance", "lose", "lose running", "old copy", "leave", "compact", "compact",
-    "full disk",
-)  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What one history is like; drawn from the seed."""
-
-    workers: int
-    static: bool
-    chunk_max: int
-    checkpoint_ms: int
-    checkpoint_bytes: int
-    idle_s: float
-    lost_answers: float
-    redelivered: float
-    crash: float
-    torn: float
-    slow: float
-    stops: float
-    no_memory: float
-    second: float
-    bursts: tuple[float, ...]
-    faults: tuple[tuple[float, str], ...]
-
-
-def draw(chance: random.Random) -> Plan:
-    bursts = tuple(sorted(chance.uniform(0.0, INPUT_S) for _ in range(chance.randint(3, 10))))
-    # A fault beside a burst meets work in hand; one between bursts meets what is left to do.
-    times = sorted(
-        chance.choice(bursts) + chance.uniform(0.0, 0.15) if chance.random() < 0.6 else chance.uniform(0.02, FAULTS_S)
-        for _ in range(chance.randint(1, 8))
-    )
-    return Plan(
-        workers=chance.choice((1, 1, 2, 2, 3)),
-        static=chance.random() < 0.5,
-        chunk_max=chance.choice((1, 4, 20, 20)),
-        checkpoint_ms=chance.choice((5, 20, 60)),
-        checkpoint_bytes=chance.choice((300, 3000, 8 << 20)),
-        idle_s=0.35,
-        lost_answers=chance.choice((0.0, 0.0, 0.1)),
-        redelivered=chance.choice((0.0, 0.1)),
-        crash=chance.choice((0.0, 0.3, 0.7)),
-        slow=chance.choice((1.0, 1.0, 6.0)),
-        torn=chance.choice((0.0, 0.5, 0.9)),
-        stops=chance.choice((0.0, 0.5, 0.8)),
-        no_memory=chance.choice((0.0, 0.0, 0.0, 0.04)),
-        second=chance.choice((0.0, 0.5)),
-        bursts=bursts,
-        faults=tuple((at, chance.choice(KINDS)) for at in times),
-    )
-
-
-POINTS: Final = (
-    "after_fetch", "after_fold", "outputs_half", "outputs_acked", "batch_sent", "batch_acked", "local_written",
-    "committed", "own_appended", "restoring", "restored",
-)  # fmt: skip
-
-
-SOURCE: Final = {
-    "raw-events": "raw-events", "signals": "signals", "ingest-changelog": "raw-events", "measure-changelog": "signals",
-}  # fmt: skip
-"""Log -> the topic whose leg must keep up before it is cleaned."""
-
-
-SENDING: Final = ("after_fold", "outputs_acked", "batch_sent", "batch_acked")
-"""Where a stop leaves most behind."""
 
 
 class World:
@@ -303,12 +217,12 @@ class World:
         self._processes[process.loop] = process
         if self.chance(self.plan.crash):
             drawn = self.random.random()
-            if drawn < 0.3:  # in the middle of its outputs, where most is on the way
+            if drawn < 0.2:  # in the middle of its outputs, where most is on the way
                 process.io_only, process.io_left = "send", self.random.randint(2, 30)
-            elif drawn < 0.7:
+            elif drawn < 0.8:
                 process.stops = self.chance(self.plan.stops)
                 process.point_at = self.random.choice(SENDING if process.stops else POINTS)
-                process.point_left = self.random.randint(1, 6)
+                process.point_left = self.random.randint(1, 5)
             else:
                 process.io_left = self.random.randint(1, 60)
         self.stats["lives"] += 1
@@ -364,7 +278,7 @@ class World:
                 owner = self.group.members.get(name)
                 if owner is not None and (leg, log.partition) in places:
                     self.count("killed behind a late batch")
-                    self.at(self.now + self.random.random() * 0.05, self.kill, owner, "behind a late batch")
+                    self.at(self.now + self.random.random() * 0.03, self.kill, owner, "behind a late batch")
 
     def fault(self, kind: str) -> None:
         node = self.random.choice(self.nodes)

@@ -122,8 +122,9 @@ def test_a_restore_that_stands_still_ends_the_process(
 ) -> None:
     """Stock recovery can wait for ever; without progress the worker ends with 1 and is started again."""
     monkeypatch.setattr(bindings, "STUCK_S", 0.5)
-    still = SimpleNamespace(state="restoring", moved_at=time.monotonic() - 60, look=lambda: None)
-    moving = SimpleNamespace(state="restoring", moved_at=time.monotonic() + 60, look=lambda: None)
+    rest = {"state": "restoring", "look": lambda: None, "away_since": None, "room": SimpleNamespace(full=False)}
+    still = SimpleNamespace(moved_at=time.monotonic() - 60, **rest)
+    moving = SimpleNamespace(moved_at=time.monotonic() + 60, **rest)
     runtime.legs["count"].holdings = {0: still, 1: moving}  # type: ignore[dict-item]
 
     async def watch() -> None:

@@ -43,3 +43,15 @@ def test_a_person_who_debugs_sees_everything(tmp_path: Path) -> None:
     """The bound holds at info and above; debug leaves nothing out."""
     assert logging_config(Settings(home=tmp_path))["handlers"]["stderr"]["filters"] == ["repeats"]
     assert logging_config(Settings(home=tmp_path, log="debug"))["handlers"]["stderr"]["filters"] == []
+
+
+def test_lines_of_ours_about_different_partitions_all_pass() -> None:
+    """Sixteen partitions that open at once are sixteen lines: only the very same line is left out."""
+    limit = Repeats(lambda: 0.0)
+
+    def passes(name: str, *args: object) -> bool:
+        return limit.filter(logging.LogRecord(name, logging.INFO, "", 0, "%s: open at %d", args, None))
+
+    assert all(passes("milepost.agents.holding", f"measure/{number}", number) for number in range(16))
+    assert sum(passes("milepost.agents.holding", "measure/0", 7) for _ in range(16)) == ALIKE_MAX
+    assert sum(passes("aiokafka.conn", "host", port) for port in range(16)) == ALIKE_MAX

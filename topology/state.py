@@ -159,8 +159,8 @@ class Store:
         self._recent_size += self.size
         self.taken, self.dirty, self.size = self.dirty, {}, 0
         if self._recent_size > self.remember_bytes > 0:
-            # A new generation begins with what must be readable in any case.
-            self._recent_before, self._recent, self._recent_size = self._recent, dict(self.taken), 0
+            # What was taken stays readable in the generation before until the next take, and has landed by then.
+            self._recent_before, self._recent, self._recent_size = self._recent, {}, 0
         return self.taken
 
     def landed(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,7 +20,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from milepost.agents.bindings import engine
-from milepost.agents.transport import ChunkConsumer, ChunkTransport, Ranges, split
+from milepost.agents.transport import (
+    BUSY_BYTES,
+    BUSY_RECORDS_A_S,
+    BUSY_WAIT_MS,
+    FETCH_WAIT_MS,
+    ChunkConsumer,
+    ChunkTransport,
+    Ranges,
+    split,
+)
 from milepost.ops.settings import Settings
 
 
@@ -214,3 +224,17 @@ def made_batch(pairs: list[tuple[bytes | None, bytes | None]]) -> bytearray:
     for number, (key, value) in enumerate(pairs):
         assert builder.append(number, 7, key, value, [("h", b"x")]) is not None
     return bytearray(builder.build())
+
+
+def test_fetches_are_few_and_large_under_load(consumer: ChunkConsumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a rate on a fetch waits for many records; when little comes it is answered at once again."""
+    fetcher_of = SimpleNamespace(_fetch_min_bytes=1, _fetch_max_wait_ms=0)
+    inner = SimpleNamespace(_ensure_consumer=lambda: SimpleNamespace(_fetcher=fetcher_of))
+    monkeypatch.setattr(consumer, "_thread", inner)
+    for records, expected in (
+        (10 * BUSY_RECORDS_A_S, (BUSY_BYTES, BUSY_WAIT_MS)),
+        (10, (1, FETCH_WAIT_MS)),
+    ):
+        consumer._fetched_at = time.monotonic() - 1.0
+        consumer._pace(records)
+        assert (fetcher_of._fetch_min_bytes, fetcher_of._fetch_max_wait_ms) == expected

@@ -40,7 +40,7 @@ class Stage:
     broker: EmbeddedBroker = field(init=False)
     folder: Path = field(init=False)
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False)
-    _filled: dict[str, int] = field(default_factory=dict, init=False)
+    _filled: set[str] = field(default_factory=set, init=False)
     _numbers: dict[str, int] = field(default_factory=dict, init=False)
 
     def __enter__(self) -> Self:
@@ -105,13 +105,14 @@ class Stage:
                 future.result(PATIENCE_S)
 
     def raw(self, records: Sequence[Message]) -> str:
-        """The peers' raw topic, filled once: compacted like ours, at the broker's time."""
-        if RAW not in self._filled:
+        """The peers' raw topic of so many records, filled once: compacted like ours, at the broker's time."""
+        name = f"{RAW}-{len(records)}"
+        if name not in self._filled:
             config = next(dict(topic.config) for topic in all_topics() if topic.name == "raw-events")
-            self._make(RAW, config)
-            fill(self.bootstrap, RAW, records)
-            self._filled[RAW] = len(records)
-        return RAW
+            self._make(name, config)
+            fill(self.bootstrap, name, records)
+            self._filled.add(name)
+        return name
 
     def _make(self, name: str, config: Mapping[str, str]) -> None:
         admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})

@@ -1,4 +1,4 @@
-"""Flame: where a worker's time goes during the job, drawn by py-spy, which is an optional tool.
+"""Flame: where a worker's time goes during the job, drawn by py-spy, which lies beside the peers (`make bench`).
 
 It runs beside a second pass over the job, so that the figures of the first are not the sampler's.
 """
@@ -29,10 +29,10 @@ class Flame:
 
     def draw(self, stage: Stage, records: Sequence[Message], *, seconds: int = SECONDS) -> str:
         """Run the job once more under py-spy; returns the file's name, or why there is none."""
-        beside = Path(sys.executable).with_name("py-spy")
-        tool = str(beside) if beside.exists() else shutil.which("py-spy")
+        beside = (Path(sys.prefix) / "bench" / "bin" / "py-spy", Path(sys.executable).with_name("py-spy"))
+        tool = next((str(one) for one in beside if one.exists()), shutil.which("py-spy"))
         if not tool:
-            return "not drawn: py-spy is not installed; fix: pip install py-spy"
+            return "not drawn: py-spy is not installed; fix: `make bench`, which installs it, or pip install py-spy"
         said: list[str] = []
         ours.take(stage, "ours-flame", records, during=self._recorder(tool, seconds, said))
         return said[0] if said else "not drawn: the job ended before the sampler"

@@ -178,6 +178,7 @@ class Process:
                 return
             elif generation == group.generation or group.static:
                 self.generation = generation
+                self.placed.clear()  # the consumer's flow stands still until it was placed again
                 for name, leg in self.runtime.legs.items():
                     await self.guarded(leg.take_over({number for one, number in places if one == name}))
                 self.loop.create_task(self.guarded(self._recover(generation, places)))

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from milepost.agents import faults, pace, store
 from milepost.agents.careful import Careful, say_clean
@@ -118,24 +118,10 @@ class Holding(Landing):
     def applied(self) -> int:
         """Changelog offset up to which nobody needs to read for us: our `own`, which `open` restores up to by itself.
 
-        Stock recovery reads through the worker's one consumer, whose fetches may be dropped in a rebalance; a chunk
-        that is missing in the middle would go unnoticed, because compaction leaves gaps too."""
+        What stock recovery brings all the same is never applied (agents/table.py)."""
         if self.state in ("open", "parked"):
             return self.expected - 1
         return -1 if self.restore is None else self.restore.own_at
-
-    def apply(self, records: Sequence[Any]) -> None:
-        """Apply a chunk of the changelog, while restoring.  Without room on the disk `open` does it, which can wait."""
-        if self.state != "restoring" or self.restore is None:
-            return
-        self._touch()
-        if self.room.full:
-            return
-        try:
-            self.restore.apply(records)
-        except store.DiskFull as error:
-            self.room.say(error)
-        faults.point("restoring")
 
     async def open(self, bounds: Bounds = UNKNOWN) -> None:
         """Finish restoring (source and derived stores, rows to write again, what is owed) and open the partition.

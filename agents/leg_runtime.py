@@ -139,11 +139,6 @@ class LegRuntime:
         await asyncio.gather(*(one.park() for one in self.holdings.values()))
         self._drop_closed()
 
-    def apply(self, number: int, records: Sequence[Any]) -> None:
-        holding = self.holdings.get(number)
-        if holding is not None:
-            holding.apply(records)
-
     async def open(self, numbers: set[int]) -> None:
         # Derived rows need the definitions they were made by, and a fold must not wait for what is in the log already.
         await self._runtime.caught_up()

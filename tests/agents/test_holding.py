@@ -330,7 +330,7 @@ def test_a_restore_that_was_cut_off_derives_everything_again(
         await cut.take_over()
         assert cut.restore is not None
         async for records in read_range(settings.bootstrap, cut.place.changelog, 0, 0, 1 << 60):
-            cut.apply(records)
+            cut.restore.apply(records)
         assert cut.restore.done
         cut._rocks.close()  # type: ignore[union-attr]
         cut.state = "closed"

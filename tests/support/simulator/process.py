@@ -195,18 +195,6 @@ class Process:
     async def _recover(self, generation: int, places: list[Place]) -> None:
         """Read the changelogs, open the legs, and begin to read their topics where the marks say."""
         world, legs = self.world, self.runtime.legs
-        if not world.chance(0.1):  # else recovery says that it is through and is not
-            for name, number in places:
-                leg = legs[name]
-                log = world.log(leg.changelog, number)
-                position, end = leg.applied(number) + 1, log.end
-                while position < end:
-                    await self.pause()
-                    if self.generation != generation:
-                        return
-                    stop = position + world.random.randint(1, 40)
-                    leg.apply(number, log.read(position, min(stop, end)))
-                    position = stop
         for name, leg in legs.items():
             await leg.open({number for one, number in places if one == name})
         for name, number in places:

@@ -23,7 +23,7 @@ from milepost.agents.gateway import Gateway
 from milepost.agents.gathering import Gathering
 from milepost.agents.peers import Peers, Refused, Sealer
 from milepost.agents.standby import Standbys, chosen
-from milepost.agents.store import Stamp, disk_bytes
+from milepost.agents.store import Stamp, cache_bytes, disk_bytes
 from milepost.agents.views.services import Health, SendFailed
 from milepost.ops.settings import Settings
 from milepost.schemas.errors import BundleError, ContractError
@@ -304,6 +304,10 @@ class Worker:
             "lag": {name: sum(leg["lag"].values()) for name, leg in legs.items()},
             "fates": {name: leg["fates"] for name, leg in legs.items()},
             "legs": legs,
+            "memory": {
+                "memtables": sum(leg.memtable_bytes for leg in self.runtime.legs.values()),
+                "block_cache": cache_bytes(),
+            },
             "standby": {} if self.runtime.standbys is None else self.runtime.standbys.status(),
             "refused_decisions": self.refused,
         }

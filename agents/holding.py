@@ -115,6 +115,10 @@ class Holding(Landing):
         log.info("%r: epoch %d, restoring from %d", self, epoch, restore.position + 1)
 
     @property
+    def memtable_bytes(self) -> int:
+        return 0 if self._rocks is None else self._rocks.memtable_bytes
+
+    @property
     def applied(self) -> int:
         """Changelog offset up to which nobody needs to read for us: our `own`, which `open` restores up to by itself.
 

@@ -78,6 +78,11 @@ class LegRuntime:
         return holding
 
     @property
+    def memtable_bytes(self) -> int:
+        """Memory that the memtables of the leg's stores take."""
+        return sum(one.memtable_bytes for one in self.holdings.values())
+
+    @property
     def stalled(self) -> dict[str, str]:
         """Partition -> what it waits for on a full disk."""
         return {str(number): one.room.full for number, one in sorted(self.holdings.items()) if one.room.full}

@@ -162,6 +162,11 @@ class Rocks:
         except Exception as error:
             raise self._failed("a range deletion", error) from error
 
+    @property
+    def memtable_bytes(self) -> int:
+        """What its memtables take of memory: it grows to their bound while little is written."""
+        return 0 if self._db is None else int(self._db.property_int_value("rocksdb.cur-size-all-mem-tables") or 0)
+
     def close(self) -> None:
         """Give the folder back; a second call does nothing."""
         db, self._db = self._db, None
@@ -316,6 +321,11 @@ def _quarantines(folder: Path) -> list[Path]:
 def _number(place: Path) -> int:
     tail = place.name.rpartition("-")[2]
     return int(tail) if tail.isdigit() else 0
+
+
+def cache_bytes() -> int:
+    """What the block cache of all stores takes of memory."""
+    return int(_block_cache().get_usage())
 
 
 def disk_bytes(folder: Path) -> int:

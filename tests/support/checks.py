@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import random
 import signal
 import socket
@@ -143,12 +144,13 @@ class Watch:
     """Asks every running worker all the time and measures its process.  A context manager around a thread.
 
     statuses: HTTP status -> answers (0: no connection, which a dead or stopped worker may give)
+    own:      (seconds, resident bytes without what the stores keep, which grows slowly up to a bound that it has)
     """
 
     def __init__(self, deployment: Deployment, pause_s: float = 0.2) -> None:
         self.statuses: Counter[int] = Counter()
         self.rss_max = self.files_max = self.threads_max = 0
-        self.rss: list[tuple[float, int]] = []
+        self.own: list[tuple[float, int]] = []
         self.wrong: list[str] = []
         self.begun = time.monotonic()
         self._deployment = deployment
@@ -168,20 +170,24 @@ class Watch:
         chance = random.Random(0)
         while not self._stop.wait(self._pause_s):
             for worker in self._deployment.running:
-                self._measure(worker)
-                self._ask(worker, chance.choice(("/readyz", "/v1/status", "/v1/metrics/departures/value", "/healthz")))
+                rss = self._measure(worker)
+                path = chance.choice(("/readyz", "/v1/status", "/v1/metrics/departures/value", "/healthz"))
+                answered = self._ask(worker, path)
+                if path == "/v1/status" and answered and rss:
+                    self.own.append((time.monotonic(), rss - sum(json.loads(answered)["memory"].values())))
 
-    def _measure(self, worker: Worker) -> None:
+    def _measure(self, worker: Worker) -> int:
         with contextlib.suppress(psutil.Error):
             process = psutil.Process(worker.process.pid)
             with process.oneshot():
-                rss = process.memory_info().rss
+                rss = int(process.memory_info().rss)
                 self.files_max = max(self.files_max, process.num_fds())
                 self.threads_max = max(self.threads_max, process.num_threads())
             self.rss_max = max(self.rss_max, rss)
-            self.rss.append((time.monotonic(), rss))
+            return rss
+        return 0
 
-    def _ask(self, worker: Worker, path: str) -> None:
+    def _ask(self, worker: Worker, path: str) -> bytes:
         connection = http.client.HTTPConnection("127.0.0.1", worker.settings.port, timeout=2)
         try:
             connection.request("GET", path)
@@ -190,8 +196,10 @@ class Watch:
             self.statuses[answer.status] += 1
             if answer.status >= 500 and answer.status not in (503, 507):
                 self.wrong.append(f"I13: {answer.status} for {path} of {worker.name}: {body[:300]!r}")
+            return body if answer.status == 200 else b""
         except (OSError, http.client.HTTPException):
             self.statuses[0] += 1
+            return b""
         finally:
             connection.close()
 

@@ -352,13 +352,13 @@ class Soak:
         """The witness at the end: everything holds, and its memory has not grown."""
         feed.finish()
         witness.wait(lambda: bool(witness.status().get("ready")), "the witness is not ready")
-        after = [(at, rss) for at, rss in watch.rss if at - self.begun > min(WARM_UP_S, (self.until - self.begun) / 3)]
+        after = [(at, own) for at, own in watch.own if at - self.begun > min(WARM_UP_S, (self.until - self.begun) / 3)]
         if len(after) > 10:
             hours = (after[-1][0] - after[0][0]) / 3600
             grows = slope(after)
-            mean = sum(rss for _, rss in after) / len(after)
+            mean = sum(own for _, own in after) / len(after)
             told.note(
-                f"memory of the witness: {mean / 2**20:.0f} MiB, slope {100 * grows / mean:+.2f} % an hour "
+                f"memory of the witness without its stores: {mean / 2**20:.0f} MiB, slope {100 * grows / mean:+.2f} % an hour "
                 f"({grows * hours / 2**20:+.2f} MiB in {60 * hours:.0f} minutes; up to {NOISE_BYTES / 2**20:.0f} is noise)"
             )
             wrong = [f"I12: memory grows by {100 * grows / mean:.2f} % an hour"]

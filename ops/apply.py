@@ -5,18 +5,19 @@
 From a marker's offset on the new bundle holds for what comes behind it.  The bundle is acknowledged before the first
 marker is sent, because ingest waits at a marker until it has the bundle; each attempt has keys of its own, so nothing
 is ever overwritten.  An apply that was cut short has its record and not all its markers: the next one finds that out
-and applies anew.
+and applies anew.  A rollback is an apply of the files that the log still holds.
 """
 
 from __future__ import annotations
 
 import importlib.resources
 import uuid
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from confluent_kafka import KafkaException, TopicPartition
 
@@ -24,13 +25,16 @@ from milepost.ops.reader import PATIENCE_S, partition_count, plain_consumer, rea
 from milepost.ops.sender import Sender
 from milepost.ops.settings import Settings
 from milepost.schemas import stamps
-from milepost.schemas.errors import ContractError, DeclarationError, StoreError
+from milepost.schemas.errors import BundleError, ContractError, DeclarationError, StoreError
 from milepost.schemas.keys import PART_BYTES_MAX, checked_secret, org_key
 from milepost.schemas.serde import wire
 from milepost.schemas.stamps import Stamp
-from milepost.topology.catalog import Catalog, Source, load_bundle
+from milepost.topology.catalog import Catalog, check_owner, load_bundle
+from milepost.topology.changes import Change, compared, kept, lines
 
 MARKER: Final = b"marker"
+EARLIER_MAX: Final = 32
+"""Bundles that a plan and a rollback look back to."""
 LOOK_BACK_MS: Final = 60_000
 """A marker is looked for from a minute before its bundle on: two clocks stamped them.  Further apart, it is not found,
 and the bundle is applied once more, which changes nothing."""
@@ -63,22 +67,21 @@ class AppliedReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """One definition that an apply would add, change or remove."""
-
-    what: Literal["source", "signal", "metric"]
-    name: str
-    how: Literal["added", "changed", "removed"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PlanReport:
-    """What an apply would do.  `current` is the bundle in force, "" when there is none."""
+    """What an apply would do.  `current` is the bundle in force, "" when there is none.
+
+    kept: how many definitions of each kind keep their version
+    """
 
     org: str
     bundle: str
     current: str
     changes: tuple[Change, ...]
+    kept: Mapping[str, int]
+
+    def text(self) -> str:
+        """For people."""
+        return "\n".join(lines(self.changes, self.kept, first=not self.current))
 
 
 Bundle = Path | Mapping[str, bytes]
@@ -92,9 +95,7 @@ def apply_bundle(settings: Settings, bundle: Bundle, org: str, effective: int | 
     Raises BundleError (the definitions do not validate, nothing is sent), DeclarationError or StoreError.
     """
     files = read_files(bundle)
-    catalog = load_bundle(files)
-    if not 1 <= len(org.encode()) <= PART_BYTES_MAX:
-        raise DeclarationError(f"org has {len(org.encode())} bytes; expected 1 to {PART_BYTES_MAX}")
+    catalog = _checked(files, org)
     partitions = partition_count(settings, "raw-events")
     now = in_force(settings, org)
     if now is not None and now.bundle_id == catalog.bundle_id and effective is None and _marked(settings, now):
@@ -108,16 +109,57 @@ def apply_bundle(settings: Settings, bundle: Bundle, org: str, effective: int | 
 
 def plan_bundle(settings: Settings, bundle: Bundle, org: str) -> PlanReport:
     """What applying the bundle would change against the one in force.  Raises BundleError as `apply_bundle` does."""
-    files = read_files(bundle)
-    catalog = load_bundle(files)
-    now = in_force(settings, org)
-    before = load_bundle(now.files) if now is not None else None
+    catalog = _checked(read_files(bundle), org)
+    past = [load_bundle(one.files) for one in history(settings, org)]
+    before = past[0] if past else None
     return PlanReport(
         org=org,
         bundle=catalog.bundle_id.hex(),
-        current=now.bundle_id.hex() if now is not None else "",
-        changes=tuple(_changes(before, now.files if now else {}, catalog, files)),
+        current=before.bundle_id.hex() if before is not None else "",
+        changes=compared(before, catalog, past[1:]),
+        kept=kept(before, catalog),
     )
+
+
+def earlier_bundle(settings: Settings, org: str, *, back: int = 1, to: str = "") -> dict[str, bytes]:
+    """The files of the bundle that was in force `back` bundles ago, or of the one whose id begins with `to`.
+
+    Applied again they are a new attempt, like any other: rolled back twice, the log is where it was.  Raises
+    DeclarationError when there is none.
+    """
+    past = history(settings, org)
+    if not past:
+        raise DeclarationError(f"{org} has no definitions yet; there is nothing to go back to")
+    before = past[1:]
+    if to:
+        found = [one for one in past if one.bundle_id.hex().startswith(to.lower())]
+        if len({one.bundle_id for one in found}) == 1:
+            return dict(found[0].files)
+        said = "several bundles have" if found else "no bundle of the last has"
+        raise DeclarationError(f"{said} an id that begins with {to[:32]!r}; {_ids(before)}")
+    if back < 1:
+        raise DeclarationError(f"a bundle back from now was expected, {back} came; --rollback 1 is the one before")
+    if back > len(before):
+        raise DeclarationError(
+            f"{org} had {len(before)} bundles before this one, {back} were to be taken back; {_ids(before)}"
+        )
+    return dict(before[back - 1].files)
+
+
+def history(settings: Settings, org: str) -> list[Attempt]:
+    """The bundles that were in force, the newest first, each once where it was applied several times in a row.
+
+    The last `EARLIER_MAX` of them.  What does not validate was passed over by the workers, and is here."""
+    last: deque[Attempt] = deque(maxlen=EARLIER_MAX)
+    for attempt in attempts(settings):
+        if attempt.org != org or (last and last[-1].bundle_id == attempt.bundle_id):
+            continue
+        try:
+            load_bundle(attempt.files)
+        except BundleError:
+            continue
+        last.append(attempt)
+    return list(reversed(last))
 
 
 def read_files(bundle: Bundle) -> dict[str, bytes]:
@@ -167,6 +209,18 @@ def in_force(settings: Settings, org: str) -> Attempt | None:
     return last
 
 
+def _checked(files: Mapping[str, bytes], org: str) -> Catalog:
+    catalog = load_bundle(files)
+    if not 1 <= len(org.encode()) <= PART_BYTES_MAX:
+        raise DeclarationError(f"org has {len(org.encode())} bytes; expected 1 to {PART_BYTES_MAX}")
+    check_owner(files, org)
+    return catalog
+
+
+def _ids(past: Sequence[Attempt]) -> str:
+    return "known are " + ", ".join(one.bundle_id.hex() for one in past) if past else "there is none before this one"
+
+
 def _append(settings: Settings, attempt: Attempt, partitions: int) -> None:
     fields = {
         "org": attempt.org,
@@ -208,38 +262,6 @@ def _marked(settings: Settings, attempt: Attempt) -> bool:
     finally:
         consumer.close()
     return False
-
-
-def _changes(
-    before: Catalog | None, old: Mapping[str, bytes], after: Catalog, new: Mapping[str, bytes]
-) -> Iterator[Change]:
-    sources = {name: _source(source, old) for name, source in before.sources.items()} if before else {}
-    yield from _compared("source", sources, {name: _source(source, new) for name, source in after.sources.items()})
-    rules = {name: rule.version for name, rule in before.rules.items()} if before else {}
-    yield from _compared("signal", rules, {name: rule.version for name, rule in after.rules.items()})
-    metrics = {name: metric.version for name, metric in before.metrics.items()} if before else {}
-    yield from _compared("metric", metrics, {name: metric.version for name, metric in after.metrics.items()})
-
-
-def _source(source: Source, files: Mapping[str, bytes]) -> object:
-    """What makes two versions of a source equal: all but the functions that its contracts were compiled to."""
-    types = sorted(
-        (name, contract.schema_name, files.get(f"schemas/{contract.schema_name}.avsc", b""))
-        for name, contract in source.types.items()
-    )
-    return source.owner, types, source.identities, source.pii, source.volatile, source.future_skew_ms
-
-
-def _compared(
-    what: Literal["source", "signal", "metric"], old: Mapping[str, object], new: Mapping[str, object]
-) -> Iterator[Change]:
-    for name in sorted(old.keys() | new.keys()):
-        if name not in old:
-            yield Change(what=what, name=name, how="added")
-        elif name not in new:
-            yield Change(what=what, name=name, how="removed")
-        elif old[name] != new[name]:
-            yield Change(what=what, name=name, how="changed")
 
 
 def _tree(root: Path | Traversable) -> dict[str, bytes]:

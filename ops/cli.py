@@ -144,6 +144,35 @@ def apply(org: Org, folder: Bundle = None, rollback: Rollback = False, to: To = 
 
 
 @app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where to; made if it is not there.")] = Path(),
+    force: Annotated[bool, typer.Option("--force", help="Over files that are there.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="The schema for editors alone, over the one there.")] = False,
+    json: Json = False,
+) -> None:
+    """Write a bundle to begin with: definitions, a contract, a test, and the schema by which editors check them."""
+    from milepost.ops import starter
+
+    with _said(json):
+        written = [str(one) for one in starter.write(folder, force=force, schema_only=schema)]
+        _show(json, {"written": written}, "\n".join(written))
+
+
+@app.command()
+def test(
+    folder: Annotated[Path, typer.Argument(help="A bundle with tests/*.yaml.")] = Path(), json: Json = False
+) -> None:
+    """Run the tests of a bundle's rules, without a broker.  Exit 1 when anything is not as expected."""
+    from milepost.ops.testing import run_tests
+
+    with _said(json):
+        tested = run_tests(folder)
+        _show(json, tested.as_data(), tested.text())
+        if tested.failed:
+            raise typer.Exit(FAILED)
+
+
+@app.command()
 def send(
     file: Annotated[Path, typer.Argument(help="One JSON event a line; - reads stdin.", allow_dash=True)],
     json: Json = False,

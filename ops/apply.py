@@ -95,7 +95,7 @@ def apply_bundle(settings: Settings, bundle: Bundle, org: str, effective: int | 
     Raises BundleError (the definitions do not validate, nothing is sent), DeclarationError or StoreError.
     """
     files = read_files(bundle)
-    catalog = _checked(files, org)
+    catalog = checked(files, org)
     partitions = partition_count(settings, "raw-events")
     now = in_force(settings, org)
     if now is not None and now.bundle_id == catalog.bundle_id and effective is None and _marked(settings, now):
@@ -109,8 +109,12 @@ def apply_bundle(settings: Settings, bundle: Bundle, org: str, effective: int | 
 
 def plan_bundle(settings: Settings, bundle: Bundle, org: str) -> PlanReport:
     """What applying the bundle would change against the one in force.  Raises BundleError as `apply_bundle` does."""
-    catalog = _checked(read_files(bundle), org)
-    past = [load_bundle(one.files) for one in history(settings, org)]
+    return plan_against([load_bundle(one.files) for one in history(settings, org)], read_files(bundle), org)
+
+
+def plan_against(past: Sequence[Catalog], files: Mapping[str, bytes], org: str) -> PlanReport:
+    """The same against what was in force, the newest first."""
+    catalog = checked(files, org)
     before = past[0] if past else None
     return PlanReport(
         org=org,
@@ -209,7 +213,8 @@ def in_force(settings: Settings, org: str) -> Attempt | None:
     return last
 
 
-def _checked(files: Mapping[str, bytes], org: str) -> Catalog:
+def checked(files: Mapping[str, bytes], org: str) -> Catalog:
+    """The catalog of a bundle that may be applied for `org`.  Raises BundleError or DeclarationError."""
     catalog = load_bundle(files)
     if not 1 <= len(org.encode()) <= PART_BYTES_MAX:
         raise DeclarationError(f"org has {len(org.encode())} bytes; expected 1 to {PART_BYTES_MAX}")

@@ -99,7 +99,12 @@ def test_a_rule_edited_twice_judges_each_event_by_its_position(settings: Setting
         deployment.apply(EDITIONS[0])
         deployment.start()
         deployment.send(parts[0])
-        deployment.apply(EDITIONS[1])
+        with deployment.worker.client() as client:  # over HTTP, as an editor's button would
+            body = {"org": ORG, "files": {name: text.decode() for name, text in EDITIONS[1].items()}}
+            assert client.post("/v1/definitions:apply", body)["changed"]
+            deployment.wait(
+                lambda: not client.post("/v1/definitions:plan", body)["changes"], "the edit is not followed"
+            )
         deployment.send(parts[1])
         deployment.wait(lambda: deployment.landed("ingest") > PART, "the first edit was not reached")
         deployment.kill()

@@ -123,6 +123,8 @@ class _Comparison:
     def __init__(self, before: Catalog | None, after: Catalog, known: set[bytes]) -> None:
         self.before, self.after, self.known = before, after, known
         self.old, self.new = _versions(before), _versions(after)
+        # As the bundle has them: what is made of something mostly stands below it.
+        self.place = {node: i for i, node in enumerate(dict.fromkeys([*self.new, *self.old]))}
         self.below = _merged(_depends(before), _depends(after))
         self.above: dict[Node, list[Node]] = {}
         for node, below in self.below.items():
@@ -130,8 +132,7 @@ class _Comparison:
                 self.above.setdefault(one, []).append(node)
 
     def changes(self) -> Iterator[Change]:
-        nodes = [*self.new, *(one for one in self.old if one not in self.new)]
-        for node in sorted(nodes, key=lambda one: (ORDER.index(one[0]), one[1])):
+        for node in sorted(self.place, key=self._rank):
             if self.old.get(node) != self.new.get(node):
                 yield self._change(node)
 
@@ -166,7 +167,10 @@ class _Comparison:
                 if one not in found:
                     found[one] = None
                     todo.append(one)
-        return sorted(found, key=lambda one: (ORDER.index(one[0]), one[1]))
+        return sorted(found, key=self._rank)
+
+    def _rank(self, node: Node) -> tuple[int, int]:
+        return ORDER.index(node[0]), self.place.get(node, -1)
 
     def _history(self, node: Node, how: How) -> str:
         if node[0] == "metric" and how != "removed":

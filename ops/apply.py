@@ -14,7 +14,7 @@ import importlib.resources
 import uuid
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Final
@@ -70,7 +70,8 @@ class AppliedReport:
 class PlanReport:
     """What an apply would do.  `current` is the bundle in force, "" when there is none.
 
-    kept: how many definitions of each kind keep their version
+    kept:       how many definitions of each kind keep their version
+    unfinished: the last apply was cut short: the bundle in force did not reach every raw partition
     """
 
     org: str
@@ -78,10 +79,16 @@ class PlanReport:
     current: str
     changes: tuple[Change, ...]
     kept: Mapping[str, int]
+    unfinished: bool = False
 
     def text(self) -> str:
         """For people."""
-        return "\n".join(lines(self.changes, self.kept, first=not self.current))
+        told = lines(self.changes, self.kept, first=not self.current)
+        if self.unfinished:
+            told.append(
+                "the last apply was cut short and did not reach every partition; an apply, also of the same, does"
+            )
+        return "\n".join(told)
 
 
 Bundle = Path | Mapping[str, bytes]
@@ -109,7 +116,9 @@ def apply_bundle(settings: Settings, bundle: Bundle, org: str, effective: int | 
 
 def plan_bundle(settings: Settings, bundle: Bundle, org: str) -> PlanReport:
     """What applying the bundle would change against the one in force.  Raises BundleError as `apply_bundle` does."""
-    return plan_against([load_bundle(one.files) for one in history(settings, org)], read_files(bundle), org)
+    report = plan_against([load_bundle(one.files) for one in history(settings, org)], read_files(bundle), org)
+    now = in_force(settings, org)
+    return replace(report, unfinished=now is not None and not _marked(settings, now))
 
 
 def plan_against(past: Sequence[Catalog], files: Mapping[str, bytes], org: str) -> PlanReport:

@@ -20,6 +20,8 @@ from milepost.topology.expressions import closest
 from milepost.topology.panes import DAY_MS, PANE_MS
 from milepost.topology.refusals import QuestionError
 
+PLANNED_MAX: Final = 10_000
+"""Milestones of all plans together, those of templates counted in each plan."""
 LENGTH_MS_MAX: Final = 3_660 * DAY_MS
 """From a milestone's start to its deadline."""
 
@@ -35,6 +37,7 @@ class PlanReader:
         self.text, self.metrics, self.findings = text, metrics, findings
         self.broken_metrics = broken
         self.broken: set[str] = set()
+        self.planned = 0
         self.milestones: dict[str, Milestone] = {}
         self.plans: dict[str, Plan] = {}
 
@@ -191,6 +194,12 @@ class PlanReader:
             else:
                 guess = closest(one, sorted(self.text.milestones))
                 self.findings.add(at, f"no milestone is named {one!r}", guess=guess)
+        self.planned += len(milestones)
+        if self.planned > PLANNED_MAX:
+            if self.planned - len(milestones) <= PLANNED_MAX:  # told once, at the plan that goes beyond
+                message = f"the plans of a bundle have at most {PLANNED_MAX} milestones together"
+                self.findings.add(here, message, key=True)
+            return
         if len(self.findings.found) == before and whole:
             milestones = self._fitted(text, here, milestones, template)
         metrics = list(template.metrics) if template is not None else []

@@ -51,6 +51,7 @@ _FATES: Final[Mapping[tuple[What, How], str]] = {
     ("reaction", "changed"): "tells from here on",
     ("reaction", "removed"): "tells no more",
 }
+TOUCHES_MAX: Final = 50
 OWN: Final = "its own text"
 KEEPS: Final = "keeps its history"
 HAS: Final = "has the history of what it is made of"
@@ -63,7 +64,7 @@ class Change:
 
     before, after: its versions (hex), "" where there is none
     because:       what changed it: `its own text`, `signal departed`, …
-    touches:       what depends on it, at any remove
+    touches:       what depends on it, at any remove: the first `TOUCHES_MAX` of `touched`
     history:       what becomes of it, in words
     """
 
@@ -74,6 +75,7 @@ class Change:
     after: str = ""
     because: tuple[str, ...] = ()
     touches: tuple[str, ...] = ()
+    touched: int = 0
     history: str = ""
 
 
@@ -108,7 +110,8 @@ def lines(changes: Sequence[Change], counts: Mapping[str, int], *, first: bool) 
         because = "" if one.because in ((), (OWN,)) else f"because of {', '.join(one.because)}: "
         told.append(f"{_line(one):{width}}{because}{one.history}")
         if one.touches:
-            told.append(f"{'':11}touches {', '.join(one.touches)}")
+            more = f" and {one.touched - len(one.touches)} more" if one.touched > len(one.touches) else ""
+            told.append(f"{'':11}touches {', '.join(one.touches)}{more}")
     if counts:
         held = ", ".join(f"{n} {what}{'s' if n > 1 else ''}" for what, n in counts.items())
         told.append(f"  {held} keep their versions and their history")
@@ -139,6 +142,7 @@ class _Comparison:
     def _change(self, node: Node) -> Change:
         what, name = node
         how: How = "added" if node not in self.old else "removed" if node not in self.new else "changed"
+        touched = self._touched(node)
         return Change(
             what=what,
             name=name,
@@ -146,7 +150,8 @@ class _Comparison:
             before=self.old.get(node, ""),
             after=self.new.get(node, ""),
             because=tuple(self._because(node)) if how == "changed" else (),
-            touches=tuple(_told(one) for one in self._touched(node)),
+            touches=tuple(_told(one) for one in touched[:TOUCHES_MAX]),
+            touched=len(touched),
             history=self._history(node, how),
         )
 
@@ -219,10 +224,14 @@ def _depends(catalog: Catalog | None) -> dict[Node, list[Node]]:
     for milestone in catalog.milestones.values():
         found["milestone", milestone.name] = _watched(milestone)
     for plan in catalog.plans.values():
-        nodes: list[Node] = [("milestone", one) for one in plan.milestones]
-        nodes += [("metric", one) for one in plan.metrics]
-        nodes += [one for milestone in plan.milestones.values() for one in _watched(milestone)]
-        found["plan", plan.name] = nodes + ([("plan", plan.template)] if plan.template else [])
+        template = catalog.plans.get(plan.template)
+        nodes: list[Node] = [("plan", template.name)] if template is not None else []
+        milestones: Iterable[str] = template.milestones if template is not None else ()
+        metrics: Iterable[str] = template.metrics if template is not None else ()
+        nodes += [("milestone", one) for one in plan.milestones if one not in milestones]
+        nodes += [("metric", one) for one in plan.metrics if one not in metrics]
+        nodes += [one for name, own in plan.milestones.items() if name not in milestones for one in _watched(own)]
+        found["plan", plan.name] = nodes
     for reaction in catalog.reactions.values():
         found["reaction", reaction.name] = [("signal", reaction.signal)] if reaction.signal else []
     return {node: list(dict.fromkeys(below)) for node, below in found.items()}

@@ -158,6 +158,10 @@ class _Run:
                 f"which source is it from?  Not exactly one has the type {given.type or self.case.defaults.type!r}"
             )
             yield self.case.finding(("given", i), message, fix="source: …, here or in defaults")
+        try:
+            orjson.dumps({**self.case.defaults.data, **given.data})
+        except TypeError as error:
+            yield self.case.finding(("given", i, "data"), f"data can be no JSON: {error}")
 
     # -- the run
 

@@ -53,7 +53,10 @@ def test_an_apply_cut_anywhere_is_finished_by_the_next(
             apply_bundle(provisioned, B, ORG)
     now = in_force(provisioned, ORG)
     assert now is not None and now.bundle_id == bundle_id(A if cut == 0 else B)
+    plan = plan_bundle(provisioned, B, ORG)
+    assert plan.unfinished == (cut > 0) and ("was cut short" in plan.text()) == (cut > 0)
     again = apply_bundle(provisioned, B, ORG)
+    assert not plan_bundle(provisioned, B, ORG).unfinished
     assert again.changed and not apply_bundle(provisioned, B, ORG).changed
     marked = [
         message.partition()

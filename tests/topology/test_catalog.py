@@ -357,6 +357,8 @@ def test_all_faults_are_found_at_once() -> None:
         ("metrics: {a: {scale: 012}}", 1, "two ways"),
         ("metrics: {a: {scale: .nan}}", 1, "two ways"),
         ("sources: \x07", 1, "not YAML"),
+        ('sources: "\\ud800"', 1, "half a letter"),
+        ('"\\udfff": {}', 1, "half a letter"),
         ("sources: 5", 1, "a mapping was expected, the number 5 came"),
         ("reactions:\n  tell: {on: milestone.achieved, webhook: ftp://example.org}", 2, "was expected"),
     ],

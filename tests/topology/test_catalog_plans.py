@@ -191,6 +191,17 @@ def load_or_findings(text: str) -> list[str]:
     return []
 
 
+def test_the_milestones_of_all_plans_are_bounded() -> None:
+    """A template of many milestones cannot be multiplied without end; the bound is told once."""
+    milestone = MANUAL[MANUAL.index("    {kind: achieve") : MANUAL.index("plans:")]
+    many = "".join(f"  m{i}:\n{milestone}" for i in range(200))
+    plans = "  all: {milestones: [" + ", ".join(f"m{i}" for i in range(200)) + "]}\n"
+    plans += "".join(f'  p{i}: {{bridge: "a/*", template: all, tz: Europe/Berlin}}\n' for i in range(60))
+    text = MANUAL[: MANUAL.index("milestones:")] + "milestones:\n" + many + "plans:\n" + plans
+    (one,) = findings(bundle(text))
+    assert "at most 10000 milestones together" in one.message and text.split("\n")[one.line - 1].startswith("  p49:")
+
+
 def test_a_broken_milestone_is_told_once() -> None:
     """The plan of a milestone with a finding has none of its own."""
     (one,) = findings(bundle(MANUAL.replace("window: 28d", "window: 28", 1)))

@@ -116,6 +116,29 @@ def test_a_contract_moves_the_rules_that_read_it() -> None:
     assert found["signal departed"].because == (OWN, "source flights")
 
 
+def test_a_template_moves_the_plans_made_from_it() -> None:
+    """A plan with a template changes because of the template, not of each thing in it."""
+    templated = 'punctual: {milestones: [punctual_month]}\n  on_time_2013: {bridge: "p/*", template: punctual, metrics: [departures]}'
+    text = MANUAL[: MANUAL.index("  on_time_2013")] + "  " + templated + MANUAL[MANUAL.index("\nreactions:") :]
+    found = named(compared(load(MANUAL, text), load(MANUAL, text.replace("value: 0.8", "value: 0.9", 1))))
+    assert {name: one.because for name, one in found.items()} == {
+        "milestone punctual_month": (OWN,),
+        "plan punctual": ("milestone punctual_month",),
+        "plan on_time_2013": ("plan punctual",),
+    }
+    assert found["milestone punctual_month"].touches == ("plan punctual", "plan on_time_2013")
+
+
+def test_what_is_touched_is_bounded() -> None:
+    """Beyond fifty names the rest is a number."""
+    many = "".join(f"  m{i}: {{formula: on_time_rate * {i}.0}}\n" for i in range(60))
+    text = MANUAL.replace("records:", many + "records:", 1)
+    found = compared(load(MANUAL, text), load(MANUAL, text.replace(*NARROW, 1)))
+    rule = next(one for one in found if one.what == "signal")
+    assert (len(rule.touches), rule.touched) == (50, 64)
+    assert any(one.endswith(" and 14 more") for one in lines(found, {}, first=False))
+
+
 def test_the_first_bundle_is_a_plain_list() -> None:
     """Against nothing everything is added, in the order of the line."""
     changes = compared(None, load())

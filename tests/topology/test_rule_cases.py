@@ -140,6 +140,8 @@ FAULTS = [
     ("tests:", "test:", "'test' is no key of a file of tests", "tests", ""),
     ("data: {minutes: 31}", "dat: {minutes: 31}", "'dat' is no key of tests.visits.given.0", "data", ""),
     ("signal: long_visit", "signal: long_visits", "no signal is named 'long_visits'", "long_visit", ""),
+    ("data: {minutes: 31}", "data: {minutes: 123456789012345678901234}", "data can be no JSON", "", ""),
+    ("data: {minutes: 31}", 'data: {page: "\\ud800"}', "half a letter", "", "the letter itself"),
     ("event: a}", "event: c}", "no given event has the id 'c'", "", ""),
     ("value: 0.5", "valu: 0.5", "'valu' is no key", "value", ""),
     (", value: 2}", "}", "an expected metric has a value, or a reason", "", ""),

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import importlib.resources
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources.abc import Traversable
@@ -21,7 +21,7 @@ from typing import Final
 
 from confluent_kafka import KafkaException, TopicPartition
 
-from milepost.ops.reader import PATIENCE_S, partition_count, plain_consumer, read_to_end
+from milepost.ops.reader import PATIENCE_S, partition_count, plain_consumer, read_to_end, topic_ends
 from milepost.ops.sender import Sender
 from milepost.ops.settings import Settings
 from milepost.schemas import stamps
@@ -35,6 +35,9 @@ from milepost.topology.changes import Change, compared, kept, lines
 MARKER: Final = b"marker"
 EARLIER_MAX: Final = 32
 """Bundles that a plan and a rollback look back to."""
+TRIES_MAX: Final = 5
+RIVAL_MS: Final = 600_000
+"""Who applied so long before may still be sending markers, and so long behind: a sender fails sooner."""
 LOOK_BACK_MS: Final = 60_000
 """A marker is looked for from a minute before its bundle on: two clocks stamped them.  Further apart, it is not found,
 and the bundle is applied once more, which changes nothing."""
@@ -57,13 +60,25 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppliedReport:
-    """What an apply did.  `changed` is False when the same bundle was in force in every raw partition already."""
+    """What an apply did.
+
+    changed:      False when the same bundle was in force in every raw partition already
+    overtaken_by: the bundle that somebody else applied at the same time and that is in force now, else ""
+    """
 
     org: str
     bundle: str
     attempt: str
     changed: bool
     partitions: int
+    overtaken_by: str = ""
+
+    def text(self) -> str:
+        """For people."""
+        if self.overtaken_by:
+            return f"bundle {self.bundle} was overtaken: {self.overtaken_by} is in force now for {self.org}"
+        done = "is in force now" if self.changed else "was in force already"
+        return f"bundle {self.bundle} {done} for {self.org}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +125,7 @@ def apply_bundle(settings: Settings, bundle: Bundle, org: str, effective: int | 
     attempt = Attempt(
         org=org, bundle_id=catalog.bundle_id, attempt=uuid.uuid4().bytes, at_ms=0, k_ms=effective or 0, files=files
     )
-    _append(settings, attempt, partitions)
-    return _report(attempt, changed=True, partitions=partitions)
+    return _report(attempt, changed=True, partitions=partitions, newest=_put(settings, attempt, partitions))
 
 
 def plan_bundle(settings: Settings, bundle: Bundle, org: str) -> PlanReport:
@@ -235,6 +249,44 @@ def _ids(past: Sequence[Attempt]) -> str:
     return "known are " + ", ".join(one.bundle_id.hex() for one in past) if past else "there is none before this one"
 
 
+def _put(settings: Settings, attempt: Attempt, partitions: int) -> Attempt:
+    """Append the attempt, and see to it that one bundle holds in every partition; answers the newest attempt.
+
+    Of two who apply at the same time one may have the newer bundle, the other the later marker in some partitions.
+    Each looks at what lies there behind its own markers; the last to look sees all of them, and sends the newest again.
+    """
+    newest = attempt
+    for _ in range(TRIES_MAX):
+        start = topic_ends(settings, "raw-events")
+        _append(settings, newest, partitions)
+        found = in_force(settings, attempt.org)
+        assert found is not None, "it was acknowledged"
+        if _last_markers(settings, attempt.org, start, partitions) == {found.bundle_id: partitions}:
+            return found
+        newest = replace(found, attempt=uuid.uuid4().bytes, k_ms=0)
+    raise StoreError(f"others apply for {attempt.org} at the same time, {TRIES_MAX} times in a row; apply again")
+
+
+def _last_markers(
+    settings: Settings, org: str, start: Mapping[int, int], partitions: int, stop: Mapping[int, int] | None = None
+) -> dict[bytes, int]:
+    """Bundle -> in how many raw partitions its marker is the organisation's last, from `start` to `stop` or the end."""
+    sealing = org_key(checked_secret(settings.secret()), "")
+    last: dict[int, bytes] = {}
+    consumer = plain_consumer(settings.bootstrap)
+    try:
+        for message in read_to_end(consumer, settings.topic("raw-events"), partitions, start, stop):
+            key, value = message.key() or b"", message.value() or b""
+            if not key.startswith(MARKER) or value[8:] != org.encode():
+                continue
+            stamp = stamps.find(message.headers() or ())
+            if stamp is not None and stamps.verified(sealing, key, value, stamp) is not None:
+                last[message.partition()] = value[:8]
+    finally:
+        consumer.close()
+    return dict(Counter(last.values()))
+
+
 def _append(settings: Settings, attempt: Attempt, partitions: int) -> None:
     fields = {
         "org": attempt.org,
@@ -256,7 +308,8 @@ def _append(settings: Settings, attempt: Attempt, partitions: int) -> None:
 def _marked(settings: Settings, attempt: Attempt) -> bool:
     """Whether the attempt's marker lies in every raw partition.
 
-    Markers come right behind their bundle, so the look starts at its time and mostly ends with the first record.
+    Markers come right behind their bundle, so the look starts at its time and mostly ends with the first record.  Where
+    another bundle was applied at about that time, its markers may lie behind, and then they must not be the last.
     """
     topic, wanted = settings.topic("raw-events"), MARKER + attempt.attempt
     partitions = partition_count(settings, "raw-events")
@@ -265,6 +318,11 @@ def _marked(settings: Settings, attempt: Attempt) -> bool:
     try:
         found = consumer.offsets_for_times(since, timeout=PATIENCE_S)
         start = {place.partition: place.offset for place in found if place.offset >= 0}
+        if _rivals(settings, attempt):
+            until = [TopicPartition(topic, place.partition, attempt.at_ms + RIVAL_MS) for place in since]
+            later = consumer.offsets_for_times(until, timeout=PATIENCE_S)
+            stop = {place.partition: place.offset for place in later if place.offset >= 0}
+            return _last_markers(settings, attempt.org, start, partitions, stop) == {attempt.bundle_id: partitions}
         marked: set[int] = set()
         for message in read_to_end(consumer, topic, partitions, start):
             if message.key() == wanted:
@@ -278,6 +336,16 @@ def _marked(settings: Settings, attempt: Attempt) -> bool:
     return False
 
 
+def _rivals(settings: Settings, attempt: Attempt) -> bool:
+    """Whether another bundle was applied for the organisation shortly before."""
+    return any(
+        one.org == attempt.org
+        and one.bundle_id != attempt.bundle_id
+        and attempt.at_ms - RIVAL_MS <= one.at_ms <= attempt.at_ms
+        for one in attempts(settings)
+    )
+
+
 def _tree(root: Path | Traversable) -> dict[str, bytes]:
     files = {"milepost.yaml": root.joinpath("milepost.yaml").read_bytes()}
     schemas = root.joinpath("schemas")
@@ -288,11 +356,13 @@ def _tree(root: Path | Traversable) -> dict[str, bytes]:
     return dict(sorted(files.items()))
 
 
-def _report(attempt: Attempt, *, changed: bool, partitions: int) -> AppliedReport:
+def _report(attempt: Attempt, *, changed: bool, partitions: int, newest: Attempt | None = None) -> AppliedReport:
+    overtaken = newest is not None and newest.bundle_id != attempt.bundle_id
     return AppliedReport(
         org=attempt.org,
         bundle=attempt.bundle_id.hex(),
         attempt=attempt.attempt.hex(),
         changed=changed,
         partitions=partitions,
+        overtaken_by=newest.bundle_id.hex() if newest is not None and overtaken else "",
     )

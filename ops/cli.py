@@ -139,8 +139,7 @@ def apply(org: Org, folder: Bundle = None, rollback: Rollback = False, to: To = 
     with _said(json):
         settings = _reachable(_settings())
         report = apply_bundle(settings, _bundle(settings, folder, org, rollback, to), org)
-        done = "is in force now" if report.changed else "was in force already"
-        _show(json, dataclasses.asdict(report), f"bundle {report.bundle} {done} for {report.org}")
+        _show(json, dataclasses.asdict(report), report.text())
 
 
 @app.command()

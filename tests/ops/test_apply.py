@@ -68,6 +68,66 @@ def test_an_apply_cut_anywhere_is_finished_by_the_next(
     assert [one.bundle_id for one in history(provisioned, ORG)] == [bundle_id(B), bundle_id(A)]
 
 
+class Interrupted(Sender):
+    """Another bundle is applied whole between this one's record and its markers; then this one goes on, or ends."""
+
+    ends_after = 99
+    settings: Settings
+
+    def send(self, topic: str, partition: int, *message: Any, **more: Any) -> None:
+        if self.sent == 1:
+            self.flush()
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr("milepost.ops.apply.Sender", Sender)
+                assert apply_bundle(self.settings, B, ORG).overtaken_by == ""
+        if self.sent == self.ends_after:
+            self.flush()
+            raise StoreError("ended")
+        super().send(topic, partition, *message, **more)
+
+
+def last_markers(settings: Settings) -> set[bytes]:
+    """The bundles that are the last in any raw partition."""
+    last: dict[int, bytes] = {}
+    for message in records(settings):
+        if message.key().startswith(b"marker"):
+            last[message.partition()] = message.value()[:8]
+    assert len(last) == settings.partitions
+    return set(last.values())
+
+
+def test_of_two_applies_at_one_time_one_holds_everywhere(
+    provisioned: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The older bundle's markers came last; who sent them sees that, sends the newer again and says so."""
+    with monkeypatch.context() as patched:
+        patched.setattr(Interrupted, "settings", provisioned, raising=False)
+        # Only the first sender is interrupted: the repair is an apply like any other.
+        made = iter([Interrupted])
+        patched.setattr("milepost.ops.apply.Sender", lambda *given, **more: next(made, Sender)(*given, **more))
+        report = apply_bundle(provisioned, A, ORG)
+    assert report.overtaken_by == bundle_id(B).hex() and "was overtaken" in report.text()
+    now = in_force(provisioned, ORG)
+    assert now is not None and now.bundle_id == bundle_id(B) and last_markers(provisioned) == {bundle_id(B)}
+    assert not apply_bundle(provisioned, B, ORG).changed
+
+
+def test_an_apply_that_dies_among_anothers_markers_is_mended_by_the_next(
+    provisioned: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of the older bundle's markers lie behind the newer's: plan says so, and the next apply of the newer mends it."""
+    with monkeypatch.context() as patched:
+        patched.setattr(Interrupted, "settings", provisioned, raising=False)
+        patched.setattr(Interrupted, "ends_after", 3)
+        patched.setattr("milepost.ops.apply.Sender", Interrupted)
+        with pytest.raises(StoreError, match="ended"):
+            apply_bundle(provisioned, A, ORG)
+    assert last_markers(provisioned) == {bundle_id(A), bundle_id(B)}
+    assert plan_bundle(provisioned, B, ORG).unfinished
+    assert apply_bundle(provisioned, B, ORG).changed
+    assert last_markers(provisioned) == {bundle_id(B)}
+
+
 def test_a_rollback_puts_an_earlier_bundle_in_force_as_a_new_attempt(provisioned: Settings) -> None:
     """One back, two back, or by id: a new record with new markers; nothing of the log is overwritten."""
     for files in (A, B, C):

@@ -167,9 +167,8 @@ def earlier_bundle(settings: Settings, org: str, *, back: int = 1, to: str = "")
     if back < 1:
         raise DeclarationError(f"a bundle back from now was expected, {back} came; --rollback 1 is the one before")
     if back > len(before):
-        raise DeclarationError(
-            f"{org} had {len(before)} bundles before this one, {back} were to be taken back; {_ids(before)}"
-        )
+        bound = f"at most {len(before)} bundles can be taken back for {org}, {back} were asked for"
+        raise DeclarationError(f"{bound}; {_ids(before)}")
     return dict(before[back - 1].files)
 
 

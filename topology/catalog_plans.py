@@ -209,6 +209,7 @@ class PlanReader:
                 metrics.append(one)
         if len(self.findings.found) > before or not whole:
             return
+        template_name = template.name if template is not None else ""
         terms = version(
             "terms",
             sorted((one, milestone.version.hex()) for one, milestone in milestones.items()),
@@ -221,8 +222,9 @@ class PlanReader:
             tz=text.tz,
             milestones=milestones,
             metrics=tuple(metrics),
-            template=template.name if template is not None else "",
+            template=template_name,
             terms=terms,
+            own=version("own", {**text.model_dump(exclude_unset=True), "template": template_name}),
             version=version("plan", name, text.bridge, text.tz, terms.hex()),
         )
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Final, Literal
 
-from milepost.topology.catalog import Catalog, Measure, Metric, Milestone, Plan, Rule
+from milepost.topology.catalog import Catalog, Measure, Metric, Milestone, Rule
 from milepost.topology.definitions import version
 
 What = Literal["source", "identity", "signal", "metric", "record", "milestone", "plan", "reaction"]
@@ -279,7 +279,7 @@ def _own(catalog: Catalog, node: Node) -> object:
         case "milestone":
             return _milestone(catalog.milestones[name])
         case "plan":
-            return _plan(catalog.plans[name], catalog.milestones)
+            return catalog.plans[name].own
         case _:
             return _versions(catalog)[node]
 
@@ -301,22 +301,6 @@ def _measure(measure: Measure) -> object:
 
 def _milestone(milestone: Milestone) -> object:
     return asdict(replace(milestone, version=b""))
-
-
-def _plan(plan: Plan, declared: Mapping[str, Milestone]) -> object:
-    changed = {
-        (name, place): said
-        for name, milestone in plan.milestones.items()
-        for place, said in _leaves(asdict(milestone))
-        if place != ("version",) and (place, said) not in _leaves(asdict(declared[name]))
-    }
-    return plan.org, plan.company, plan.tz, plan.template, sorted(plan.milestones), sorted(plan.metrics), changed
-
-
-def _leaves(value: object, place: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], object]]:
-    if not isinstance(value, dict):
-        return [(place, value)]
-    return [leaf for name, one in value.items() for leaf in _leaves(one, (*place, name))]
 
 
 def _told(node: Node) -> str:

@@ -231,6 +231,7 @@ class Plan:
     milestones:   as they hold in this plan: the template's, then its own, its overrides applied
     template:     the plan it is made from, ""; its milestones and metrics are among these already
     terms:        version of milestones and metrics alone: what a template is pinned by
+    own:          version of its text alone, without what it refers to
     """
 
     name: str
@@ -241,6 +242,7 @@ class Plan:
     metrics: tuple[str, ...]
     template: str
     terms: bytes
+    own: bytes
     version: bytes
 
 

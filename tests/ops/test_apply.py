@@ -160,7 +160,9 @@ def test_there_may_be_nothing_to_go_back_to(provisioned: Settings) -> None:
     with pytest.raises(DeclarationError, match="acme has no definitions yet"):
         earlier_bundle(provisioned, ORG)
     apply_bundle(provisioned, A, ORG)
-    with pytest.raises(DeclarationError, match="had 0 bundles before this one, 1 were to be taken back; there is none"):
+    with pytest.raises(
+        DeclarationError, match="at most 0 bundles can be taken back for acme, 1 were asked for; there is none"
+    ):
         earlier_bundle(provisioned, ORG)
     apply_bundle(provisioned, B, ORG)
     with pytest.raises(DeclarationError, match=f"known are {bundle_id(A).hex()}"):

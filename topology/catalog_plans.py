@@ -22,6 +22,8 @@ from milepost.topology.refusals import QuestionError
 
 PLANNED_MAX: Final = 10_000
 """Milestones of all plans together, those of templates counted in each plan."""
+CLOSE: Final = 1e-9
+"""Weights as 0.1, 0.2 and 0.7 make 1, although their doubles do not."""
 LENGTH_MS_MAX: Final = 3_660 * DAY_MS
 """From a milestone's start to its deadline."""
 
@@ -163,7 +165,7 @@ class PlanReader:
                 return None
             return Need(of="at_least", amount=float(count))
         weight, total = text.need["weight"], sum(one.weight for one in affecting)
-        if not 0 < weight <= total:
+        if not 0 < weight <= total + CLOSE:
             message = f"weight is more than 0 and at most {total:g}, the weights of the actions that affect it"
             self.findings.add((*at, "weight"), f"{message}; {weight} came", fix=f"weight: {total:g}")
             return None

@@ -183,7 +183,7 @@ class Date:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """How much of its actions a milestone needs: `all`, `amount` of them, or the weight `amount`."""
+    """How much of its actions a milestone needs: `all`, `amount` of them, or the weight `amount` (within 1e-9)."""
 
     of: Literal["all", "at_least", "weight"]
     amount: float = 0.0

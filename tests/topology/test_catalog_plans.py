@@ -53,6 +53,14 @@ def test_a_need_is_all_a_number_or_a_weight(need: str, wanted: Need) -> None:
     assert load("need: all", f"need: {need}").milestones["punctual_month"].need == wanted
 
 
+def test_weights_are_summed_as_people_do() -> None:
+    """0.7 and 0.2 and 0.1 are 1: a need of 1 is no finding because doubles fall short of it."""
+    parts = "".join(f"a{i}: {{manual: part {i}, weight: {weight}}}, " for i, weight in enumerate((0.7, 0.2, 0.1)))
+    text = MANUAL.replace("need: all", "need: {weight: 1.0}", 1).replace("affects: true}", "affects: false}", 1)
+    catalog = load(MANUAL, text.replace("actions: {punctual", f"actions: {{{parts}punctual", 1))
+    assert 0.7 + 0.2 + 0.1 < 1 and catalog.milestones["punctual_month"].need == Need(of="weight", amount=1.0)
+
+
 def test_a_plan_is_a_bridge_with_milestones_and_metrics() -> None:
     """A bridge with * is one for each company; with a MetaKey it is that company's."""
     plan = load().plans["on_time_2013"]

@@ -33,6 +33,32 @@ def edition(minutes: int) -> dict[str, bytes]:
 A, B, C = edition(30), edition(45), edition(60)
 
 
+class Ending(Sender):
+    """It ends after so many messages; what it sent before is acknowledged."""
+
+    ends_after = 99
+
+    def send(self, topic: str, partition: int, *message: Any, **more: Any) -> None:
+        if self.sent == self.ends_after:
+            self.flush()
+            raise StoreError("ended")
+        super().send(topic, partition, *message, **more)
+
+
+class Interrupted(Ending):
+    """Another bundle is applied whole between this one's record and its markers; then this one goes on, or ends."""
+
+    settings: Settings
+
+    def send(self, topic: str, partition: int, *message: Any, **more: Any) -> None:
+        if self.sent == 1:
+            self.flush()
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr("milepost.ops.apply.Sender", Sender)
+                assert apply_bundle(self.settings, B, ORG).overtaken_by == ""
+        super().send(topic, partition, *message, **more)
+
+
 @pytest.mark.parametrize("cut", range(5), ids=lambda cut: f"after {cut} messages")
 def test_an_apply_cut_anywhere_is_finished_by_the_next(
     provisioned: Settings, monkeypatch: pytest.MonkeyPatch, cut: int
@@ -40,16 +66,10 @@ def test_an_apply_cut_anywhere_is_finished_by_the_next(
     """Cut before the bundle, behind it, or between two markers: the next apply ends with a marker in every partition."""
     apply_bundle(provisioned, A, ORG)
 
-    class Cut(Sender):
-        def send(self, topic: str, partition: int, *message: Any, **more: Any) -> None:
-            if self.sent == cut:
-                self.flush()
-                raise StoreError("cut")
-            super().send(topic, partition, *message, **more)
-
     with monkeypatch.context() as patched:
-        patched.setattr("milepost.ops.apply.Sender", Cut)
-        with pytest.raises(StoreError, match="cut"):
+        patched.setattr(Ending, "ends_after", cut)
+        patched.setattr("milepost.ops.apply.Sender", Ending)
+        with pytest.raises(StoreError, match="ended"):
             apply_bundle(provisioned, B, ORG)
     now = in_force(provisioned, ORG)
     assert now is not None and now.bundle_id == bundle_id(A if cut == 0 else B)
@@ -66,24 +86,6 @@ def test_an_apply_cut_anywhere_is_finished_by_the_next(
     assert sorted(marked) == list(range(provisioned.partitions))
     # What was cut and what finished it are one bundle to go back from.
     assert [one.bundle_id for one in history(provisioned, ORG)] == [bundle_id(B), bundle_id(A)]
-
-
-class Interrupted(Sender):
-    """Another bundle is applied whole between this one's record and its markers; then this one goes on, or ends."""
-
-    ends_after = 99
-    settings: Settings
-
-    def send(self, topic: str, partition: int, *message: Any, **more: Any) -> None:
-        if self.sent == 1:
-            self.flush()
-            with pytest.MonkeyPatch.context() as patched:
-                patched.setattr("milepost.ops.apply.Sender", Sender)
-                assert apply_bundle(self.settings, B, ORG).overtaken_by == ""
-        if self.sent == self.ends_after:
-            self.flush()
-            raise StoreError("ended")
-        super().send(topic, partition, *message, **more)
 
 
 def last_markers(settings: Settings) -> set[bytes]:
@@ -140,6 +142,19 @@ def test_a_rollback_puts_an_earlier_bundle_in_force_as_a_new_attempt(provisioned
     after = [one.attempt for one in attempts(provisioned)]
     assert after[:3] == before and len(after) == 4 and after[3].hex() == report.attempt
     assert earlier_bundle(provisioned, ORG) == C, "rolled back again, the log is where it was"
+
+
+def test_what_was_cut_short_can_be_taken_back(provisioned: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rollback behind an apply that reached two partitions puts the bundle before it in force in all."""
+    apply_bundle(provisioned, A, ORG)
+    with monkeypatch.context() as patched:
+        patched.setattr(Ending, "ends_after", 3)
+        patched.setattr("milepost.ops.apply.Sender", Ending)
+        with pytest.raises(StoreError, match="ended"):
+            apply_bundle(provisioned, B, ORG)
+    assert last_markers(provisioned) == {bundle_id(A), bundle_id(B)}
+    assert apply_bundle(provisioned, earlier_bundle(provisioned, ORG), ORG).changed
+    assert last_markers(provisioned) == {bundle_id(A)}
 
 
 def test_a_plan_of_a_rollback_says_what_comes_back_and_what_is_missing(provisioned: Settings) -> None:

@@ -5,32 +5,39 @@
 From a marker's offset on the new bundle holds for what comes behind it.  The bundle is acknowledged before the first
 marker is sent, because ingest waits at a marker until it has the bundle; each attempt has keys of its own, so nothing
 is ever overwritten.  An apply that was cut short has its record and not all its markers: the next one finds that out
-and applies anew.
+and applies anew.  A rollback is an apply of the files that the log still holds.
 """
 
 from __future__ import annotations
 
 import importlib.resources
 import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from confluent_kafka import KafkaException, TopicPartition
 
-from milepost.ops.reader import PATIENCE_S, partition_count, plain_consumer, read_to_end
+from milepost.ops.reader import PATIENCE_S, partition_count, plain_consumer, read_to_end, topic_ends
 from milepost.ops.sender import Sender
 from milepost.ops.settings import Settings
 from milepost.schemas import stamps
-from milepost.schemas.errors import ContractError, DeclarationError, StoreError
+from milepost.schemas.errors import BundleError, ContractError, DeclarationError, StoreError
 from milepost.schemas.keys import PART_BYTES_MAX, checked_secret, org_key
 from milepost.schemas.serde import wire
 from milepost.schemas.stamps import Stamp
-from milepost.topology.catalog import Catalog, Source, load_bundle
+from milepost.topology.catalog import Catalog, check_owner, load_bundle
+from milepost.topology.changes import Change, compared, kept, lines
 
 MARKER: Final = b"marker"
+EARLIER_MAX: Final = 32
+"""Bundles that a plan and a rollback look back to."""
+TRIES_MAX: Final = 5
+RIVAL_MS: Final = 600_000
+"""Who applied so long before may still be sending markers, and so long behind: a sender fails sooner."""
 LOOK_BACK_MS: Final = 60_000
 """A marker is looked for from a minute before its bundle on: two clocks stamped them.  Further apart, it is not found,
 and the bundle is applied once more, which changes nothing."""
@@ -53,32 +60,50 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppliedReport:
-    """What an apply did.  `changed` is False when the same bundle was in force in every raw partition already."""
+    """What an apply did.
+
+    changed:      False when the same bundle was in force in every raw partition already
+    overtaken_by: the bundle that somebody else applied at the same time and that is in force now, else ""
+    """
 
     org: str
     bundle: str
     attempt: str
     changed: bool
     partitions: int
+    overtaken_by: str = ""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """One definition that an apply would add, change or remove."""
-
-    what: Literal["source", "signal", "metric"]
-    name: str
-    how: Literal["added", "changed", "removed"]
+    def text(self) -> str:
+        """For people."""
+        if self.overtaken_by:
+            return f"bundle {self.bundle} was overtaken: {self.overtaken_by} is in force now for {self.org}"
+        done = "is in force now" if self.changed else "was in force already"
+        return f"bundle {self.bundle} {done} for {self.org}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanReport:
-    """What an apply would do.  `current` is the bundle in force, "" when there is none."""
+    """What an apply would do.  `current` is the bundle in force, "" when there is none.
+
+    kept:       how many definitions of each kind keep their version
+    unfinished: the last apply was cut short: the bundle in force did not reach every raw partition
+    """
 
     org: str
     bundle: str
     current: str
     changes: tuple[Change, ...]
+    kept: Mapping[str, int]
+    unfinished: bool = False
+
+    def text(self) -> str:
+        """For people."""
+        told = lines(self.changes, self.kept, first=not self.current)
+        if self.unfinished:
+            told.append(
+                "the last apply was cut short and did not reach every partition; an apply, also of the same, does"
+            )
+        return "\n".join(told)
 
 
 Bundle = Path | Mapping[str, bytes]
@@ -92,9 +117,7 @@ def apply_bundle(settings: Settings, bundle: Bundle, org: str, effective: int | 
     Raises BundleError (the definitions do not validate, nothing is sent), DeclarationError or StoreError.
     """
     files = read_files(bundle)
-    catalog = load_bundle(files)
-    if not 1 <= len(org.encode()) <= PART_BYTES_MAX:
-        raise DeclarationError(f"org has {len(org.encode())} bytes; expected 1 to {PART_BYTES_MAX}")
+    catalog = checked(files, org)
     partitions = partition_count(settings, "raw-events")
     now = in_force(settings, org)
     if now is not None and now.bundle_id == catalog.bundle_id and effective is None and _marked(settings, now):
@@ -102,22 +125,67 @@ def apply_bundle(settings: Settings, bundle: Bundle, org: str, effective: int | 
     attempt = Attempt(
         org=org, bundle_id=catalog.bundle_id, attempt=uuid.uuid4().bytes, at_ms=0, k_ms=effective or 0, files=files
     )
-    _append(settings, attempt, partitions)
-    return _report(attempt, changed=True, partitions=partitions)
+    return _report(attempt, changed=True, partitions=partitions, newest=_put(settings, attempt, partitions))
 
 
 def plan_bundle(settings: Settings, bundle: Bundle, org: str) -> PlanReport:
     """What applying the bundle would change against the one in force.  Raises BundleError as `apply_bundle` does."""
-    files = read_files(bundle)
-    catalog = load_bundle(files)
+    report = plan_against([load_bundle(one.files) for one in history(settings, org)], read_files(bundle), org)
     now = in_force(settings, org)
-    before = load_bundle(now.files) if now is not None else None
+    return replace(report, unfinished=now is not None and not _marked(settings, now))
+
+
+def plan_against(past: Sequence[Catalog], files: Mapping[str, bytes], org: str) -> PlanReport:
+    """The same against what was in force, the newest first."""
+    catalog = checked(files, org)
+    before = past[0] if past else None
     return PlanReport(
         org=org,
         bundle=catalog.bundle_id.hex(),
-        current=now.bundle_id.hex() if now is not None else "",
-        changes=tuple(_changes(before, now.files if now else {}, catalog, files)),
+        current=before.bundle_id.hex() if before is not None else "",
+        changes=compared(before, catalog, past[1:]),
+        kept=kept(before, catalog),
     )
+
+
+def earlier_bundle(settings: Settings, org: str, *, back: int = 1, to: str = "") -> dict[str, bytes]:
+    """The files of the bundle that was in force `back` bundles ago, or of the one whose id begins with `to`.
+
+    Applied again they are a new attempt, like any other: rolled back twice, the log is where it was.  Raises
+    DeclarationError when there is none.
+    """
+    past = history(settings, org)
+    if not past:
+        raise DeclarationError(f"{org} has no definitions yet; there is nothing to go back to")
+    before = past[1:]
+    if to:
+        found = [one for one in past if one.bundle_id.hex().startswith(to.lower())]
+        if len({one.bundle_id for one in found}) == 1:
+            return dict(found[0].files)
+        said = "several bundles have" if found else "no bundle of the last has"
+        raise DeclarationError(f"{said} an id that begins with {to[:32]!r}; {_ids(before)}")
+    if back < 1:
+        raise DeclarationError(f"a bundle back from now was expected, {back} came; --rollback 1 is the one before")
+    if back > len(before):
+        bound = f"at most {len(before)} bundles can be taken back for {org}, {back} were asked for"
+        raise DeclarationError(f"{bound}; {_ids(before)}")
+    return dict(before[back - 1].files)
+
+
+def history(settings: Settings, org: str) -> list[Attempt]:
+    """The bundles that were in force, the newest first, each once where it was applied several times in a row.
+
+    The last `EARLIER_MAX` of them.  What does not validate was passed over by the workers, and is here."""
+    last: deque[Attempt] = deque(maxlen=EARLIER_MAX)
+    for attempt in attempts(settings):
+        if attempt.org != org or (last and last[-1].bundle_id == attempt.bundle_id):
+            continue
+        try:
+            load_bundle(attempt.files)
+        except BundleError:
+            continue
+        last.append(attempt)
+    return list(reversed(last))
 
 
 def read_files(bundle: Bundle) -> dict[str, bytes]:
@@ -167,6 +235,57 @@ def in_force(settings: Settings, org: str) -> Attempt | None:
     return last
 
 
+def checked(files: Mapping[str, bytes], org: str) -> Catalog:
+    """The catalog of a bundle that may be applied for `org`.  Raises BundleError or DeclarationError."""
+    catalog = load_bundle(files)
+    if not 1 <= len(org.encode()) <= PART_BYTES_MAX:
+        raise DeclarationError(f"org has {len(org.encode())} bytes; expected 1 to {PART_BYTES_MAX}")
+    check_owner(files, org)
+    return catalog
+
+
+def _ids(past: Sequence[Attempt]) -> str:
+    return "known are " + ", ".join(one.bundle_id.hex() for one in past) if past else "there is none before this one"
+
+
+def _put(settings: Settings, attempt: Attempt, partitions: int) -> Attempt:
+    """Append the attempt, and see to it that one bundle holds in every partition; answers the newest attempt.
+
+    Of two who apply at the same time one may have the newer bundle, the other the later marker in some partitions.
+    Each looks at what lies there behind its own markers; the last to look sees all of them, and sends the newest again.
+    """
+    newest = attempt
+    for _ in range(TRIES_MAX):
+        start = topic_ends(settings, "raw-events")
+        _append(settings, newest, partitions)
+        found = in_force(settings, attempt.org)
+        assert found is not None, "it was acknowledged"
+        if _last_markers(settings, attempt.org, start, partitions) == {found.bundle_id: partitions}:
+            return found
+        newest = replace(found, attempt=uuid.uuid4().bytes, k_ms=0)
+    raise StoreError(f"others apply for {attempt.org} at the same time, {TRIES_MAX} times in a row; apply again")
+
+
+def _last_markers(
+    settings: Settings, org: str, start: Mapping[int, int], partitions: int, stop: Mapping[int, int] | None = None
+) -> dict[bytes, int]:
+    """Bundle -> in how many raw partitions its marker is the organisation's last, from `start` to `stop` or the end."""
+    sealing = org_key(checked_secret(settings.secret()), "")
+    last: dict[int, bytes] = {}
+    consumer = plain_consumer(settings.bootstrap)
+    try:
+        for message in read_to_end(consumer, settings.topic("raw-events"), partitions, start, stop):
+            key, value = message.key() or b"", message.value() or b""
+            if not key.startswith(MARKER) or value[8:] != org.encode():
+                continue
+            stamp = stamps.find(message.headers() or ())
+            if stamp is not None and stamps.verified(sealing, key, value, stamp) is not None:
+                last[message.partition()] = value[:8]
+    finally:
+        consumer.close()
+    return dict(Counter(last.values()))
+
+
 def _append(settings: Settings, attempt: Attempt, partitions: int) -> None:
     fields = {
         "org": attempt.org,
@@ -188,7 +307,8 @@ def _append(settings: Settings, attempt: Attempt, partitions: int) -> None:
 def _marked(settings: Settings, attempt: Attempt) -> bool:
     """Whether the attempt's marker lies in every raw partition.
 
-    Markers come right behind their bundle, so the look starts at its time and mostly ends with the first record.
+    Markers come right behind their bundle, so the look starts at its time and mostly ends with the first record.  Where
+    another bundle was applied at about that time, its markers may lie behind, and then they must not be the last.
     """
     topic, wanted = settings.topic("raw-events"), MARKER + attempt.attempt
     partitions = partition_count(settings, "raw-events")
@@ -197,6 +317,11 @@ def _marked(settings: Settings, attempt: Attempt) -> bool:
     try:
         found = consumer.offsets_for_times(since, timeout=PATIENCE_S)
         start = {place.partition: place.offset for place in found if place.offset >= 0}
+        if _rivals(settings, attempt):
+            until = [TopicPartition(topic, place.partition, attempt.at_ms + RIVAL_MS) for place in since]
+            later = consumer.offsets_for_times(until, timeout=PATIENCE_S)
+            stop = {place.partition: place.offset for place in later if place.offset >= 0}
+            return _last_markers(settings, attempt.org, start, partitions, stop) == {attempt.bundle_id: partitions}
         marked: set[int] = set()
         for message in read_to_end(consumer, topic, partitions, start):
             if message.key() == wanted:
@@ -210,36 +335,14 @@ def _marked(settings: Settings, attempt: Attempt) -> bool:
     return False
 
 
-def _changes(
-    before: Catalog | None, old: Mapping[str, bytes], after: Catalog, new: Mapping[str, bytes]
-) -> Iterator[Change]:
-    sources = {name: _source(source, old) for name, source in before.sources.items()} if before else {}
-    yield from _compared("source", sources, {name: _source(source, new) for name, source in after.sources.items()})
-    rules = {name: rule.version for name, rule in before.rules.items()} if before else {}
-    yield from _compared("signal", rules, {name: rule.version for name, rule in after.rules.items()})
-    metrics = {name: metric.version for name, metric in before.metrics.items()} if before else {}
-    yield from _compared("metric", metrics, {name: metric.version for name, metric in after.metrics.items()})
-
-
-def _source(source: Source, files: Mapping[str, bytes]) -> object:
-    """What makes two versions of a source equal: all but the functions that its contracts were compiled to."""
-    types = sorted(
-        (name, contract.schema_name, files.get(f"schemas/{contract.schema_name}.avsc", b""))
-        for name, contract in source.types.items()
+def _rivals(settings: Settings, attempt: Attempt) -> bool:
+    """Whether another bundle was applied for the organisation shortly before."""
+    return any(
+        one.org == attempt.org
+        and one.bundle_id != attempt.bundle_id
+        and attempt.at_ms - RIVAL_MS <= one.at_ms <= attempt.at_ms
+        for one in attempts(settings)
     )
-    return source.owner, types, source.identities, source.pii, source.volatile, source.future_skew_ms
-
-
-def _compared(
-    what: Literal["source", "signal", "metric"], old: Mapping[str, object], new: Mapping[str, object]
-) -> Iterator[Change]:
-    for name in sorted(old.keys() | new.keys()):
-        if name not in old:
-            yield Change(what=what, name=name, how="added")
-        elif name not in new:
-            yield Change(what=what, name=name, how="removed")
-        elif old[name] != new[name]:
-            yield Change(what=what, name=name, how="changed")
 
 
 def _tree(root: Path | Traversable) -> dict[str, bytes]:
@@ -252,11 +355,13 @@ def _tree(root: Path | Traversable) -> dict[str, bytes]:
     return dict(sorted(files.items()))
 
 
-def _report(attempt: Attempt, *, changed: bool, partitions: int) -> AppliedReport:
+def _report(attempt: Attempt, *, changed: bool, partitions: int, newest: Attempt | None = None) -> AppliedReport:
+    overtaken = newest is not None and newest.bundle_id != attempt.bundle_id
     return AppliedReport(
         org=attempt.org,
         bundle=attempt.bundle_id.hex(),
         attempt=attempt.attempt.hex(),
         changed=changed,
         partitions=partitions,
+        overtaken_by=newest.bundle_id.hex() if newest is not None and overtaken else "",
     )

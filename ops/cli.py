@@ -40,8 +40,10 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; progress stays on stderr.")]
-Folder = Annotated[Path, typer.Argument(help="A folder with milepost.yaml and schemas/*.avsc.")]
+Bundle = Annotated[str | None, typer.Argument(metavar="FOLDER", help="A bundle; with --rollback, how many back [1].")]
 Org = Annotated[str, typer.Option(help="The organisation the definitions are for.")]
+Rollback = Annotated[bool, typer.Option("--rollback", help="The bundle before the present one, from the log.")]
+To = Annotated[str, typer.Option(help="The bundle of this id (or how it begins), from the log.")]
 Port = Annotated[int | None, typer.Option(help="Port of the page and the web views (MILEPOST_PORT, 6066).")]
 BrokerPort = Annotated[int | None, typer.Option(help="Port of the embedded broker (MILEPOST_BROKER_PORT, 9092).")]
 Partitions = Annotated[int | None, typer.Option(help="Partitions of the topics, fixed at their creation.")]
@@ -119,25 +121,54 @@ def demo(
 
 
 @app.command()
-def plan(folder: Folder, org: Org, json: Json = False) -> None:
-    """Check a bundle and show what applying it would change."""
+def plan(org: Org, folder: Bundle = None, rollback: Rollback = False, to: To = "", json: Json = False) -> None:
+    """Check a bundle and show what applying it would change; with --rollback, what going back would."""
     from milepost.ops.apply import plan_bundle
 
     with _said(json):
-        report = plan_bundle(_reachable(_settings()), folder, org)
-        lines = [f"  {change.how:8} {change.what} {change.name}" for change in report.changes]
-        _show(json, dataclasses.asdict(report), "\n".join(lines) or "nothing would change")
+        settings = _reachable(_settings())
+        report = plan_bundle(settings, _bundle(settings, folder, org, rollback, to), org)
+        _show(json, dataclasses.asdict(report), report.text())
 
 
 @app.command()
-def apply(folder: Folder, org: Org, json: Json = False) -> None:
-    """Put a bundle in force: into the log, with a marker in every raw partition."""
+def apply(org: Org, folder: Bundle = None, rollback: Rollback = False, to: To = "", json: Json = False) -> None:
+    """Put a bundle in force: into the log, with a marker in every raw partition; with --rollback, an earlier one."""
     from milepost.ops.apply import apply_bundle
 
     with _said(json):
-        report = apply_bundle(_reachable(_settings()), folder, org)
-        done = "is in force now" if report.changed else "was in force already"
-        _show(json, dataclasses.asdict(report), f"bundle {report.bundle} {done} for {report.org}")
+        settings = _reachable(_settings())
+        report = apply_bundle(settings, _bundle(settings, folder, org, rollback, to), org)
+        _show(json, dataclasses.asdict(report), report.text())
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where to; made if it is not there.")] = Path(),
+    force: Annotated[bool, typer.Option("--force", help="Over files that are there.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="The schema for editors alone, over the one there.")] = False,
+    json: Json = False,
+) -> None:
+    """Write a bundle to begin with: definitions, a contract, a test, and the schema by which editors check them."""
+    from milepost.ops import starter
+
+    with _said(json):
+        written = [str(one) for one in starter.write(folder, force=force, schema_only=schema)]
+        _show(json, {"written": written}, "\n".join(written))
+
+
+@app.command()
+def test(
+    folder: Annotated[Path, typer.Argument(help="A bundle with tests/*.yaml.")] = Path(), json: Json = False
+) -> None:
+    """Run the tests of a bundle's rules, without a broker.  Exit 1 when anything is not as expected."""
+    from milepost.ops.testing import run_tests
+
+    with _said(json):
+        tested = run_tests(folder)
+        _show(json, tested.as_data(), tested.text())
+        if tested.failed:
+            raise typer.Exit(FAILED)
 
 
 @app.command()
@@ -328,6 +359,19 @@ def _settings(**options: object) -> Settings:
     """The settings: the environment, under the options given on the command line."""
     given = {name: str(value) for name, value in options.items() if value is not None}
     return read_settings({**os.environ, **given})
+
+
+def _bundle(settings: Settings, folder: str | None, org: str, rollback: bool, to: str) -> Path | dict[str, bytes]:
+    """The bundle that a command names: a folder, or one of the log."""
+    from milepost.ops.apply import earlier_bundle
+
+    if rollback and (folder is None or folder.isdigit()):
+        return earlier_bundle(settings, org, back=int(folder or 1), to=to)
+    if to and folder is None:
+        return earlier_bundle(settings, org, to=to)
+    if folder is None or rollback or to:
+        raise DeclarationError("either a folder, or --rollback [N] or --to BUNDLE was expected")
+    return Path(folder)
 
 
 def _client(settings: Settings | None = None, *, patience_s: float = 30.0) -> Any:

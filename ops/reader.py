@@ -39,15 +39,23 @@ def partition_count(settings: Settings, topic: str) -> int:
     return len(found.partitions)
 
 
-def read_to_end(consumer: Any, topic: str, partitions: int, start: Mapping[int, int] | None = None) -> Iterator[Any]:
+def read_to_end(
+    consumer: Any,
+    topic: str,
+    partitions: int,
+    start: Mapping[int, int] | None = None,
+    stop: Mapping[int, int] | None = None,
+) -> Iterator[Any]:
     """Messages of all partitions from the beginning (or from `start`) to the ends of this moment, in batches.
 
-    The order holds within a partition.  A partition that `start` leaves out is not read.
+    The order holds within a partition.  A partition that `start` leaves out is not read; one that `stop` names is read
+    up to that offset.
     """
     ends, assigned = {}, []
     try:
         for partition in range(partitions):
             low, high = _ends(consumer, TopicPartition(topic, partition))
+            high = min(high, (stop or {}).get(partition, high))
             first = low if start is None else max(low, start.get(partition, high))
             if first < high:
                 ends[partition] = high

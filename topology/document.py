@@ -25,6 +25,8 @@ VALUES_MAX: Final = 100_000
 DEPTH_MAX: Final = 32
 _BRACKETS_MAX: Final = 256
 _BRACKET: Final = re.compile(r"[\[\]{}]")
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_HALF: Final = "the text holds half a letter (a surrogate without the other)"
 _TAG: Final = "tag:yaml.org,2002:"
 
 
@@ -147,6 +149,9 @@ class _Reader:
                 self._add(line, column, f"a key is text, {said} came", fix)
                 continue
             name = str(key.value)
+            if not _whole(name):
+                self._add(line, column, _HALF, "write the letter itself")
+                continue
             if name in found:
                 before = self.document.keys[*path, name]
                 self._add(line, column, f"the key {name!r} stands twice, first in line {before[0]}", "keep one of them")
@@ -157,6 +162,9 @@ class _Reader:
 
     def _scalar(self, node: ScalarNode, path: Path, line: int, column: int) -> Any:
         text = str(node.value)
+        if not _whole(text):
+            self._add(line, column, _HALF, "write the letter itself")
+            return None
         if node.style in ("'", '"'):
             self.document.places[path] = (line, column + 1)
         if node.style != "|" and node.style != ">" and node.start_mark.line == node.end_mark.line:
@@ -193,6 +201,11 @@ class _Reader:
 
     def _add(self, line: int, column: int, message: str, fix: str = "") -> None:
         self.findings.append(Finding(file=self.document.file, line=line, column=column, message=message, fix=fix))
+
+
+def _whole(text: str) -> bool:
+    """Whether a text has bytes: an escaped surrogate without its other half has none."""
+    return text.isascii() or not _SURROGATE.search(text)
 
 
 def _check_brackets(file: str, text: str) -> None:

@@ -71,7 +71,7 @@ class _Item:
 async def accept(doors: Doors, asking: Asking) -> web.Response:
     """202 once every accepted item is acknowledged by the broker; 422 when none could be keyed."""
     services = doors.services
-    items = _placed(_split(asking.request.content_type, await _body(asking.request)), services.reader.partitions)
+    items = _placed(_split(asking.request.content_type, await whole_body(asking.request)), services.reader.partitions)
     await _look_up(items, services)
     outputs = [item.output for item in items if item.output is not None]
     offsets = iter(await services.send(outputs) if outputs else [])
@@ -97,10 +97,10 @@ async def accept(doors: Doors, asking: Asking) -> web.Response:
     return answer({**counts, "items": rows}, status=202)
 
 
-async def _body(request: web.Request) -> bytes:
+async def whole_body(request: web.Request, bytes_max: int = BODY_BYTES_MAX, fix: str = "send it in parts") -> bytes:
     """The body, refused as soon as it is known to be too large."""
-    too_large = Problem(413, "the body is too large", f"at most {BODY_BYTES_MAX} bytes", fix="send it in parts")
-    if (request.content_length or 0) > BODY_BYTES_MAX:
+    too_large = Problem(413, "the body is too large", f"at most {bytes_max} bytes", fix=fix)
+    if (request.content_length or 0) > bytes_max:
         raise too_large
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Problem(415, "the body is compressed", "send it as it is")
@@ -108,7 +108,7 @@ async def _body(request: web.Request) -> bytes:
     size = 0
     async for part in request.content.iter_any():
         size += len(part)
-        if size > BODY_BYTES_MAX:
+        if size > bytes_max:
             raise too_large
         parts.append(part)
     return b"".join(parts)

@@ -14,6 +14,7 @@ import ipaddress
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -27,7 +28,7 @@ from milepost.agents import pace, peers
 from milepost.agents.views.services import SendFailed
 from milepost.ops import telemetry
 from milepost.ops.settings import Settings
-from milepost.schemas.errors import StoreError
+from milepost.schemas.errors import BundleError, DeclarationError, StoreError
 from milepost.topology.reading import Unavailable
 from milepost.topology.refusals import QuestionError
 
@@ -87,6 +88,12 @@ def from_exception(error: Exception) -> web.Response:
             return problem(error.status, error.title, error.detail, slug=error.slug, guess=error.guess, fix=error.fix)
         case Problem():
             return problem(error.status, error.title, error.detail, fix=error.fix, **error.more)
+        case DeclarationError():
+            found = [asdict(one) for one in error.findings] if isinstance(error, BundleError) else []
+            fix = next((one["fix"] for one in found if one["fix"]), None)
+            guess = next((one["guess"] for one in found if one["guess"]), None)
+            title = "the definitions do not hold"
+            return problem(422, title, str(error), slug="definitions", guess=guess, fix=fix, findings=found or None)
         case Unavailable():
             return problem(503, "a partition is being restored or handed over", str(error), slug="unavailable")
         case StoreError():

@@ -12,7 +12,7 @@ from faust.web import View
 from faust.web.base import BlueprintManager
 
 from milepost.agents import peers
-from milepost.agents.views import events, internal, operations, queries
+from milepost.agents.views import definitions, events, internal, operations, queries
 from milepost.agents.views.asking import Asking, Doors, Parameter, answer, ask
 from milepost.agents.views.files import Files
 from milepost.agents.views.problems import CONTENT_TYPE, Problem, ProblemRunner, middleware
@@ -24,7 +24,11 @@ Answering = Callable[[Doors, Asking], Awaitable[web.Response]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One call: what it is for, its parameters, who answers.  `internal`: for other workers, not in the description."""
+    """One call: what it is for, its parameters, who answers.
+
+    body:     what it holds;  takes: of which content types;  success: the status of an answer
+    internal: for other workers, not in the description
+    """
 
     method: str = "GET"
     path: str
@@ -32,6 +36,8 @@ class Route:
     answers: Answering
     parameters: tuple[Parameter, ...] = ()
     body: str = ""
+    takes: tuple[str, ...] = ("application/json",)
+    success: int = 200
     internal: bool = False
 
     @property
@@ -89,6 +95,22 @@ def routes(files: Files) -> tuple[Route, ...]:
             about="Send one event, an array, or NDJSON",
             answers=events.accept,
             body="an event, an array of events, or one event a line",
+            takes=("application/json", "application/x-ndjson"),
+            success=202,
+        ),
+        Route(
+            method="POST",
+            path="/v1/definitions:plan",
+            about="What applying a bundle would change",
+            answers=definitions.plan,
+            body=definitions.BODY,
+        ),
+        Route(
+            method="POST",
+            path="/v1/definitions:apply",
+            about="Put a bundle in force",
+            answers=definitions.apply,
+            body=definitions.BODY,
         ),
         Route(
             path="/v1/metrics",
@@ -211,7 +233,7 @@ def openapi(table: tuple[Route, ...]) -> dict[str, Any]:
                 for one in route.parameters
             ],
             "responses": {
-                "202" if route.method == "POST" else "200": {"description": "the answer"},
+                str(route.success): {"description": "the answer"},
                 "default": {
                     "description": "a problem (RFC 9457)",
                     "content": {CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
@@ -222,7 +244,7 @@ def openapi(table: tuple[Route, ...]) -> dict[str, Any]:
             call["requestBody"] = {
                 "required": True,
                 "description": route.body,
-                "content": {kind: {"schema": {}} for kind in ("application/json", "application/x-ndjson")},
+                "content": {kind: {"schema": {}} for kind in route.takes},
             }
         paths.setdefault(route.path.replace(":.+", ""), {})[route.method.lower()] = call
     texts = {name: {"type": "string"} for name in ("type", "title", "detail", "guess", "fix")}

@@ -21,8 +21,11 @@ from aiohttp import web
 
 from milepost.agents.peers import Refused, Sealer
 from milepost.agents.views import Health, SendFailed, attach
+from milepost.ops.apply import AppliedReport, demo_bundle
 from milepost.ops.settings import Settings
+from milepost.schemas.errors import StoreError
 from milepost.topology.bases import instant, written
+from milepost.topology.catalog import bundle_id
 from milepost.topology.digest import digest
 from milepost.topology.driver import Driver
 from milepost.topology.reading import Reader, Unavailable
@@ -30,7 +33,6 @@ from milepost.topology.state import Output
 from milepost.topology.steps import Got, Part, run
 
 NOW = instant("2014-02-05T00:00:00Z")
-BUNDLE = Path(__file__).parents[2] / "ops" / "demo_bundle"
 
 
 class Tables:
@@ -129,8 +131,7 @@ class Site:
 def filled() -> Driver:
     """Three airlines, one flight every hour of the first ten days, from origins in turn."""
     driver = Driver(b"a secret of thirty-two bytes long", partitions=3)
-    files = {str(path.relative_to(BUNDLE)): path.read_bytes() for path in BUNDLE.rglob("*") if path.is_file()}
-    driver.apply("port-authority", files, NOW)
+    driver.apply("port-authority", demo_bundle(), NOW)
     start = instant("2013-01-01T00:00:00Z")
     for carrier, name in (("UA", "United Air Lines Inc."), ("AA", "American Airlines Inc."), ("DL", "Delta")):
         event = {"org": "port-authority", "source": "registry", "id": carrier, "type": "airline.listed",
@@ -506,11 +507,67 @@ def test_the_page_is_served_with_its_tag(site: Site) -> None:
     assert site.call("HEAD", "/").status == 200
 
 
+def bundle_body(org: str = "port-authority", old: str = "", new: str = "", **more: Any) -> bytes:
+    files = {name: text.decode() for name, text in demo_bundle().items()}
+    files["milepost.yaml"] = files["milepost.yaml"].replace(old, new, 1)
+    return json.dumps({"org": org, "files": files, **more}).encode()
+
+
+def define(site: Site, call: str, body: bytes, content_type: str = "application/json") -> Answer:
+    return site.call("POST", f"/v1/definitions:{call}", body, Content_Type=content_type)
+
+
+def test_a_plan_says_what_a_bundle_would_change(site: Site) -> None:
+    """Against the bundle in force nothing, against nothing everything; a changed rule with what it touches."""
+    assert define(site, "plan", bundle_body()).json["changes"] == []
+    assert {one["how"] for one in define(site, "plan", bundle_body("another")).json["changes"]} == {"added"}
+    got = define(site, "plan", bundle_body(old="<= 15.0", new="<= 30.0"))
+    assert got.status == 200 and got.json["kept"]["metric"] >= 5
+    (rule,) = [one for one in got.json["changes"] if one["what"] == "signal"]
+    assert rule["how"] == "changed" and rule["touches"] == ["metric on_time_departures", "metric on_time_rate"]
+    assert "because of signal departed_on_time" in got.json["text"]
+
+
+def test_an_apply_is_the_commands_own(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bundle goes to the same function; a broker that does not take it is a 503 that says to send again."""
+    given: list[tuple[str, str]] = []
+
+    def applied(settings: Settings, files: Mapping[str, bytes], org: str) -> AppliedReport:
+        given.append((org, bundle_id(files).hex()))
+        return AppliedReport(org=org, bundle=bundle_id(files).hex(), attempt="ab", changed=True, partitions=3)
+
+    monkeypatch.setattr("milepost.agents.views.definitions.apply_bundle", applied)
+    got = define(site, "apply", bundle_body())
+    assert got.status == 200 and got.json["changed"] and given == [("port-authority", got.json["bundle"])]
+
+    def refused(*_: Any) -> AppliedReport:
+        raise StoreError("no broker")
+
+    monkeypatch.setattr("milepost.agents.views.definitions.apply_bundle", refused)
+    assert define(site, "apply", bundle_body()).status == 503
+
+
+@pytest.mark.parametrize("call", ["plan", "apply"])
+def test_definitions_that_do_not_hold_are_a_problem_with_findings(site: Site, call: str) -> None:
+    """Every finding with file, line, column, guess and fix; a body that is no bundle says what one is."""
+    got = define(site, call, bundle_body(old="on: flight.cancelled", new="on: flight.canceled"))
+    assert got.status == 422 and got.json["guess"] == "flight.cancelled" and got.json["type"] == "/problems/definitions"
+    (finding,) = got.json["findings"]
+    assert (finding["file"], finding["guess"]) == ("milepost.yaml", "flight.cancelled") and finding["line"] > 1
+    for body in (b"{}", b"[", b'{"org": "a", "files": {"milepost.yaml": 1}}', bundle_body(more=1)):
+        assert define(site, call, body).status == 422 and "files" in define(site, call, body).json["fix"]
+    assert define(site, call, bundle_body("x" * 257)).status == 422
+    assert define(site, call, bundle_body(), "text/yaml").status == 415
+    assert define(site, call, b" " * (2**21 + 1)).status == 413
+
+
 def test_openapi_lists_every_route(site: Site) -> None:
     """The description of the interface holds every path with its parameters."""
     got = site.get("/openapi.json").json
     assert set(got["paths"]["/v1/metrics/{metric}/value"]["get"]) >= {"operationId", "parameters", "responses"}
     assert "/v1/events" in got["paths"] and got["openapi"].startswith("3.1")
+    assert "202" in got["paths"]["/v1/events"]["post"]["responses"]
+    assert "200" in got["paths"]["/v1/definitions:plan"]["post"]["responses"]
 
 
 def test_operations(site: Site) -> None:

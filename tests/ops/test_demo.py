@@ -112,26 +112,6 @@ def test_a_bundle_in_force_is_not_applied_again(provisioned: Settings) -> None:
 
 
 @pytest.mark.broker
-def test_an_apply_cut_short_is_done_again(provisioned: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bundle whose markers did not reach every partition is in `definitions`, and applied anew."""
-
-    class Cut(Sender):
-        def send(self, topic: str, partition: int, *message: Any, **more: Any) -> None:
-            if partition == 2:
-                self.flush()
-                raise StoreError("cut")
-            super().send(topic, partition, *message, **more)
-
-    with monkeypatch.context() as patched:
-        patched.setattr("milepost.ops.apply.Sender", Cut)
-        with pytest.raises(StoreError, match="cut"):
-            apply_bundle(provisioned, demo_bundle(), ORG)
-    assert in_force(provisioned, ORG) is not None
-    assert apply_bundle(provisioned, demo_bundle(), ORG).changed
-    assert not apply_bundle(provisioned, demo_bundle(), ORG).changed
-
-
-@pytest.mark.broker
 def test_a_plan_says_what_would_change(provisioned: Settings) -> None:
     """Against nothing all is added; against the bundle in force only what differs, and nothing is sent."""
     fresh = plan_bundle(provisioned, demo_bundle(), ORG)

@@ -28,6 +28,9 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("agents", "ops", "schemas", "topology")
+BUNDLES = (
+    ("demo", "milepost.yaml"), ("demo", "tests/departures.yaml"), ("starter", "milepost.yaml"), ("starter", "tests/orders.yaml"),
+)  # fmt: skip
 LINK = 0o120000
 KIND = 0o170000
 
@@ -67,7 +70,7 @@ def _environment() -> dict[str, str]:
 def _shipped() -> set[str]:
     """What the rooms hold and a running deployment needs: code, contracts, lists, the demo's bundle, the page."""
     suffixes = {".py", ".avsc", ".json", ".html", ".js", ".css", ".svg"}
-    wanted = {"ops/demo_bundle/milepost.yaml"}
+    wanted = {f"ops/{one}_bundle/{file}" for one, file in BUNDLES}
     for room in ROOMS:
         for path in (ROOT / room).rglob("*"):
             if path.is_file() and path.suffix in suffixes and "grafana" not in path.parts:

@@ -1,0 +1,79 @@
+"""Definitions over HTTP: what a bundle would change, and putting it in force.  The commands do the same.
+
+    {"org": "acme", "files": {"milepost.yaml": "…", "schemas/Order.avsc": "…"}}
+
+A plan is made against what this worker has read of `definitions`.  A fault of the bundle is a problem that holds every
+finding.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from milepost.agents.views.asking import Asking, Doors, answer
+from milepost.agents.views.events import whole_body
+from milepost.agents.views.problems import Problem
+from milepost.agents.views.services import SendFailed
+from milepost.ops.apply import EARLIER_MAX, apply_bundle, checked, plan_against
+from milepost.schemas.errors import StoreError
+from milepost.topology.bundle import BYTES_MAX
+from milepost.topology.catalog import Catalog
+
+BODY: Final = "an object with org and files: names (milepost.yaml, schemas/NAME.avsc) to texts"
+BODY_BYTES_MAX: Final = 2 * BYTES_MAX
+"""JSON writes some letters as two."""
+
+
+class _Bundle(msgspec.Struct, forbid_unknown_fields=True):
+    org: str
+    files: dict[str, str]
+
+
+_decode = msgspec.json.Decoder(_Bundle).decode
+
+
+async def plan(doors: Doors, asking: Asking) -> web.Response:
+    org, files = await _asked(asking)
+    report = plan_against(_past(doors, org), files, org)
+    return answer({**asdict(report), "text": report.text()})
+
+
+async def apply(doors: Doors, asking: Asking) -> web.Response:
+    """The bundle is compiled here, on the loop; the thread finds it done and only talks to the broker."""
+    org, files = await _asked(asking)
+    checked(files, org)
+    try:
+        report = await asyncio.to_thread(apply_bundle, doors.services.settings, files, org)
+    except StoreError as error:
+        raise SendFailed(str(error)) from error
+    return answer(asdict(report))
+
+
+async def _asked(asking: Asking) -> tuple[str, Mapping[str, bytes]]:
+    request = asking.request
+    if request.content_type != "application/json":
+        raise Problem(415, "the content type is not taken", request.content_type[:100], fix="application/json")
+    body = await whole_body(request, BODY_BYTES_MAX, "a bundle has at most 1 MiB")
+    try:
+        found = _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Problem(422, "the body is no bundle", str(error)[:200], fix=BODY) from error
+    return found.org, {name: text.encode(errors="replace") for name, text in found.files.items()}
+
+
+def _past(doors: Doors, org: str) -> list[Catalog]:
+    """The catalogs that were in force, the newest first, each once where it was applied several times in a row."""
+    applied = doors.services.reader.decisions.history.get(org, [])
+    found: list[Catalog] = []
+    for one in reversed(applied):
+        if not found or found[-1].bundle_id != one.catalog.bundle_id:
+            found.append(one.catalog)
+        if len(found) == EARLIER_MAX:
+            break
+    return found

@@ -18,14 +18,16 @@ import msgspec
 import orjson
 
 from milepost.schemas import signal_message, stamps
-from milepost.schemas.keys import leaf_partition, raw_place
+from milepost.schemas.keys import leaf_partition, raw_key, raw_place
 from milepost.schemas.records import Envelope, Event, Identified, Key, Reject
 from milepost.schemas.serde import wire
 from milepost.schemas.stamps import Stamp
-from milepost.topology import decode, dedupe, identity, quarantine, signals
+from milepost.topology import decode, dedupe, identity, quarantine, revisions, signals
 from milepost.topology.catalog import Catalog
 from milepost.topology.decisions import Decisions
 from milepost.topology.dedupe import Seen, Verdict
+from milepost.topology.panes import pane_of
+from milepost.topology.revisions import Accepted
 from milepost.topology.state import Fold, Output, Owed, Partition, Record
 
 REMEMBERED_MAX: Final = 200_000
@@ -59,6 +61,7 @@ class IngestMark:
     progress: (org, source) -> [largest event time, last known time], for the ticks
     least_k:  leaf -> least k written to `keys` (a memory of the store, bounded; not part of the mark)
     noted:    leaf -> (k, source, offset, org, key) of the slice in hand; empty between slices
+    amends:   whether `amended` holds anything; None: not looked yet (a memory of the store)
     """
 
     prev: list[int]
@@ -67,6 +70,7 @@ class IngestMark:
     progress: dict[tuple[str, str], list[int]] = field(default_factory=dict)
     least_k: dict[bytes, int] = field(default_factory=dict)
     noted: dict[bytes, tuple[int, str, int, str, Key]] = field(default_factory=dict)
+    amends: bool | None = None
 
 
 @dataclass(slots=True)
@@ -256,10 +260,19 @@ class Ingest(quarantine.Judged):
             self._dead(at, a, "identity", who, out)
             self._owe(at, record, seen, out, None)
             return
+        pane = pane_of(event.t_ms)
+        earlier = self._earlier(at, mark, a, event, who.leaf[:8], pane)
+        if isinstance(earlier, Reject):
+            self._dead(at, a, "identity", earlier, out)
+            self._owe(at, record, seen, out, None)
+            return
         if known is None:
             here = record.offset
-            # upto, k, first position, taken, at, body, raw, bundle
-            known = Seen(here, a.k_ms, a.partition, a.offset, here, here, event.body, _raw(record.value), a.bundle)
+            # upto, k, first position, taken, at, body, raw, bundle, leaf, pane
+            known = Seen(
+                here, a.k_ms, a.partition, a.offset, here, here, event.body, _raw(record.value), a.bundle,
+                who.leaf[:8], pane,
+            )  # fmt: skip
             seen[a.key] = known
             at.stores["seen"].put(a.key, known.pack())
         if a.genuine is None and known.k_ms != record.timestamp:
@@ -275,37 +288,85 @@ class Ingest(quarantine.Judged):
             progress[1] = a.k_ms
         self._note_keys(mark, a, event, who)
         self._link(at, a, event, who, catalog, out)
-        self._signal(at, mark, a, event, who, catalog, out)
+        self._signal(at, mark, a, event, who, catalog, earlier, out)
+
+    def _earlier(
+        self, at: Partition, mark: IngestMark, a: _Arrival, event: Event, leaf: bytes, pane: int
+    ) -> list[Accepted] | Reject:
+        """The revisions of the event that were accepted before this one, and this one noted beside them.
+
+        Nothing is read for an event's only revision in a partition where no event has several.
+        """
+        if mark.amends is None:
+            mark.amends = next(at.stores["amended"].scan(b"", b"\xff" * 17), None) is not None
+        single = event.revision == 0 == event.repair
+        if single and not mark.amends:
+            return []
+        id = a.key if single else raw_key(event.org, event.source, event.id)
+        accepted = revisions.load_accepted(at.stores["amended"].get(id))
+        if not accepted:
+            if single:
+                return []
+            row = at.stores["seen"].get(id)
+            first = dedupe.unpack(row) if row is not None else None
+            if first is not None and first.taken != dedupe.ANNOUNCED:
+                accepted = [Accepted(first.taken, 0, 0, first.pane, first.leaf)]
+        # What lies behind this record was accepted before a crash, from which this is the second reading.
+        earlier = [one for one in accepted if one.taken < a.record.offset]
+        if earlier and earlier[0].leaf != leaf:
+            return Reject("identity_changed", "a revision names another company; void the event and send a new id")
+        if len(earlier) >= revisions.REVISIONS_MAX:
+            return Reject("contract_violation", f"an event has at most {revisions.REVISIONS_MAX} revisions")
+        if len(earlier) == len(accepted):
+            this = Accepted(a.record.offset, event.revision, event.repair, pane, leaf)
+            at.stores["amended"].put(id, revisions.dump_accepted(a.record.offset, [*accepted, this]))
+            mark.amends = True
+        return earlier
 
     # -- what a record leads to
 
     def _signal(
-        self, at: Partition, mark: IngestMark, a: _Arrival, event: Event, who: Identified, catalog: Catalog, out: Fold
+        self,
+        at: Partition,
+        mark: IngestMark,
+        a: _Arrival,
+        event: Event,
+        who: Identified,
+        catalog: Catalog,
+        earlier: Sequence[Accepted],
+        out: Fold,
     ) -> None:
-        judged = signals.judge(event, catalog)
+        judged = signals.NOTHING if event.void else signals.judge(event, catalog)
         if judged.declined:
             out.count("rule_declined", judged.declined)
         for rule, reject in judged.failed:
             self._dead(at, a, "signals", reject, out, rule)
         if not judged.signals:
-            if not judged.failed:
+            if event.void:
+                out.count("void")
+            elif not judged.failed:
                 out.count("no_rule")
-            return
+            if not (earlier or event.revision or event.repair):
+                return  # a revision without signals still ends what counted before it
         target = self._target(who.leaf)
+        id = raw_key(event.org, event.source, event.id) if event.revision or event.repair else a.key
         value = signal_message.write(
             (
-                catalog.bundle_id, a.key, who.leaf, event.t_ms, a.k_ms, a.record.offset, mark.prev[target], a.offset,
-                0, at.number, a.partition,
+                catalog.bundle_id, id, who.leaf, event.t_ms, a.k_ms, a.record.offset, mark.prev[target], a.offset,
+                0, at.number, a.partition, event.revision, event.repair,
             ),
             (event.org, event.source, event.id, event.type),
             who.members,
             [(s.rule, s.version, orjson.dumps(s.fields)) for s in judged.signals],
+            event.void,
+            [(one.revision, one.repair, one.pane) for one in earlier],
         )  # fmt: skip
         if len(value) > SIGNALS_BYTES_MAX:
             detail = f"its signals have {len(value)} bytes together; at most {SIGNALS_BYTES_MAX} are expected"
             self._dead(at, a, "signals", Reject("too_large", detail), out, "*")
             return
-        out.count("signal", len(judged.signals))
+        if judged.signals:
+            out.count("signal", len(judged.signals))
         mark.prev[target] = a.record.offset
         out.before.append(Output(topic="signals", partition=target, key=who.leaf + a.key, value=value))
 
@@ -428,7 +489,7 @@ class Ingest(quarantine.Judged):
             if genuine is not None and at.stores["seen"].get(record.key) is None:
                 known = Seen(
                     upto=0, k_ms=genuine.k_ms, partition=genuine.partition, offset=genuine.offset,
-                    taken=dedupe.ANNOUNCED, at=record.offset, body=bytes(8), raw=bytes(8), bundle=genuine.bundle,
+                    taken=dedupe.ANNOUNCED, at=record.offset, body=bytes(8), raw=bytes(8), bundle=genuine.bundle, leaf=bytes(8), pane=0,
                 )  # fmt: skip
                 at.stores["seen"].put(record.key, known.pack())
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from milepost.topology import panes
-from milepost.topology.aggregates import Added, Row, Shape, decode, encode, scaled, upto_of
+from milepost.topology.aggregates import Added, Row, Shape, decode, encode, scaled, tidied, upto_of
 from milepost.topology.catalog import Measure
 from milepost.topology.state import Fold, Store
 
@@ -225,4 +225,4 @@ def day_rows(cells: Store, shapes: Mapping[bytes, Shape], changed: Iterable[byte
                     rows[end].merge(row)
                 else:
                     rows[end] = row
-        yield day_key, encode(shape, upto, rows)
+        yield day_key, encode(shape, upto, tidied(rows))

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("milepost.agents")
 
+OPENED_AT_ONCE: Final = 2
+"""Partitions of a leg that restore at a time: more would share the same processor and hold their chunks in memory."""
+
 READY_S: Final = 5.0
 """How long, in seconds, a leg waits for a decision before the wait is logged."""
 
@@ -48,6 +51,7 @@ class LegRuntime:
         self.records = 0
         self.checkpoints = 0
         self._runtime = runtime
+        self._opening = asyncio.Semaphore(OPENED_AT_ONCE)
         self._fates: Counter[str] = Counter()
 
     @property
@@ -156,7 +160,8 @@ class LegRuntime:
                     source_end=ends[TP(self.source, number)],
                     changelog_start=starts[TP(self.changelog, number)],
                 )
-                await holding.open(bounds)
+                async with self._opening:
+                    await holding.open(bounds)
             except StoreError:
                 if holding.state != "closed":
                     raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -156,21 +156,14 @@ async def restore_derived(
             for tag in tags.values():
                 rocks.delete_range(tag, bytes((tag[0] + 1,)))
         rows: list[store.Change] = []
-        for name, key, value in leg.derive(at, _all_rows(spec, at) if changed is None else sorted(changed)):
+        for name, key, value in leg.derive(at, None if changed is None else sorted(changed)):
             rows.append((tags[name] + key, value))
             if len(rows) % ROWS_A_TURN == 0:
-                # Each row is a scan of its day.  Without turns a large restore leaves /readyz unanswered for so long
-                # that the supervisor takes the worker for dead.
+                # Without turns a large restore leaves /readyz unanswered for so long that the supervisor takes the
+                # worker for dead.
                 await asyncio.sleep(0)
             if len(rows) >= ROWS_A_WRITE:
                 await write(rows)
                 rows = []
         await write(rows)
     await write([(store.DERIVE, None)])
-
-
-def _all_rows(spec: LegSpec, at: Partition) -> Iterator[tuple[str, bytes]]:
-    for one in spec.stores:
-        if one.changelog in ("each", "packed"):
-            for key, _ in at.stores[one.name].base.scan(b"", b"\xff" * 64):
-                yield one.name, key

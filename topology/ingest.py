@@ -528,7 +528,7 @@ class Ingest(quarantine.Judged):
         header = (stamps.HEADER, stamps.seal(self.org_keys[found.org], owed.key, value, owed.stamp))
         return Output(topic="raw-events", partition=at.number, key=owed.key, value=value, headers=(header,))
 
-    def derive(self, at: Partition, changed: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes, bytes]]:
+    def derive(self, at: Partition, changed: Iterable[tuple[str, bytes]] | None) -> Iterator[tuple[str, bytes, bytes]]:
         return iter(())
 
     def from_source(self, records: Sequence[Record]) -> Iterator[tuple[str, bytes, bytes]]:

@@ -362,14 +362,18 @@ class MeasureLeg(quarantine.Judged):
 
     # -- restore
 
-    def derive(self, at: Partition, changed: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes, bytes]]:
+    def derive(self, at: Partition, changed: Iterable[tuple[str, bytes]] | None) -> Iterator[tuple[str, bytes, bytes]]:
         shapes: dict[bytes, Shape] = {
             measure.version: measure.shape
             for catalog in self.decisions.catalogs.values()
             for measure in catalog.measures
         }
-        keys = (key for store, key in changed if store == "cells")
-        for key, value in metrics.day_rows(at.stores["cells"], shapes, keys):
+        cells = at.stores["cells"]
+        if changed is None:
+            found = metrics.all_day_rows(cells.scan(b"", b"\xff" * 64), shapes)
+        else:
+            found = metrics.day_rows(cells, shapes, (key for store, key in changed if store == "cells"))
+        for key, value in found:
             yield "days", key, value
 
     def from_source(self, records: Sequence[Record]) -> Iterator[tuple[str, bytes, bytes]]:

@@ -14,6 +14,7 @@ into `__other__`, is counted and alerted on; totals stay exact (design §5).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import Final
 
 from milepost.topology import panes
@@ -215,14 +216,33 @@ def day_rows(cells: Store, shapes: Mapping[bytes, Shape], changed: Iterable[byte
         if len(done) >= 100_000:
             done.clear()
         done.add(day_key)
-        rows: dict[int, Row] = {}
-        upto = 0
         first = day * panes.PANES_A_DAY
-        for _, value in cells.scan(row_key(before, first), row_key(before, first + panes.PANES_A_DAY)):
-            upto = max(upto, upto_of(value))
-            for end, row in decode(shape, value):
-                if end in rows:
-                    rows[end].merge(row)
-                else:
-                    rows[end] = row
-        yield day_key, encode(shape, upto, tidied(rows))
+        found = cells.scan(row_key(before, first), row_key(before, first + panes.PANES_A_DAY))
+        yield day_key, _day_row(shape, [value for _, value in found])
+
+
+def all_day_rows(rows: Iterable[tuple[bytes, bytes]], shapes: Mapping[bytes, Shape]) -> Iterator[tuple[bytes, bytes]]:
+    """The same of all cells, given in the order of their keys: one pass, no look-up."""
+    for day_key, cells in groupby(rows, key=_day_key):
+        shape = shapes.get(day_key[:8])
+        if shape is not None:
+            yield day_key, _day_row(shape, [value for _, value in cells])
+
+
+def _day_key(row: tuple[bytes, bytes]) -> bytes:
+    key = row[0]
+    return key[:-4] + (int.from_bytes(key[-4:], "big") // panes.PANES_A_DAY).to_bytes(4, "big")
+
+
+def _day_row(shape: Shape, cells: list[bytes]) -> bytes:
+    """The day row of these cells; that of one cell is the cell."""
+    if len(cells) == 1:
+        return cells[0]
+    rows: dict[int, Row] = {}
+    for value in cells:
+        for end, row in decode(shape, value):
+            if end in rows:
+                rows[end].merge(row)
+            else:
+                rows[end] = row
+    return encode(shape, max(map(upto_of, cells), default=0), tidied(rows))

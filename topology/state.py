@@ -317,8 +317,9 @@ class Leg(Protocol):
         """The record to append for `owed`, stamped and sealed."""
         ...
 
-    def derive(self, at: Partition, changed: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes, bytes]]:
-        """At restore: rows of derived stores (not changelogged) that follow from the `changed` (store, key) rows."""
+    def derive(self, at: Partition, changed: Iterable[tuple[str, bytes]] | None) -> Iterator[tuple[str, bytes, bytes]]:
+        """At restore: rows of derived stores (not changelogged) that follow from the `changed` (store, key) rows, in
+        their order; None: from all rows."""
         ...
 
     def from_source(self, records: Sequence[Record]) -> Iterator[tuple[str, bytes, bytes]]:

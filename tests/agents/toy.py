@@ -124,8 +124,9 @@ class Count:
     def again(self, at: Partition, owed: Owed, value: bytes) -> Output:
         return Output(topic="numbers", partition=at.number, key=owed.key, value=value, headers=(("first", owed.stamp),))
 
-    def derive(self, at: Partition, changed: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, bytes, bytes]]:
-        for name, key in changed:
+    def derive(self, at: Partition, changed: Iterable[tuple[str, bytes]] | None) -> Iterator[tuple[str, bytes, bytes]]:
+        everything = (("sums", key) for key, _ in at.stores["sums"].scan(b"", b"\xff" * 20))
+        for name, key in everything if changed is None else changed:
             if name == "sums":
                 value = at.stores["sums"].get(key)
                 if value is not None:

@@ -102,8 +102,7 @@ def read(value: bytes) -> SignalMessage | None:
 
 
 def _read_plain(value: bytes) -> SignalMessage | None:
-    """As `write` writes most: short names, one block an array, nothing earlier.  None for anything else, which may still
-    be right."""
+    """As `write` writes most: short names, one block an array, nothing earlier.  Of anything else None."""
     at = _NAMES_AT
     for _ in range(4):
         size = value[at]

@@ -9,8 +9,8 @@ list of rows, one a known-time bucket (design §5), each a delta that commutes w
 `end` is the bucket's end in quarter hours since the epoch.  Rows are sorted by `end`, so equal states are equal bytes.
 
 Counts and sums can be taken back, so an amendment or a void is a negative delta in its own bucket.  Extremes, the last
-value and members cannot: a cell of an event with several revisions begins with a row of end 0, its *flag*, keeps `n` and
-`sum` only, and the rest is answered from its facts (`refold.py`).  Rows that came to nothing are left out.
+value and members cannot: a cell of an event with several revisions begins with a row of end 0, its *flag*, keeps `n`
+and `sum` only, and the rest is answered from its facts (`refold.py`).  Rows that came to nothing are left out.
 """
 
 from __future__ import annotations

@@ -398,7 +398,9 @@ def _message(value: bytes | None) -> SignalMessage | None:
     found = None if value is None else read(value)
     if found is None or not (0 <= found.t_ms < T_MS_MAX and found.revision >= 0 <= found.repair):
         return None
-    if found.earlier and any(not (0 <= pane < 2**32 and revision >= 0 <= repair) for revision, repair, pane in found.earlier):
+    if found.earlier and any(
+        not (0 <= pane < 2**32 and revision >= 0 <= repair) for revision, repair, pane in found.earlier
+    ):
         return None
     return found
 

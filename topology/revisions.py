@@ -9,8 +9,8 @@ A revision replaces the event's signals as a whole.  What counts when is a funct
 more comes, the difference between what it was and what it is goes into the cells, each piece at the k where it holds.
 So the past as it was shown does not move, and every order of arrival ends in the same cells.
 
-Ingest keeps which revisions it has accepted (`amended`), and tells measure where those before lie; measure keeps what is
-known of them (`revisions`), for answers out of facts.  An event with one revision is in neither.
+Ingest keeps which revisions it has accepted (`amended`), and tells measure where those before lie; measure keeps what
+is known of them (`revisions`), for answers out of facts.  An event with one revision is in neither.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
+from milepost.schemas.records import Reject
 from milepost.topology.panes import bucket_end
 
 REVISIONS_MAX: Final = 1_000
@@ -69,6 +70,19 @@ def load_accepted(row: bytes | None) -> list[Accepted]:
 
 def dump_accepted(upto: int, accepted: Iterable[Accepted]) -> bytes:
     return upto.to_bytes(8, "big") + b"".join(_ACCEPTED.pack(*one) for one in accepted)
+
+
+def before(accepted: Sequence[Accepted], this: Accepted) -> list[Accepted] | Reject:
+    """Those of the accepted revisions that came before this one, or why this one is not accepted.
+
+    What lies behind it was accepted before a crash, from which this is the second reading.
+    """
+    earlier = [one for one in accepted if one.taken < this.taken]
+    if earlier and earlier[0].leaf != this.leaf:
+        return Reject("identity_changed", "a revision names another company; void the event and send a new id")
+    if len(earlier) >= REVISIONS_MAX:
+        return Reject("contract_violation", f"an event has at most {REVISIONS_MAX} revisions")
+    return earlier
 
 
 def load_known(row: bytes | None) -> list[Known]:

@@ -78,7 +78,7 @@ class Tally:
 
     def add(self, rows: Sequence[Pair], width: int, until: int, partition: int) -> None:
         """Add the buckets of rows that end by `until`.  The last four bytes of a key count in `width` panes."""
-        if self.shape.by_facts and any([flagged(value) for _, value in rows]):
+        if self.shape.by_facts and any(flagged(value) for _, value in rows):
             for key, value in rows:
                 if flagged(value):
                     self.flagged.append((key, width))

@@ -37,8 +37,8 @@ KINDS = (
 """Every kind of act.  The first nine make events that count."""
 
 WEIGHTS: Mapping[str, int] = {
-    "sale": 12, "visit": 6, "linked": 30, "device_only": 3, "late": 24, "far_late": 4, "boundary": 6,
-    "duplicate": 18, "rewritten": 3, "volatile": 3, "conflict": 24, "misrouted": 20, "misrouted_key": 4, "garbage": 3,
+    "sale": 12, "visit": 6, "linked": 38, "device_only": 3, "late": 30, "far_late": 4, "boundary": 6,
+    "duplicate": 24, "rewritten": 3, "volatile": 3, "conflict": 32, "misrouted": 26, "misrouted_key": 4, "garbage": 3,
     "amended": 12, "voided": 26, "revised": 12, "moved": 8,
 }  # fmt: skip
 """How often a kind is drawn; the others once."""

@@ -33,7 +33,8 @@ from milepost.topology import describe, line
 from milepost.topology.catalog import load_bundle
 from milepost.topology.decisions import Decisions
 from milepost.topology.following import add_definition, add_link
-from milepost.topology.ingest import Ingest, IngestMark
+from milepost.topology.ingest import Ingest
+from milepost.topology.ingest_mark import IngestMark
 from milepost.topology.measure import MeasureLeg, MeasureMark
 from milepost.topology.reading import Progress, Reader
 from milepost.topology.state import Output, Partition, Store

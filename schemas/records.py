@@ -34,7 +34,10 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """An event under its contract.  body: BLAKE2b-64 of the canonical decoded form (semantics S1)."""
+    """An event under its contract.  body: BLAKE2b-64 of the canonical decoded form (semantics S1).
+
+    revision, repair: which version of the event this is; the higher pair counts.  void: it takes the event back
+    """
 
     org: str
     source: str
@@ -44,6 +47,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     t_ms: int
     data: dict[str, Any]
     body: bytes
+    revision: int = 0
+    repair: int = 0
+    void: bool = False
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,8 @@
 """Signal message: the contract `Signals` read and written by hand, because it is what the line moves most.
 
-    header(10) | bundle(8) event(16) leaf(16) t k raw_offset prev first_offset (8 each) lane raw first (4 each) |
-    org source id type (text) | members [entity, leaf(16)] | signals [rule, version(8), fields (JSON)]
+    header(10) | bundle(8) event(16) leaf(16) t k raw_offset prev first_offset (8 each) lane raw first revision repair
+    (4 each) | org source id type (text) | members [entity, leaf(16)] | signals [rule, version(8), fields (JSON)] |
+    void(1) | earlier [revision, repair, pane]
 
 The bytes are those of the contract's Avro encoding, which the tests hold against fastavro and the avro package; one
 `struct` call reads all numbers, where a schema-driven reader takes ten times as long for the whole message.
@@ -19,7 +20,7 @@ import msgspec
 from milepost.schemas.errors import ContractError
 from milepost.schemas.serde import HEADER_BYTES, wire
 
-_HEAD: Final = struct.Struct(">8s16s16sqqqqqiii")
+_HEAD: Final = struct.Struct(">8s16s16sqqqqqiiiii")
 _NAMES_AT: Final = HEADER_BYTES + _HEAD.size
 _unpack_head, _pack_head = _HEAD.unpack_from, _HEAD.pack
 _fields = msgspec.json.Decoder(dict[str, Any]).decode
@@ -31,7 +32,9 @@ BUNDLE_END: Final = HEADER_BYTES + 8
 class SignalMessage(NamedTuple):
     """A message on `signals`, without the names that only people read.  Times are ms since the epoch.
 
+    event:   raw key of its revision 0
     members: (entity, leaf);  signals: (rule, version, fields)
+    earlier: (revision, repair, pane) of the event's revisions that were accepted before
     """
 
     bundle: bytes
@@ -45,19 +48,25 @@ class SignalMessage(NamedTuple):
     lane: int
     raw_partition: int
     first_partition: int
+    revision: int
+    repair: int
     members: tuple[tuple[str, bytes], ...]
     signals: tuple[tuple[str, bytes, dict[str, Any]], ...]
+    void: bool = False
+    earlier: tuple[tuple[int, int, int], ...] = ()
 
 
 def write(
-    head: tuple[bytes, bytes, bytes, int, int, int, int, int, int, int, int],
+    head: tuple[bytes, bytes, bytes, int, int, int, int, int, int, int, int, int, int],
     names: tuple[str, str, str, str],
     members: Sequence[tuple[str, bytes]],
     signals: Sequence[tuple[str, bytes, bytes]],
+    void: bool = False,
+    earlier: Sequence[tuple[int, int, int]] = (),
 ) -> bytes:
     """The bytes of a message.
 
-    head:    the first eleven fields of `SignalMessage`, in its order
+    head:    the first thirteen fields of `SignalMessage`, in its order
     names:   org, source, id, type
     signals: (rule, version, JSON object of its fields)
     """
@@ -72,6 +81,11 @@ def write(
         parts.append(_length(len(signals)))
         for rule, version, fields in signals:
             parts += (text(rule), version, _length(len(fields)), fields)
+    parts.append(b"\0\1" if void else b"\0\0")
+    if earlier:
+        parts.append(_length(len(earlier)))
+        for revision, repair, pane in earlier:
+            parts += (_length(revision), _length(repair), _length(pane))
     parts.append(b"\0")
     return b"".join(parts)
 
@@ -88,7 +102,7 @@ def read(value: bytes) -> SignalMessage | None:
 
 
 def _read_plain(value: bytes) -> SignalMessage | None:
-    """As `write` writes it: short names, one block an array.  None for anything else, which may still be right."""
+    """As `write` writes most: short names, one block an array, nothing earlier.  Of anything else None."""
     at = _NAMES_AT
     for _ in range(4):
         size = value[at]
@@ -148,9 +162,9 @@ def _read_plain(value: bytes) -> SignalMessage | None:
         if value[at]:
             return None
         at += 1
-    if at != len(value):
+    if value[at] > 1 or value[at + 1] or at + 2 != len(value):
         return None
-    return SignalMessage._make((*_unpack_head(value, HEADER_BYTES), members, signals))
+    return SignalMessage._make((*_unpack_head(value, HEADER_BYTES), members, signals, value[at] == 1, ()))
 
 
 def _read_any(value: bytes) -> SignalMessage:
@@ -158,7 +172,9 @@ def _read_any(value: bytes) -> SignalMessage:
     found = wire("Signals").decode(value)
     members = tuple((one["entity"], one["leaf"]) for one in found["members"])
     signals = tuple((one["rule"], one["version"], _fields(one["fields"])) for one in found["signals"])
-    return SignalMessage._make((*(found[name] for name in SignalMessage._fields[:11]), members, signals))
+    earlier = tuple((one["revision"], one["repair"], one["pane"]) for one in found["earlier"])
+    head = (found[name] for name in SignalMessage._fields[:13])
+    return SignalMessage._make((*head, members, signals, found["void"], earlier))
 
 
 def _length(number: int) -> bytes:

@@ -7,6 +7,10 @@ list of rows, one a known-time bucket (design §5), each a delta that commutes w
 
 `n` counts the signals that had a value.  Numbers are exact decimals: integers at the measure's scale in 128 bits.
 `end` is the bucket's end in quarter hours since the epoch.  Rows are sorted by `end`, so equal states are equal bytes.
+
+Counts and sums can be taken back, so an amendment or a void is a negative delta in its own bucket.  Extremes, the last
+value and members cannot: a cell of an event with several revisions begins with a row of end 0, its *flag*, keeps `n`
+and `sum` only, and the rest is answered from its facts (`refold.py`).  Rows that came to nothing are left out.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from functools import cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from pyroaring import BitMap
 
@@ -34,6 +38,20 @@ class Shape:
     extremes: bool = False
     last: bool = False
     distinct: bool = False
+
+    @property
+    def by_facts(self) -> bool:
+        """Whether something of it cannot be taken back."""
+        return self.extremes or self.last or self.distinct
+
+
+FLAG: Final = bytes(4)
+"""The end of the row that says: what cannot be taken back is answered from the facts."""
+
+
+def flagged(value: bytes) -> bool:
+    """Whether a cell of a shape that is `by_facts` has the flag."""
+    return value[8:12] == FLAG
 
 
 class Row:
@@ -150,6 +168,7 @@ class Hit(NamedTuple):
     upto:  the source offset that brings it, eight bytes big-endian: it becomes the head of the cell
     end:   its bucket
     value: scaled, or None;  number: a member's number, or None (then the signal only counts)
+    sign:  1; -1: it is taken back; 0: nothing changes but that the event has several revisions
     """
 
     upto: bytes
@@ -158,6 +177,7 @@ class Hit(NamedTuple):
     number: int | None
     t_ms: int
     event: bytes
+    sign: int = 1
 
 
 class Patch:
@@ -174,15 +194,21 @@ class Patch:
         row = struct.Struct(layout)
         self.size = row.size
         self._pack, self._unpack = row.pack, row.unpack_from
+        self._by_facts = shape.by_facts
+        self._revised = Revised(shape)
         self._bump = {">Iq": self._bump_count, ">IqqQ": self._bump_sum}.get(layout, self._bump_any)
 
     def __call__(self, old: bytes | None, hit: Hit) -> bytes:
         """The bytes of the cell with `hit` in it."""
+        if self._by_facts and old is not None and old[8:12] == FLAG:
+            return self._revised(old, hit)
         if self.shape.distinct:
             return self._member(old, hit)
         if old is None:
             return hit.upto + self._first(hit)
         at = len(old) - self.size
+        if at < 8:  # everything in it was taken back
+            return hit.upto + self._first(hit)
         (end,) = _END.unpack_from(old, at)
         if end == hit.end:  # the usual case of a live log: the last bucket, or one behind it
             return hit.upto + old[8:at] + self._bump(old, at, hit)
@@ -213,12 +239,12 @@ class Patch:
 
     def _bump_count(self, old: bytes, at: int, hit: Hit) -> bytes:
         end, n = self._unpack(old, at)
-        return self._pack(end, n + 1)
+        return self._pack(end, n + 1) if n != -1 else b""
 
     def _bump_sum(self, old: bytes, at: int, hit: Hit) -> bytes:
         end, n, high, low = self._unpack(old, at)
         total = (high << 64 | low) + (hit.value or 0)
-        return self._pack(end, n + 1, total >> 64, total & _LOW)
+        return self._pack(end, n + 1, total >> 64, total & _LOW) if n != -1 or total else b""
 
     def _bump_any(self, old: bytes, at: int, hit: Hit) -> bytes:
         parts = list(self._unpack(old, at))
@@ -266,18 +292,49 @@ class Patch:
         return hit.upto + old[8:at] + _MEMBERS.pack(hit.end, 1, len(bitmap)) + bitmap + old[at:]
 
 
+class Revised:
+    """Adds a hit of any sign to a cell of an event with several revisions, and sets the flag where it is needed."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+
+    def __call__(self, old: bytes | None, hit: Hit) -> bytes:
+        rows = {} if old is None else dict(decode(self.shape, old))
+        if hit.sign:
+            row = rows.setdefault(hit.end, Row())
+            row.n += hit.sign
+            if self.shape.sum:
+                row.sum += hit.sign * (hit.value or 0)
+        if self.shape.by_facts:
+            rows[0] = Row()
+        return encode(self.shape, int.from_bytes(hit.upto, "big"), tidied(rows))
+
+
+def tidied(rows: Mapping[int, Row]) -> dict[int, Row]:
+    """The rows without those that came to nothing; under a flag only what can be taken back."""
+    if 0 in rows:
+        for row in rows.values():
+            row.low = row.high = row.last = row.members = None
+    return {end: row for end, row in rows.items() if row.n or row.sum or not end}
+
+
 class Added(NamedTuple):
     """A hit as it goes into all the rows it adds to.  fresh: the bytes of a row that holds nothing else."""
 
     upto: bytes
     fresh: bytes
-    patch: Patch
+    patch: Patch | Revised
     hit: Hit
 
 
 @cache
 def patch_of(shape: Shape) -> Patch:
     return Patch(shape)
+
+
+@cache
+def revised_of(shape: Shape) -> Revised:
+    return Revised(shape)
 
 
 def upto_of(value: bytes) -> int:

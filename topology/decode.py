@@ -82,10 +82,6 @@ def event(found: Envelope, k_ms: int, catalog: Catalog | None) -> Event | Reject
     contract = source.types.get(found.type)
     if contract is None:
         return Reject("unknown_type", f"source {source.name} has no contract for this type")
-    if found.revision or found.void:
-        return Reject(
-            "contract_violation", "amendments and voids are not taken by this version; the record stays in the log"
-        )
     try:
         t_ms = time_ms(found.time)
         data = contract.check(found.data)
@@ -106,6 +102,9 @@ def event(found: Envelope, k_ms: int, catalog: Catalog | None) -> Event | Reject
         t_ms=t_ms,
         data=data,
         body=body,
+        revision=found.revision,
+        repair=found.repair,
+        void=found.void,
     )
 
 

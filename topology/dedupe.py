@@ -25,7 +25,7 @@ from milepost.schemas.stamps import Stamp
 
 ANNOUNCED: Final = -1
 
-_SEEN = struct.Struct(">Qqiqqq8s8s8s")
+_SEEN = struct.Struct(">Qqiqqq8s8s8s8sI")
 
 
 class Verdict(Enum):
@@ -44,6 +44,7 @@ class Seen(NamedTuple):
     taken:            offset in this partition at which it was taken as first; ANNOUNCED: it is still to come
     at:               latest offset in this partition where a good copy of it lies
     body:             hash of its canonical form;  raw: hash of its bytes;  bundle: definitions in force
+    leaf:             the first half of the leaf it lies under;  pane: the pane it lies in (both for its revisions)
     """
 
     upto: int
@@ -55,6 +56,8 @@ class Seen(NamedTuple):
     body: bytes
     raw: bytes
     bundle: bytes
+    leaf: bytes
+    pane: int
 
     def pack(self) -> bytes:
         return _SEEN.pack(*self)

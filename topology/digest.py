@@ -168,7 +168,8 @@ def _edges(rows: Sequence[Pair]) -> Rows:
 def _facts(rows: Sequence[Pair]) -> Rows:
     for key, row in rows:
         fields = wire("Signals").decode(row[8:])
-        told = [fields["org"], fields["source"], fields["id"], fields["type"], fields["t_ms"], fields["k_ms"]]
+        names = ("org", "source", "id", "type", "t_ms", "k_ms", "revision", "repair", "void")
+        told = [fields[name] for name in names]
         members = sorted([member["entity"], member["leaf"].hex()] for member in fields["members"])
         signals = [[s["rule"], s["version"].hex(), s["fields"].decode()] for s in fields["signals"]]
         yield key, orjson.dumps([told, members, signals])

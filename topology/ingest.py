@@ -11,21 +11,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
-import msgspec
 import orjson
 
 from milepost.schemas import signal_message, stamps
-from milepost.schemas.keys import leaf_partition, raw_place
+from milepost.schemas.keys import leaf_partition, raw_key, raw_place
 from milepost.schemas.records import Envelope, Event, Identified, Key, Reject
-from milepost.schemas.serde import wire
 from milepost.schemas.stamps import Stamp
-from milepost.topology import decode, dedupe, identity, quarantine, signals
+from milepost.topology import decode, dedupe, identity, ingest_mark, outputs, quarantine, revisions, signals
 from milepost.topology.catalog import Catalog
 from milepost.topology.decisions import Decisions
 from milepost.topology.dedupe import Seen, Verdict
+from milepost.topology.ingest_mark import IngestMark
+from milepost.topology.panes import pane_of
+from milepost.topology.revisions import Accepted
 from milepost.topology.state import Fold, Output, Owed, Partition, Record
 
 REMEMBERED_MAX: Final = 200_000
@@ -34,39 +35,6 @@ SIGNALS_BYTES_MAX: Final = 1536 * 1024
 """Bound of one message on `signals`, below the topic's own: a refused message would stop the gapless producer."""
 _OURS: Final = (stamps.MARKER, stamps.TICK, stamps.VERDICT)
 """Kinds of records that are no events: their stamp is under the key of the empty organisation."""
-
-
-class _Mark(msgspec.Struct, kw_only=True):
-    """Ingest's mark as it is written: see `IngestMark`."""
-
-    k_ms: int
-    prev: list[int]
-    bundles: dict[str, bytes]
-    progress: list[tuple[str, str, int, int]]
-
-
-_dump_mark = msgspec.msgpack.Encoder().encode
-_load_mark = msgspec.msgpack.Decoder(_Mark).decode
-
-
-@dataclass(slots=True)
-class IngestMark:
-    """What ingest carries from record to record in one partition.
-
-    k_ms:     the largest known time so far: a clock step cannot move the past
-    prev:     per signals partition the origin last sent there; -1: none
-    bundles:  organisation -> bundle in force behind the last marker
-    progress: (org, source) -> [largest event time, last known time], for the ticks
-    least_k:  leaf -> least k written to `keys` (a memory of the store, bounded; not part of the mark)
-    noted:    leaf -> (k, source, offset, org, key) of the slice in hand; empty between slices
-    """
-
-    prev: list[int]
-    k_ms: int = 0
-    bundles: dict[str, bytes] = field(default_factory=dict)
-    progress: dict[tuple[str, str], list[int]] = field(default_factory=dict)
-    least_k: dict[bytes, int] = field(default_factory=dict)
-    noted: dict[bytes, tuple[int, str, int, str, Key]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -105,14 +73,11 @@ class Ingest(quarantine.Judged):
         return IngestMark(prev=[-1] * self.partitions)
 
     def load_mark(self, data: bytes) -> IngestMark:
-        mark = _load_mark(data)
-        progress = {(org, source): [t, k] for org, source, t, k in mark.progress}
-        return IngestMark(prev=mark.prev, k_ms=mark.k_ms, bundles=mark.bundles, progress=progress)
+        return ingest_mark.load(data)
 
     def dump_mark(self, mark: object) -> bytes:
         assert isinstance(mark, IngestMark)
-        progress = [(org, source, t, k) for (org, source), (t, k) in sorted(mark.progress.items())]
-        return _dump_mark(_Mark(k_ms=mark.k_ms, prev=mark.prev, bundles=mark.bundles, progress=progress))
+        return ingest_mark.dump(mark)
 
     # -- the chain
 
@@ -256,10 +221,19 @@ class Ingest(quarantine.Judged):
             self._dead(at, a, "identity", who, out)
             self._owe(at, record, seen, out, None)
             return
+        pane = pane_of(event.t_ms)
+        earlier = self._earlier(at, mark, a, event, who.leaf[:8], pane)
+        if isinstance(earlier, Reject):
+            self._dead(at, a, "identity", earlier, out)
+            self._owe(at, record, seen, out, None)
+            return
         if known is None:
             here = record.offset
-            # upto, k, first position, taken, at, body, raw, bundle
-            known = Seen(here, a.k_ms, a.partition, a.offset, here, here, event.body, _raw(record.value), a.bundle)
+            # upto, k, first position, taken, at, body, raw, bundle, leaf, pane
+            known = Seen(
+                here, a.k_ms, a.partition, a.offset, here, here, event.body, _raw(record.value), a.bundle,
+                who.leaf[:8], pane,
+            )  # fmt: skip
             seen[a.key] = known
             at.stores["seen"].put(a.key, known.pack())
         if a.genuine is None and known.k_ms != record.timestamp:
@@ -275,37 +249,80 @@ class Ingest(quarantine.Judged):
             progress[1] = a.k_ms
         self._note_keys(mark, a, event, who)
         self._link(at, a, event, who, catalog, out)
-        self._signal(at, mark, a, event, who, catalog, out)
+        self._signal(at, mark, a, event, who, catalog, earlier, out)
+
+    def _earlier(
+        self, at: Partition, mark: IngestMark, a: _Arrival, event: Event, leaf: bytes, pane: int
+    ) -> list[Accepted] | Reject:
+        """The revisions of the event that were accepted before this one, and this one noted beside them.
+
+        Nothing is read for an event's only revision in a partition where no event has several.
+        """
+        amended = at.stores["amended"]
+        if mark.amends is None:
+            mark.amends = next(amended.scan(b"", b"\xff" * 17), None) is not None
+        single = event.revision == 0 == event.repair
+        if single and not mark.amends:
+            return []
+        id = a.key if single else raw_key(event.org, event.source, event.id)
+        accepted = revisions.load_accepted(amended.get(id))
+        if not accepted and single:
+            return []
+        if not accepted and (row := at.stores["seen"].get(id)) is not None:
+            first = dedupe.unpack(row)
+            if first.taken != dedupe.ANNOUNCED:
+                accepted = [Accepted(first.taken, 0, 0, first.pane, first.leaf)]
+        this = Accepted(a.record.offset, event.revision, event.repair, pane, leaf)
+        earlier = revisions.before(accepted, this)
+        if not isinstance(earlier, Reject) and len(earlier) == len(accepted):
+            amended.put(id, revisions.dump_accepted(a.record.offset, [*accepted, this]))
+            mark.amends = True
+        return earlier
 
     # -- what a record leads to
 
     def _signal(
-        self, at: Partition, mark: IngestMark, a: _Arrival, event: Event, who: Identified, catalog: Catalog, out: Fold
+        self,
+        at: Partition,
+        mark: IngestMark,
+        a: _Arrival,
+        event: Event,
+        who: Identified,
+        catalog: Catalog,
+        earlier: Sequence[Accepted],
+        out: Fold,
     ) -> None:
-        judged = signals.judge(event, catalog)
+        judged = signals.NOTHING if event.void else signals.judge(event, catalog)
         if judged.declined:
             out.count("rule_declined", judged.declined)
         for rule, reject in judged.failed:
             self._dead(at, a, "signals", reject, out, rule)
         if not judged.signals:
-            if not judged.failed:
+            if event.void:
+                out.count("void")
+            elif not judged.failed:
                 out.count("no_rule")
-            return
+            if not (event.revision or event.repair):
+                return  # a higher revision without signals still ends what counted before it; the lowest ends nothing
         target = self._target(who.leaf)
+        id = raw_key(event.org, event.source, event.id) if event.revision or event.repair else a.key
         value = signal_message.write(
             (
-                catalog.bundle_id, a.key, who.leaf, event.t_ms, a.k_ms, a.record.offset, mark.prev[target], a.offset,
-                0, at.number, a.partition,
+                catalog.bundle_id, id, who.leaf, event.t_ms, a.k_ms, a.record.offset, mark.prev[target], a.offset,
+                0, at.number, a.partition, event.revision, event.repair,
             ),
             (event.org, event.source, event.id, event.type),
             who.members,
             [(s.rule, s.version, orjson.dumps(s.fields)) for s in judged.signals],
+            event.void,
+            [(one.revision, one.repair, one.pane) for one in earlier],
         )  # fmt: skip
         if len(value) > SIGNALS_BYTES_MAX:
             detail = f"its signals have {len(value)} bytes together; at most {SIGNALS_BYTES_MAX} are expected"
             self._dead(at, a, "signals", Reject("too_large", detail), out, "*")
             return
-        out.count("signal", len(judged.signals))
+        if judged.signals:
+            out.count("signal", len(judged.signals))
         mark.prev[target] = a.record.offset
         out.before.append(Output(topic="signals", partition=target, key=who.leaf + a.key, value=value))
 
@@ -348,30 +365,18 @@ class Ingest(quarantine.Judged):
                     continue
             here = a.record.offset.to_bytes(8, "big")
             at.stores["edges"].put(edge, here + a.k_ms.to_bytes(8, "big", signed=True) + here)
-            fields = {
-                "org": event.org, "entity": first.entity, "a": first.leaf, "b": second.leaf, "key_a": first.kind,
-                "key_b": second.kind, "rank_a": catalog.key_rank[first.entity, first.kind],
-                "rank_b": catalog.key_rank[second.entity, second.kind], "k_ms": a.k_ms, "raw_partition": at.number,
-                "raw_offset": a.record.offset,
-            }  # fmt: skip
-            key = edge + at.number.to_bytes(4, "big")
-            out.before.append(Output(topic="identity-links", partition=0, key=key, value=wire("Link").encode(fields)))
+            out.before.append(
+                outputs.link(event.org, first, second, catalog.key_rank, a.k_ms, at.number, a.record.offset)
+            )
 
     def _pass_tick(self, at: Partition, mark: IngestMark, a: _Arrival, out: Fold) -> None:
-        """A tick goes to every signals partition, with what this raw partition has seen up to it, and its own known
-        time: the mark's is already at the end of the slice.  It has no part in `prev`: compaction removes ticks.
+        """A tick goes to every signals partition, with its own known time: the mark's is already at the slice's end.
+
+        It has no part in `prev`: compaction removes ticks.
         """
-        sources = [
-            {"org": org, "source": source, "t_ms": t, "k_ms": k}
-            for (org, source), (t, k) in sorted(mark.progress.items())
-        ]
         for target in range(self.partitions):
-            fields = {
-                "raw_partition": at.number, "raw_offset": a.record.offset, "prev": mark.prev[target],
-                "k_ms": a.k_ms, "sources": sources,
-            }  # fmt: skip
-            key = b"tick" + at.number.to_bytes(4, "big")
-            out.before.append(Output(topic="signals", partition=target, key=key, value=wire("Tick").encode(fields)))
+            prev = mark.prev[target]
+            out.before.append(outputs.tick(target, at.number, a.record.offset, prev, a.k_ms, mark.progress))
 
     def _forward(self, a: _Arrival, out: Fold) -> None:
         """A record that does not lie in its place goes there with its first stamp; nothing is tombstoned."""
@@ -383,20 +388,10 @@ class Ingest(quarantine.Judged):
         )
 
     def _dead(self, at: Partition, a: _Arrival, stage: str, reject: Reject, out: Fold, rule: str = "") -> None:
-        found = a.envelope
-        org, source, type_ = (found.org, found.source, found.type) if found is not None else ("", "", "")
-        problem = "\0".join((stage, reject.reason, reject.detail, org, source, type_, rule)).encode()
-        fields = {
-            "topic": "raw-events", "partition": at.number, "offset": a.record.offset, "stage": stage, "rule": rule,
-            "reason": reject.reason, "detail": reject.detail,
-            "problem": hashlib.blake2b(problem, digest_size=8).digest(),
-            "org": org, "source": source, "type": type_, "k_ms": a.k_ms, "bundle": a.bundle or stamps.NO_BUNDLE,
-        }  # fmt: skip
-        key = at.number.to_bytes(4, "big") + a.record.offset.to_bytes(8, "big") + f"{stage}/{rule}".encode()
-        target = leaf_partition(source.encode(), self.partitions)
-        out.before.append(
-            Output(topic="dead-letters", partition=target, key=key, value=wire("DeadLetter").encode(fields))
+        letter = outputs.dead_letter(
+            at.number, a.record.offset, stage, rule, reject, a.envelope, a.k_ms, a.bundle, self.partitions
         )
+        out.before.append(letter)
         out.count(f"dead:{reject.reason}" if not rule else f"dead_pair:{reject.reason}")
 
     def pass_over(self, at: Partition, record: Record, verdict: quarantine.Verdict) -> Fold:
@@ -429,6 +424,7 @@ class Ingest(quarantine.Judged):
                 known = Seen(
                     upto=0, k_ms=genuine.k_ms, partition=genuine.partition, offset=genuine.offset,
                     taken=dedupe.ANNOUNCED, at=record.offset, body=bytes(8), raw=bytes(8), bundle=genuine.bundle,
+                    leaf=bytes(8), pane=0,
                 )  # fmt: skip
                 at.stores["seen"].put(record.key, known.pack())
 

@@ -4,6 +4,8 @@
 
 A message is taken only if prev <= highest origin taken < origin (design §7.2): a re-emission is dropped, a gap is not
 taken and counted, because ingest will send it again.
+
+A message that says that the event has earlier revisions changes what those count, too (`revisions.py`).
 """
 
 from __future__ import annotations
@@ -18,12 +20,13 @@ import msgspec
 from milepost.schemas.errors import ContractError, Reason
 from milepost.schemas.serde import HEADER_BYTES, wire
 from milepost.schemas.signal_message import BUNDLE_END, SignalMessage, read
-from milepost.topology import metrics, panes, quarantine
-from milepost.topology.aggregates import Added, Hit, Patch, Shape, patch_of
+from milepost.topology import metrics, panes, quarantine, revisions
+from milepost.topology.aggregates import Added, Hit, Patch, Shape, patch_of, revised_of
 from milepost.topology.catalog import Measure
 from milepost.topology.decisions import Decisions
 from milepost.topology.quarantine import Verdict
 from milepost.topology.reading import Progress
+from milepost.topology.revisions import Known
 from milepost.topology.state import Fold, Output, Owed, Partition, Record, Store
 
 MEMBERS_REMEMBERED_MAX: Final = 500_000
@@ -174,6 +177,8 @@ class MeasureLeg(quarantine.Judged):
         naming, choices = mark.naming, self._choices
         known = naming.known
         for upto, message in taken:
+            if message.earlier and self._revise(at, mark, upto, message, cells, days, out):
+                continue
             leaf, t_ms = message.leaf, message.t_ms
             pane = t_ms // panes.PANE_MS
             end, day = panes.bucket_end(pane, message.k_ms), pane // panes.PANES_A_DAY
@@ -203,6 +208,63 @@ class MeasureLeg(quarantine.Judged):
                                 days.append((day_key, added))
         if cells:
             self._add(at, naming, cells, days, out)
+
+    def _revise(
+        self,
+        at: Partition,
+        mark: MeasureMark,
+        upto: bytes,
+        message: SignalMessage,
+        cells: list[tuple[bytes, Added]],
+        days: list[tuple[bytes, Added]],
+        out: Fold,
+    ) -> bool:
+        """A revision of an event that has others: what it changes of all of them.  False: none of them has a fact.
+
+        Every revision gets its rows, also where nothing of it counts: so the rows do not depend on the order.
+        """
+        keys = [fact_key(message.leaf, pane, message.event, *rank) for *rank, pane in message.earlier]
+        rows = at.stores["facts"].get_many(keys)
+        known = [told for row in rows if row is not None and (told := _message(row[8:])) is not None]
+        if not known:
+            return False
+        before = [_known(one) for one in known]
+        after = [*before, _known(message)]
+        at.stores["revisions"].put(message.leaf + message.event, revisions.dump_known(upto, after))
+        changed = revisions.difference(before, after)
+        if (message.revision, message.repair) not in changed:
+            out.count("superseded")
+        naming = mark.naming
+        for told in (*known, message):
+            pane = told.t_ms // panes.PANE_MS
+            effects = changed.get((told.revision, told.repair)) or [(told.k_ms, 0)]
+            for measure, fields, value, number in self._effects(at, mark, told, upto):
+                revised, head = revised_of(measure.shape), measure.version + told.leaf
+                for k_ms, sign in effects:
+                    end = panes.bucket_end(pane, k_ms)
+                    hit = Hit(upto, end, value, number, told.t_ms, told.event, sign)
+                    added = Added(upto, revised(None, hit), revised, hit)
+                    for mask, values, tail in self._choices(measure.dimensions, fields):
+                        day_key = metrics.row_key(head + tail, panes.day_of(pane))
+                        if mask and day_key not in naming.known:
+                            naming.ask(measure, told.leaf, mask, values, panes.day_of(pane), day_key, upto)
+                        cells.append((metrics.row_key(head + tail, pane), added))
+                        days.append((day_key, added))
+        return True
+
+    def _effects(
+        self, at: Partition, mark: MeasureMark, message: SignalMessage, upto: bytes
+    ) -> Iterator[tuple[Measure, Mapping[str, object], int | None, int | None]]:
+        """(measure, fields, value, member's number) of all that a message adds to."""
+        for rule, _, fields in message.signals:
+            for _, measures in self._measures(message.bundle, rule):
+                for measure, _ in measures:
+                    value = None if measure.field is None else metrics.amount(measure, fields)
+                    if measure.field is not None and value is None:
+                        continue
+                    numbers = _ONCE if measure.entity is None else self._numbers(at, mark, measure, message, upto)
+                    for number in numbers:
+                        yield measure, fields, value, number
 
     def _measures(self, bundle: bytes, rule: str) -> Grouped:
         """The measures of a rule, those with the same dimensions together."""
@@ -334,7 +396,13 @@ class MeasureLeg(quarantine.Judged):
 def _message(value: bytes | None) -> SignalMessage | None:
     """A message that says what ingest could have said, or None."""
     found = None if value is None else read(value)
-    return found if found is not None and 0 <= found.t_ms < T_MS_MAX else None
+    if found is None or not (0 <= found.t_ms < T_MS_MAX and found.revision >= 0 <= found.repair):
+        return None
+    if found.earlier and any(
+        not (0 <= pane < 2**32 and revision >= 0 <= repair) for revision, repair, pane in found.earlier
+    ):
+        return None
+    return found
 
 
 def _tick(value: bytes | None) -> dict[str, Any] | None:
@@ -346,8 +414,18 @@ def _tick(value: bytes | None) -> dict[str, Any] | None:
         return None
 
 
+def fact_key(leaf: bytes, pane: int, event: bytes, revision: int, repair: int) -> bytes:
+    """The key of a fact: those of a leaf and a pane lie together."""
+    return leaf + pane.to_bytes(4, "big") + event + revision.to_bytes(4, "big") + repair.to_bytes(4, "big")
+
+
 def _fact_key(message: SignalMessage) -> bytes:
-    return message.leaf + panes.pane_of(message.t_ms).to_bytes(4, "big") + message.event
+    pane = message.t_ms // panes.PANE_MS
+    return fact_key(message.leaf, pane, message.event, message.revision, message.repair)
+
+
+def _known(message: SignalMessage) -> Known:
+    return Known(message.revision, message.repair, message.t_ms // panes.PANE_MS, message.k_ms)
 
 
 def _held(store: Store, keys: Collection[bytes]) -> dict[bytes, bytes | None]:

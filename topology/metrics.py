@@ -18,7 +18,7 @@ from itertools import groupby
 from typing import Final
 
 from milepost.topology import panes
-from milepost.topology.aggregates import Added, Row, Shape, decode, encode, scaled, upto_of
+from milepost.topology.aggregates import Added, Row, Shape, decode, encode, scaled, tidied, upto_of
 from milepost.topology.catalog import Measure
 from milepost.topology.state import Fold, Store
 
@@ -245,4 +245,4 @@ def _day_row(shape: Shape, cells: list[bytes]) -> bytes:
                 rows[end].merge(row)
             else:
                 rows[end] = row
-    return encode(shape, max(map(upto_of, cells), default=0), rows)
+    return encode(shape, max(map(upto_of, cells), default=0), tidied(rows))

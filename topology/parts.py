@@ -23,6 +23,7 @@ from milepost.topology.bases import Slots, Span, cover
 from milepost.topology.digest import TableRows
 from milepost.topology.metrics import unpacked
 from milepost.topology.reading import Progress, Reader
+from milepost.topology.refold import refold
 from milepost.topology.scans import STEP_ROWS, Family, Pair, Take, Tally, after, family, leaves, pieces, read
 from milepost.topology.state import UPTO
 from milepost.topology.steps import Part, Steps
@@ -209,6 +210,9 @@ class Sums:
                 yield from read(store, part, of.before, len(of.rest), slots, take)
             if len(found) > GROUPS_MAX + len(spans):
                 break  # more than a breakdown may have: it is refused
+        for tally in found.values():
+            if tally.flagged:
+                yield from refold(reader, self.partition, tally, self.until)
         return found
 
     def _taking(self, found: dict[tuple[bytes | None, int], Tally], of: Family, group: bytes | None) -> Take:

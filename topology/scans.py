@@ -17,7 +17,7 @@ import numpy as np
 from pyroaring import BitMap
 
 from milepost.topology import bitmaps
-from milepost.topology.aggregates import Shape
+from milepost.topology.aggregates import Shape, decode, flagged
 from milepost.topology.bases import FOREVER, Range, Slots
 from milepost.topology.metrics import packed, prefix
 from milepost.topology.panes import DAY_MS, PANE_MS, PANES_A_DAY
@@ -41,9 +41,23 @@ class Tally:
 
     corrected: whether a counted bucket ended more than 14 days after its pane (or day)
     members:   partition -> numbers of the leaves met there
+    flagged:   (key, width) of the rows whose extremes, last value and members are still to be had from the facts
     """
 
-    __slots__ = ("_columns", "_fixed", "_high", "_low", "corrected", "high", "last", "low", "members", "n", "shape")
+    __slots__ = (
+        "_columns",
+        "_fixed",
+        "_high",
+        "_low",
+        "corrected",
+        "flagged",
+        "high",
+        "last",
+        "low",
+        "members",
+        "n",
+        "shape",
+    )
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
@@ -55,6 +69,7 @@ class Tally:
         self.last: tuple[int, bytes, int] | None = None
         self.members: dict[int, BitMap] = {}
         self.corrected = False
+        self.flagged: list[tuple[bytes, int]] = []
 
     @property
     def sum(self) -> int:
@@ -63,12 +78,36 @@ class Tally:
 
     def add(self, rows: Sequence[Pair], width: int, until: int, partition: int) -> None:
         """Add the buckets of rows that end by `until`.  The last four bytes of a key count in `width` panes."""
+        if self.shape.by_facts and any(flagged(value) for _, value in rows):
+            for key, value in rows:
+                if flagged(value):
+                    self.flagged.append((key, width))
+                    self._add_flagged(key, value, width, until)
+            rows = [row for row in rows if not flagged(row[1])]
         if self._fixed is None:
             self._add_members(rows, width, until, partition)
         elif len(rows) < FEW or self.shape.last:
             self._add_few(self._fixed, rows, width, until)
         else:
             self._add_many(rows, width, until)
+
+    def value(self, value: int, t_ms: int, event: bytes) -> None:
+        """A counted fact of a flagged row: its extremes and last value.  `n` and the sum are in the row."""
+        self._extreme(value, value)
+        if self.shape.last and (self.last is None or (t_ms, event) >= self.last[:2]):
+            self.last = (t_ms, event, value)
+
+    def meet(self, partition: int, numbers: Sequence[int]) -> None:
+        """Members of a counted fact of a flagged row."""
+        self.members[partition] = self.members.get(partition, BitMap()) | BitMap(numbers)
+
+    def _add_flagged(self, key: bytes, value: bytes, width: int, until: int) -> None:
+        final = int.from_bytes(key[-4:], "big") * width + width + FINAL_AFTER
+        for end, row in decode(self.shape, value, until):
+            self.corrected = self.corrected or end > final
+            self.n += row.n
+            self._high += row.sum >> 64
+            self._low += row.sum & (2**64 - 1)
 
     def merge(self, other: Tally) -> None:
         """Add another tally of the same shape: commutative and associative."""

@@ -25,6 +25,9 @@ class Judged(NamedTuple):
     declined: int
 
 
+NOTHING: Final = Judged([], [], 0)
+
+
 def judge(event: Event, catalog: Catalog) -> Judged:
     signals: list[Signal] = []
     failed: list[tuple[str, Reject]] = []

@@ -36,7 +36,13 @@ class Signal:
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """An accepted event.  `leaf` is what it is stored under; `members` all (entity, leaf) that it names."""
+    """One revision of an accepted event.
+
+    key:       of its revision 0;  rank: (revision, repair)
+    leaf:      what it is stored under;  members: all (entity, leaf) that it names
+    ended_ms:  known time from which a higher revision counts in its place; None: there is none
+    superseded: a higher one was known before, so it never counted
+    """
 
     org: str
     source: str
@@ -49,6 +55,9 @@ class Event:
     leaf: bytes
     members: tuple[tuple[str, bytes], ...]
     signals: tuple[Signal, ...]
+    rank: tuple[int, int] = (0, 0)
+    ended_ms: int | None = None
+    superseded: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +145,7 @@ class LogReader:
         self.early: set[tuple[int, int]] = set()  # copies that were taken before they were reached
         self.forwarded: set[tuple[int, int]] = set()
         self.markers: dict[str, list[list[tuple[int, bytes]]]] = {}  # organisation -> a list a partition
+        self.whose: dict[bytes, bytes] = {}  # key of revision 0 -> the leaf of the revision that was accepted first
 
     def read(self, log: Sequence[Sequence[Any]]) -> Reading:
         for number, records in enumerate(log):
@@ -147,6 +157,7 @@ class LogReader:
                 self.out.counts["read"] += 1
                 self._event(replace(arrival, kind=keys.FORWARDED))
         self._order_markers()
+        self.out.events = _ended(self.out.events)
         return self.out
 
     def _find_copies(self, number: int, records: Iterable[Any]) -> None:
@@ -286,9 +297,14 @@ class LogReader:
             present.append((identity, text, keys.leaf(self.secret, one.org, identity.entity, identity.key, text)))
         if not present:
             raise Rejected("missing_key")
+        companies = [leaf for identity, _, leaf in present if identity.entity == "company"]
+        leaf = companies[0] if companies else present[0][2]
+        group = keys.raw_key(one.org, one.source, one.id, 0, 0)
+        if self.whose.setdefault(group, leaf) != leaf:
+            raise Rejected("identity_changed")
         self.seen[key] = (body, arrival.first)
         self.out.counts["accepted"] += 1
-        for identity, text, leaf in present:
+        for identity, text, of in present:
             rank = known.rank[identity.entity, identity.key]
             fact = KeyFact(
                 org=one.org,
@@ -300,10 +316,9 @@ class LogReader:
                 label=identity.label,
                 rank=rank,
             )
-            before = self.out.keys.get(leaf)
+            before = self.out.keys.get(of)
             if before is None or (fact.k_ms, fact.source) < (before.k_ms, before.source):
-                self.out.keys[leaf] = fact
-        companies = [leaf for identity, _, leaf in present if identity.entity == "company"]
+                self.out.keys[of] = fact
         for other in companies[1:]:
             if other != companies[0]:
                 edge = (one.org, min(companies[0], other), max(companies[0], other))
@@ -314,19 +329,23 @@ class LogReader:
                 source=one.source,
                 id=one.id,
                 type=one.type,
-                key=key,
+                key=group,
                 t_ms=t_ms,
                 k_ms=arrival.k_ms,
                 first=arrival.first,
-                leaf=companies[0] if companies else present[0][2],
-                members=tuple((identity.entity, leaf) for identity, _, leaf in present),
+                leaf=leaf,
+                members=tuple((identity.entity, each) for identity, _, each in present),
                 signals=self._signals(arrival, known, data),
+                rank=(one.revision, one.repair),
             )
         )
 
     def _signals(self, arrival: _Arrival, known: Definitions, data: Any) -> tuple[Signal, ...]:
         one = arrival.envelope
         names = {"data": data, "event": {"type": one.type, "time": one.time, "source": one.source, "org": one.org}}
+        if one.void:
+            self.out.counts["void"] += 1
+            return ()
         signals: list[Signal] = []
         dead = 0
         for rule in known.rules_on(one.type):
@@ -368,6 +387,20 @@ class LogReader:
                 (min(markers[place][0] for markers in partitions if len(markers) > place), bundle)
                 for place, (_, bundle) in enumerate(longest)
             ]
+
+
+def _ended(events: Sequence[Event]) -> list[Event]:
+    """The events with what their revisions do to each other, whatever order they came in."""
+    of: dict[bytes, list[Event]] = {}
+    for event in events:
+        of.setdefault(event.key, []).append(event)
+    out = []
+    for event in events:
+        higher = [one.k_ms for one in of[event.key] if one.rank > event.rank]
+        # A higher one that is known at the very same time ends it at once: nothing of it was ever shown.
+        superseded = any(k_ms < event.k_ms for k_ms in higher)
+        out.append(replace(event, ended_ms=min(higher, default=None), superseded=superseded))
+    return out
 
 
 def _tried(value: bytes | None) -> tuple[_Envelope | None, str]:
@@ -442,8 +475,6 @@ def _decoded(one: _Envelope, k_ms: int, known: Definitions) -> tuple[definitions
         raise Rejected("unknown_source")
     if one.type not in source.types:
         raise Rejected("unknown_type")
-    if one.revision != 0 or one.void:
-        raise Rejected("contract_violation", "amendments come with a later version")
     try:
         t_ms = clock.ms(one.time)
     except ValueError as error:

@@ -243,7 +243,8 @@ class Oracle:
         rows: list[tuple[str, ...]] = []
         for event in self.reading.events:
             for one in event.signals:
-                said = (event.key.hex(), event.leaf.hex(), str(event.t_ms), str(event.k_ms), one.rule)
+                of = (event.key.hex(), str(event.rank), event.leaf.hex())
+                said = (*of, str(event.t_ms), str(event.k_ms), one.rule)
                 rows.append(("signal", *said, str(sorted(one.fields.items()))))
         for leaf, fact in self.reading.keys.items():
             rows.append(("key", leaf.hex(), fact.entity, fact.key, fact.value, str(fact.k_ms)))
@@ -399,6 +400,12 @@ def _counts(event: Event, one: Signal, frame: Frame) -> bool:
     """Whether an event's signal counts for a question."""
     if frame.leaves is not None and event.leaf not in frame.leaves:
         return False
+    if event.superseded:
+        return False
+    if event.ended_ms is not None:
+        shown = frame.basis == AS_SHOWN and frame.at_ms is not None
+        if not shown or clock.bucket_end(event.t_ms, event.ended_ms) <= (frame.at_ms or 0):
+            return False
     if frame.start_ms is not None and event.t_ms < frame.start_ms:
         return False
     if frame.end_ms is not None and event.t_ms >= frame.end_ms:

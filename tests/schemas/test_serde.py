@@ -24,7 +24,7 @@ GOLDEN = Path(__file__).parent / "golden"
 EXAMPLES: dict[str, dict[str, Any]] = {
     "RawEvent": {"org": "o", "source": "s", "id": "i", "type": "t", "time": "2013-01-01T00:00:00Z", "revision": 0, "void": False, "repair": 0, "data": b"{}"},
     "Signals": {"bundle": b"b" * 8, "org": "o", "source": "s", "id": "i", "type": "t", "event": b"e" * 16, "leaf": b"l" * 16, "t_ms": 1, "k_ms": 2, "lane": 0,
-                "raw_partition": 3, "raw_offset": 4, "prev": -1, "first_partition": 3, "first_offset": 4, "members": [{"entity": "device", "leaf": b"d" * 16}],
+                "raw_partition": 3, "raw_offset": 4, "prev": -1, "first_partition": 3, "first_offset": 4, "revision": 2, "repair": 0, "void": False, "earlier": [{"revision": 0, "repair": 0, "pane": 1234567}], "members": [{"entity": "device", "leaf": b"d" * 16}],
                 "signals": [{"rule": "departed", "version": b"v" * 8, "fields": b'{"delay":2.0}'}]},
     "Tick": {"raw_partition": 1, "raw_offset": 9, "prev": 8, "k_ms": 7, "sources": [{"org": "o", "source": "s", "t_ms": 1, "k_ms": 2}]},
     "Link": {"org": "o", "entity": "company", "a": b"a" * 16, "b": b"b" * 16, "key_a": "x", "key_b": "y", "rank_a": 0, "rank_b": 1, "k_ms": 5, "raw_partition": 0, "raw_offset": 6},
@@ -91,27 +91,31 @@ NAME = st.text(max_size=40)
 MESSAGES = st.tuples(
     st.tuples(
         st.binary(min_size=8, max_size=8), st.binary(min_size=16, max_size=16), st.binary(min_size=16, max_size=16),
-        *[st.integers(-(2**63), 2**63 - 1)] * 5, *[st.integers(-(2**31), 2**31 - 1)] * 3,
+        *[st.integers(-(2**63), 2**63 - 1)] * 5, *[st.integers(-(2**31), 2**31 - 1)] * 5,
     ),
     st.tuples(NAME, NAME, st.text(max_size=300), NAME),
     st.lists(st.tuples(NAME, st.binary(min_size=16, max_size=16)), max_size=70),
     st.lists(st.tuples(NAME, st.binary(min_size=8, max_size=8), st.dictionaries(NAME, NAME | st.integers(-9, 9), max_size=9)), max_size=70),
+    st.booleans(),
+    st.lists(st.tuples(*[st.integers(0, 2**31 - 1)] * 3), max_size=70),
 )  # fmt: skip
 
 
 @given(MESSAGES)
-def test_a_signal_message_by_hand_is_the_contract(made: tuple[Any, Any, Any, Any]) -> None:
+def test_a_signal_message_by_hand_is_the_contract(made: tuple[Any, ...]) -> None:
     """What is written by hand is to the byte what the schema says, and both readers read it alike."""
-    head, names, members, signals = made
+    head, names, members, signals, void, earlier = made
     fields = dict(zip(SignalMessage._fields, head, strict=False)) | dict(
         zip(("org", "source", "id", "type"), names, strict=True)
     )
     fields["members"] = [{"entity": entity, "leaf": leaf} for entity, leaf in members]
     encoded = [(rule, version, json.dumps(told).encode()) for rule, version, told in signals]
     fields["signals"] = [{"rule": rule, "version": version, "fields": told} for rule, version, told in encoded]
-    value = signal_message.write(head, names, members, encoded)
+    fields["void"] = void
+    fields["earlier"] = [dict(zip(("revision", "repair", "pane"), one, strict=True)) for one in earlier]
+    value = signal_message.write(head, names, members, encoded, void, earlier)
     assert value == wire("Signals").encode(fields)
-    expected = SignalMessage(*head, tuple(members), tuple(signals))
+    expected = SignalMessage(*head, tuple(members), tuple(signals), void, tuple(earlier))
     assert signal_message.read(value) == expected == signal_message._read_any(value)
 
 
@@ -127,8 +131,10 @@ def test_what_is_no_signal_message_is_none(junk: bytes, cut: int) -> None:
 
 def test_another_block_structure_is_read_too() -> None:
     """An array in two blocks, or with its size before it, is right Avro, and the slower reader reads it."""
-    value = wire("Signals").encode(EXAMPLES["Signals"] | {"members": []})
-    at = len(value) - len(wire("Signals").encode(EXAMPLES["Signals"] | {"members": [], "signals": []})) + 1
+    plain = EXAMPLES["Signals"] | {"members": [], "earlier": []}
+    value, tail = wire("Signals").encode(plain), b"\0\0"  # void, earlier
+    at = len(value) - len(wire("Signals").encode(plain | {"signals": []})) + 1
+    value = value.removesuffix(tail)
     block = value[-at:-1]
     sized = value[:-at] + b"\x01" + bytes(((len(block) - 1) * 2,)) + block[1:] + b"\0"
-    assert signal_message.read(sized) == signal_message.read(value) is not None
+    assert signal_message.read(sized + tail) == signal_message.read(value + tail) is not None

@@ -30,18 +30,20 @@ SKEW = 10 * clock.MINUTE
 KINDS = (
     "sale", "visit", "linked", "device_only", "late", "far_late", "early", "boundary", "avro",
     "duplicate", "rewritten", "volatile", "conflict", "misrouted", "misrouted_key", "backdated",
-    "future", "garbage", "unknown_type", "unknown_source", "missing_key", "contract", "amended", "null_amount",
+    "future", "garbage", "unknown_type", "unknown_source", "missing_key", "contract", "amended", "voided",
+    "revised", "moved", "repaired", "changed_company", "null_amount",
     "quiet", "tombstone", "forged", "clock_back", "tick", "apply", "other_org", "out_of_range",
 )  # fmt: skip
 """Every kind of act.  The first nine make events that count."""
 
 WEIGHTS: Mapping[str, int] = {
-    "sale": 12, "visit": 6, "linked": 30, "device_only": 3, "late": 24, "far_late": 4, "boundary": 6,
-    "duplicate": 18, "rewritten": 3, "volatile": 3, "conflict": 24, "misrouted": 20, "misrouted_key": 4, "garbage": 3,
+    "sale": 12, "visit": 6, "linked": 38, "device_only": 3, "late": 30, "far_late": 4, "boundary": 6,
+    "duplicate": 24, "rewritten": 3, "volatile": 3, "conflict": 32, "misrouted": 26, "misrouted_key": 4, "garbage": 3,
+    "amended": 12, "voided": 26, "revised": 12, "moved": 8,
 }  # fmt: skip
 """How often a kind is drawn; the others once."""
 
-HARD = ("late", "duplicate", "conflict", "linked_apart", "misrouted")
+HARD = ("late", "duplicate", "conflict", "linked_apart", "misrouted", "amended", "voided")
 """The cases of which a test wants at least a twentieth each.  `linked_apart`: over two partitions of signals."""
 
 STARTS = (
@@ -540,6 +542,53 @@ class _Writer:
         self.placed[_key(event)] += 1
         self.astray.add(_key(event))
 
+    # -- revisions
+
+    def _revision(self, event: dict[str, Any], step: int, *labels: str, data: Any = None, **rest: Any) -> None:
+        """Another version of an event: `step` above the highest so far, or a lower one that was left out."""
+        known = [one.get("revision", 0) for one in self.sent if one["id"] == event["id"]]
+        revision = max(known) + step
+        changed = {**event, "revision": revision, "data": event["data"] if data is None else data, **rest}
+        if revision in known and not rest.get("repair"):
+            self.scenario.labels["duplicate"] += 1
+        self.sent.append(changed)
+        self.scenario.labels.update(("amended", *labels))
+        self.scenario.moments += [clock.ms(changed["time"]), self.now]
+        self.send(changed)
+
+    def _other_data(self, event: Mapping[str, Any], act: Act) -> dict[str, Any]:
+        if event["source"] != "shop" or event["type"] != "sale":
+            return dict(event["data"])
+        changed = {"amount": _AMOUNTS[act.step % len(_AMOUNTS)], "region": ("north", "süd", None)[act.who % 3]}
+        return {**event["data"], **changed, "serial": f"d{act.who % 5}"}
+
+    def _amended(self, act: Act) -> None:
+        event = self._one_sent(act)
+        self._revision(event, 1 + act.what % 2, data=self._other_data(event, act), void=False)
+
+    def _voided(self, act: Act) -> None:
+        self._revision(self._one_sent(act), 1, "voided", void=True)
+
+    def _revised(self, act: Act) -> None:
+        """Two versions of a new event, the higher one first; then perhaps the event itself."""
+        event = self._make(act)
+        high = {**event, "revision": 2 + act.what % 2, "data": self._other_data(event, act), "void": act.who % 5 == 0}
+        low = {**event, "revision": act.what % 2}
+        for one, label in ((high, "amended"), (low, "amended")):
+            self._count(one, label)
+            self.now += _STEPS[act.step % len(_STEPS)]
+
+    def _moved(self, act: Act) -> None:
+        """The event happened at another time."""
+        event = self._one_sent(act)
+        t_ms = clock.ms(event["time"]) - _LATE[act.what % len(_LATE)]
+        self._revision(event, 1, "moved", data=self._other_data(event, act), time=clock.rfc3339(t_ms), void=False)
+
+    def _repaired(self, act: Act) -> None:
+        event = self._one_sent(act)
+        repair = 1 + max(one.get("repair", 0) for one in self.sent if one["id"] == event["id"])
+        self._revision(event, 0, data=self._other_data(event, act), repair=repair)
+
     # -- what does not count
 
     def _future(self, act: Act) -> None:
@@ -561,8 +610,12 @@ class _Writer:
         wrong: tuple[dict[str, Any], ...] = ({"amount": "12"}, {"channel": ...}, {"region": 5}, {"serial": True})
         self._spoil(self._make(act, **wrong[act.what % 4]), "contract")
 
-    def _amended(self, act: Act) -> None:
-        self._spoil(self._make(act) | ({"revision": 1} if act.what % 2 else {"void": True}), "amended")
+    def _changed_company(self, act: Act) -> None:
+        """A revision that names another company than the first one that was accepted."""
+        event = self._one_sent(act)
+        if event["source"] == "shop":
+            data = {**event["data"], "code": f"other{act.who % 2}", "name": None}
+            self._revision(event, act.what % 3, "changed_company", data=data)
 
     def _null_amount(self, act: Act) -> None:
         """A rule that compares nothing with a number fails for this event; the other one takes it."""

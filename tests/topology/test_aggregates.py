@@ -21,7 +21,7 @@ VALUES = st.lists(
 def fold(shape: Shape, values: list[tuple[int, int, bytes]]) -> bytes:
     rows: dict[int, Row] = {}
     for value, t_ms, event in values:
-        row = rows.setdefault(t_ms % 3, Row())
+        row = rows.setdefault(1 + t_ms % 3, Row())
         if shape.distinct:
             row.add_member(value % 1000)
         else:
@@ -104,7 +104,7 @@ def test_patching_bytes_is_adding_to_rows(values: list[tuple[int, int, bytes]]) 
         rows: dict[int, Row] = {}
         patch, made = patch_of(shape), None
         for offset, (value, t_ms, event) in enumerate(values):
-            row = rows.setdefault(t_ms % 3, Row())
+            row = rows.setdefault(1 + t_ms % 3, Row())
             if shape.distinct:
                 row.add_member(value % 1000)
             elif shape == Shape():
@@ -113,5 +113,5 @@ def test_patching_bytes_is_adding_to_rows(values: list[tuple[int, int, bytes]]) 
                 row.add_value(value, t_ms, event)
             number = value % 1000 if shape.distinct else None
             counted = None if shape in (Shape(), Shape(distinct=True)) else value
-            made = patch(made, Hit(offset.to_bytes(8, "big"), t_ms % 3, counted, number, t_ms, event))
+            made = patch(made, Hit(offset.to_bytes(8, "big"), 1 + t_ms % 3, counted, number, t_ms, event))
             assert made == encode(shape, offset, rows)

@@ -47,6 +47,14 @@ def faults(seed: int) -> list[str]:
     )
 
 
+def caught(seed: int) -> bool:
+    """Whether a broken engine differs, or finds itself that its tables cannot be."""
+    try:
+        return bool(faults(seed))
+    except AssertionError:
+        return True
+
+
 def test_the_engine_itself_has_no_fault() -> None:
     """Unbroken, the engine has none of the faults that the mutants below are caught by."""
     assert [fault for seed in SEEDS for fault in faults(seed)] == []
@@ -118,4 +126,4 @@ def test_a_broken_engine_is_caught(
 ) -> None:
     """Each mutant differs from the oracle within a dozen seeds."""
     mutate(monkeypatch)
-    assert any(faults(seed) for seed in SEEDS)
+    assert any(caught(seed) for seed in SEEDS)

@@ -1,0 +1,55 @@
+"""Ingest's mark: what it carries from record to record in one partition, and how that is written with a checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from milepost.schemas.records import Key
+
+
+class _Mark(msgspec.Struct, kw_only=True):
+    """Ingest's mark as it is written: see `IngestMark`."""
+
+    k_ms: int
+    prev: list[int]
+    bundles: dict[str, bytes]
+    progress: list[tuple[str, str, int, int]]
+
+
+_dump = msgspec.msgpack.Encoder().encode
+_load = msgspec.msgpack.Decoder(_Mark).decode
+
+
+@dataclass(slots=True)
+class IngestMark:
+    """What ingest carries from record to record in one partition.
+
+    k_ms:     the largest known time so far: a clock step cannot move the past
+    prev:     per signals partition the origin last sent there; -1: none
+    bundles:  organisation -> bundle in force behind the last marker
+    progress: (org, source) -> [largest event time, last known time], for the ticks
+    least_k:  leaf -> least k written to `keys` (a memory of the store, bounded; not part of the mark)
+    noted:    leaf -> (k, source, offset, org, key) of the slice in hand; empty between slices
+    amends:   whether `amended` holds anything; None: not looked yet (a memory of the store)
+    """
+
+    prev: list[int]
+    k_ms: int = 0
+    bundles: dict[str, bytes] = field(default_factory=dict)
+    progress: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    least_k: dict[bytes, int] = field(default_factory=dict)
+    noted: dict[bytes, tuple[int, str, int, str, Key]] = field(default_factory=dict)
+    amends: bool | None = None
+
+
+def load(data: bytes) -> IngestMark:
+    mark = _load(data)
+    progress = {(org, source): [t, k] for org, source, t, k in mark.progress}
+    return IngestMark(prev=mark.prev, k_ms=mark.k_ms, bundles=mark.bundles, progress=progress)
+
+
+def dump(mark: IngestMark) -> bytes:
+    progress = [(org, source, t, k) for (org, source), (t, k) in sorted(mark.progress.items())]
+    return _dump(_Mark(k_ms=mark.k_ms, prev=mark.prev, bundles=mark.bundles, progress=progress))

@@ -6,13 +6,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Final, Literal
 
 from milepost.schemas.contracts import Contract
 from milepost.topology.aggregates import Shape
 from milepost.topology.expressions import Expression
 
-Aggregate = Literal["count", "sum", "min", "max", "avg", "distinct", "last"]
+Aggregate = Literal["count", "sum", "min", "max", "avg", "distinct", "last", "percentile"]
 
 VERSION_BYTES: Final = 8
 
@@ -82,6 +83,7 @@ class Measure:
 class Metric:
     """A metric: an aggregate over a measure, or a formula over metrics (then `aggregate` and `measure` are None).
 
+    percent:    of a percentile: 95, 99.9
     operands:   names of the metrics a formula reads
     grain_ms:   the finest step of its history, ms; a formula's is the coarsest of its operands'
     dimensions: a formula has those that all its operands have
@@ -96,6 +98,7 @@ class Metric:
     grain_ms: int
     version: bytes
     dimensions: tuple[str, ...]
+    percent: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,6 +100,17 @@ class Tally:
         if self.shape.last and (self.last is None or (t_ms, event) >= self.last[:2]):
             self.last = (t_ms, event, value)
 
+    def fact(self, value: int, t_ms: int, event: bytes) -> None:
+        """A fact that counts, all of it; where signals are counted its value says nothing."""
+        self.n += 1
+        if self.shape.sum:
+            self._low += value
+        if self.shape.extremes or self.shape.last:
+            self.value(value, t_ms, event)
+        if self.shape.sketch:
+            place = sketches.place(value)
+            self.sketch[place] = self.sketch.get(place, 0) + 1
+
     def meet(self, partition: int, numbers: Sequence[int]) -> None:
         """Members of a counted fact of a flagged row."""
         self.members[partition] = self.members.get(partition, BitMap()) | BitMap(numbers)

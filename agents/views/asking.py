@@ -19,7 +19,8 @@ from milepost.agents.breathing import answered
 from milepost.agents.views.services import Services
 from milepost.schemas.errors import StoreError
 from milepost.topology import bases
-from milepost.topology.questions import Question, Questions
+from milepost.topology.explain import Explanations
+from milepost.topology.questions import Question
 from milepost.topology.reading import Unavailable
 from milepost.topology.refusals import BadParameter, UnknownParameter, closest
 from milepost.topology.steps import Got, Part, Steps
@@ -51,7 +52,7 @@ class Doors:
     """
 
     services: Services
-    questions: Questions
+    questions: Explanations
     waiting: int = 0
 
 
@@ -102,12 +103,17 @@ class Asking:
 
     def page(self) -> tuple[int, int]:
         """(offset, limit) of a paged list."""
-        limit, offset = self.query.get("limit", str(LIMIT_MAX)), self.query.get("next", "0")
-        if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= LIMIT_MAX):
-            raise BadParameter(f"limit is a whole number from 1 to {LIMIT_MAX}, not {limit[:32]!r}")
+        offset = self.query.get("next", "0")
         if not (offset.isascii() and offset.isdigit() and len(offset) < 10):
             raise BadParameter("next is the value of next in the answer before")
-        return int(offset), int(limit)
+        return int(offset), self.limit()
+
+    def limit(self) -> int:
+        """How many rows a page has at most."""
+        limit = self.query.get("limit", str(LIMIT_MAX))
+        if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= LIMIT_MAX):
+            raise BadParameter(f"limit is a whole number from 1 to {LIMIT_MAX}, not {limit[:32]!r}")
+        return int(limit)
 
     def question(self, metric: str, now_ms: int) -> Question:
         """The question that value, series and breakdown have in common."""

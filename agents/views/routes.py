@@ -17,7 +17,7 @@ from milepost.agents.views.asking import Asking, Doors, Parameter, answer, ask
 from milepost.agents.views.files import Files
 from milepost.agents.views.problems import CONTENT_TYPE, Problem, ProblemRunner, middleware
 from milepost.agents.views.services import Services
-from milepost.topology.questions import Questions
+from milepost.topology.explain import Explanations
 
 Answering = Callable[[Doors, Asking], Awaitable[web.Response]]
 
@@ -50,6 +50,15 @@ TIME: Final = (
     Parameter(name="at", about="RFC 3339 with zone; floored to 15 minutes; alone it means basis=corrected"),
     Parameter(name="basis", about="latest (default), corrected or as_shown"),
     Parameter(name="tz", about="IANA time zone of calendar units, default UTC"),
+)
+BEFORE: Final = (
+    Parameter(name="at", about="the first moment; without it now, with basis=latest"),
+    Parameter(name="basis", about="at the first moment: as_shown (default with at), corrected or latest"),
+    Parameter(name="tz", about="IANA time zone of calendar units, default UTC"),
+)
+TO: Final = (
+    Parameter(name="to", about="the second moment; without it now, with to_basis=latest"),
+    Parameter(name="to_basis", about="at the second moment: as_shown (default with to), corrected or latest"),
 )
 WINDOW: Final = Parameter(
     name="window", about="all (default), <n>m, <n>h, <n>d up to 3660d, year, month, week or day of tz"
@@ -113,6 +122,18 @@ def routes(files: Files) -> tuple[Route, ...]:
             about="A metric by one dimension or by company",
             answers=queries.breakdown,
             parameters=(METRIC, BY, *WHO, *TIME, WINDOW, STALE, *PAGING),
+        ),
+        Route(
+            path="/v1/metrics/{metric}/explain",
+            about="The events behind a value, added again",
+            answers=queries.explain,
+            parameters=(METRIC, *WHO, *TIME, WINDOW, STALE, *PAGING),
+        ),
+        Route(
+            path="/v1/metrics/{metric}/diff",
+            about="What changed a value between two moments, or two bases, and why",
+            answers=queries.diff,
+            parameters=(METRIC, *WHO, *BEFORE, *TO, WINDOW, STALE, *PAGING),
         ),
         Route(
             path="/v1/companies",
@@ -182,7 +203,7 @@ def attach(app: faust.App, services: Services) -> None:
         return answer(document)
 
     table.append(Route(path="/openapi.json", about="This interface as OpenAPI 3.1", answers=described))
-    doors = Doors(services, Questions(services.reader))
+    doors = Doors(services, Explanations(services.reader))
     server: Any = app.web
     server.blueprints = BlueprintManager([])
     server.web_app.middlewares.append(middleware(services.settings, _labels(table)))

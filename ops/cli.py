@@ -174,11 +174,14 @@ def query(
     from_: Annotated[str | None, typer.Option("--from", help="A series from this time on.")] = None,
     to: Annotated[str | None, typer.Option(help="The series' end.")] = None,
     every: Annotated[str | None, typer.Option(help="The series' step: 1h, 1d, week, month.")] = None,
+    after: Annotated[
+        str | None, typer.Option(help="A receipt that the answer must include: raw-events/3@1288.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Ask the worker for a metric: a value, a breakdown (--by) or a series (--from --to --every)."""
     with _said(json), _client() as client:
-        asked = _question(company, at, basis, window, tz, dim)
+        asked = {**_question(company, at, basis, window, tz, dim), "after": after}
         series = bool(from_ or to or every)
         if series and by:
             raise DeclarationError("--by and --from/--to/--every exclude each other: ask for a breakdown or a series")

@@ -64,6 +64,11 @@ class MeasureMark:
     next_number: int = -1
     naming: metrics.Naming = field(default_factory=metrics.Naming)
 
+    @property
+    def reached(self) -> Mapping[int, int]:
+        """Raw partition -> the raw offset last taken."""
+        return self.origins
+
 
 class MeasureLeg(quarantine.Judged):
     """The leg `measure`."""

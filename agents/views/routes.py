@@ -82,6 +82,9 @@ WHO: Final = (
 STALE: Final = Parameter(
     name="stale_ms", about="how much the answer may lag, so that a standby may give it; it says lag_ms then"
 )
+AFTER: Final = Parameter(
+    name="after", about="a receipt (raw-events/3@1288): the answer includes it, and waits up to 5 s for that, else 503"
+)
 PAGING: Final = (
     Parameter(name="limit", about="rows a page, at most 1,000"),
     Parameter(name="next", about="the value of next in the answer before"),
@@ -103,37 +106,37 @@ def routes(files: Files) -> tuple[Route, ...]:
             path="/v1/metrics",
             about="The metrics and the time their events span",
             answers=queries.metrics,
-            parameters=(ORG, STALE),
+            parameters=(ORG, STALE, AFTER),
         ),
         Route(
             path="/v1/metrics/{metric}/value",
             about="A metric's value at a time",
             answers=queries.value,
-            parameters=(METRIC, *WHO, *TIME, WINDOW, STALE),
+            parameters=(METRIC, *WHO, *TIME, WINDOW, STALE, AFTER),
         ),
         Route(
             path="/v1/metrics/{metric}/series",
             about="A metric over time: points [start, next start)",
             answers=queries.series,
-            parameters=(METRIC, *WHO, *TIME, *STRETCH, STALE),
+            parameters=(METRIC, *WHO, *TIME, *STRETCH, STALE, AFTER),
         ),
         Route(
             path="/v1/metrics/{metric}/breakdown",
             about="A metric by one dimension or by company",
             answers=queries.breakdown,
-            parameters=(METRIC, BY, *WHO, *TIME, WINDOW, STALE, *PAGING),
+            parameters=(METRIC, BY, *WHO, *TIME, WINDOW, STALE, AFTER, *PAGING),
         ),
         Route(
             path="/v1/metrics/{metric}/explain",
             about="The events behind a value, added again",
             answers=queries.explain,
-            parameters=(METRIC, *WHO, *TIME, WINDOW, STALE, *PAGING),
+            parameters=(METRIC, *WHO, *TIME, WINDOW, STALE, AFTER, *PAGING),
         ),
         Route(
             path="/v1/metrics/{metric}/diff",
             about="What changed a value between two moments, or two bases, and why",
             answers=queries.diff,
-            parameters=(METRIC, *WHO, *BEFORE, *TO, WINDOW, STALE, *PAGING),
+            parameters=(METRIC, *WHO, *BEFORE, *TO, WINDOW, STALE, AFTER, *PAGING),
         ),
         Route(
             path="/v1/companies",
@@ -143,6 +146,7 @@ def routes(files: Files) -> tuple[Route, ...]:
                 ORG,
                 Parameter(name="q", about="part of a name or key, or the start of a MetaKey"),
                 STALE,
+                AFTER,
                 *PAGING,
             ),
         ),
@@ -150,13 +154,13 @@ def routes(files: Files) -> tuple[Route, ...]:
             path="/v1/companies/{metakey}",
             about="A company: its keys and links",
             answers=queries.company,
-            parameters=(_in_path("metakey", "a MetaKey, or key:value"), ORG, STALE),
+            parameters=(_in_path("metakey", "a MetaKey, or key:value"), ORG, STALE, AFTER),
         ),
         Route(
             path="/v1/identity/resolve",
             about="What an alternate key stands for",
             answers=queries.resolve,
-            parameters=(ORG, *KEY, Parameter(name="at", about="as decided by then"), STALE),
+            parameters=(ORG, *KEY, Parameter(name="at", about="as decided by then"), STALE, AFTER),
         ),
         Route(
             path="/v1/dead-letters",

@@ -151,6 +151,9 @@ class Worker:
     def stores(self, leg: str, partition: int) -> Mapping[str, Store]:
         return self._at(leg, partition).stores
 
+    def reached(self, leg: str, partition: int) -> tuple[int, Mapping[int, int]]:
+        return self._at(leg, partition).reached
+
     def progress(self, partition: int) -> Mapping[int, Progress]:
         mark = self._at("measure", partition).mark
         assert isinstance(mark, MeasureMark)

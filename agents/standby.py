@@ -177,6 +177,9 @@ class Replica:
     def stores(self, leg: str, partition: int) -> Mapping[str, Store]:
         return self._readable(leg, partition).stores
 
+    def reached(self, leg: str, partition: int) -> tuple[int, Mapping[int, int]]:
+        return self._readable(leg, partition).reached
+
     def progress(self, partition: int) -> Mapping[int, Progress]:
         mark = self._readable("measure", partition).mark
         assert isinstance(mark, MeasureMark)

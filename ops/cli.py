@@ -44,6 +44,12 @@ Bundle = Annotated[str | None, typer.Argument(metavar="FOLDER", help="A bundle; 
 Org = Annotated[str, typer.Option(help="The organisation the definitions are for.")]
 Rollback = Annotated[bool, typer.Option("--rollback", help="The bundle before the present one, from the log.")]
 To = Annotated[str, typer.Option(help="The bundle of this id (or how it begins), from the log.")]
+Company = Annotated[str | None, typer.Option(help="A MetaKey (mk_…) or key:value; left out: all.")]
+At = Annotated[str | None, typer.Option(help="A time with zone (RFC 3339).")]
+Basis = Annotated[str | None, typer.Option(help="latest, corrected or as_shown.")]
+Window = Annotated[str | None, typer.Option(help="all, 30d, 12h, 15m, year, month, week, day.")]
+Zone = Annotated[str | None, typer.Option(help="A zone, as America/New_York.")]
+Dims = Annotated[list[str] | None, typer.Option(help="name=value, also several times.")]
 Port = Annotated[int | None, typer.Option(help="Port of the page and the web views (MILEPOST_PORT, 6066).")]
 BrokerPort = Annotated[int | None, typer.Option(help="Port of the embedded broker (MILEPOST_BROKER_PORT, 9092).")]
 Partitions = Annotated[int | None, typer.Option(help="Partitions of the topics, fixed at their creation.")]
@@ -189,26 +195,24 @@ def send(
 @app.command()
 def query(
     metric: str,
-    company: Annotated[str | None, typer.Option(help="A MetaKey (mk_…) or key:value; left out: all.")] = None,
-    at: Annotated[str | None, typer.Option(help="A time with zone (RFC 3339).")] = None,
-    basis: Annotated[str | None, typer.Option(help="latest, corrected or as_shown.")] = None,
-    window: Annotated[str | None, typer.Option(help="all, 30d, 12h, 15m, year, month, week, day.")] = None,
-    tz: Annotated[str | None, typer.Option(help="A zone, as America/New_York.")] = None,
-    dim: Annotated[list[str] | None, typer.Option(help="name=value, also several times.")] = None,
+    company: Company = None,
+    at: At = None,
+    basis: Basis = None,
+    window: Window = None,
+    tz: Zone = None,
+    dim: Dims = None,
     by: Annotated[str | None, typer.Option(help="Break down by a dimension, or by company.")] = None,
     from_: Annotated[str | None, typer.Option("--from", help="A series from this time on.")] = None,
     to: Annotated[str | None, typer.Option(help="The series' end.")] = None,
     every: Annotated[str | None, typer.Option(help="The series' step: 1h, 1d, week, month.")] = None,
+    after: Annotated[
+        str | None, typer.Option(help="A receipt that the answer must include: raw-events/3@1288.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Ask the worker for a metric: a value, a breakdown (--by) or a series (--from --to --every)."""
     with _said(json), _client() as client:
-        asked: dict[str, str | int | None] = {"company": company, "at": at, "basis": basis, "window": window, "tz": tz}
-        for pair in dim or ():
-            name, equals, value = pair.partition("=")
-            if not equals:
-                raise DeclarationError(f"--dim {pair!r}: expected name=value, as --dim origin=EWR")
-            asked[f"dim.{name}"] = value
+        asked = {**_question(company, at, basis, window, tz, dim), "after": after}
         series = bool(from_ or to or every)
         if series and by:
             raise DeclarationError("--by and --from/--to/--every exclude each other: ask for a breakdown or a series")
@@ -219,6 +223,54 @@ def query(
             asked |= {"from": from_, "to": to, "every": every}
         answer = client.get(f"/v1/metrics/{_quoted(metric)}/{kind}", **asked)
         _show(json, answer, _answer(answer))
+
+
+@app.command()
+def explain(
+    metric: str,
+    company: Company = None,
+    at: At = None,
+    basis: Basis = None,
+    window: Window = None,
+    tz: Zone = None,
+    dim: Dims = None,
+    limit: Annotated[int, typer.Option(help="Events a page, at most 1,000.")] = 20,
+    following: Annotated[str | None, typer.Option("--next", help="What the page before says.")] = None,
+    json: Json = False,
+) -> None:
+    """The events behind a value of `query`, added again on the spot (exit 1 if the two differ)."""
+    from milepost.ops import why
+
+    with _said(json), _client() as client:
+        asked = {**_question(company, at, basis, window, tz, dim), "limit": limit, "next": following}
+        answer = client.get(f"/v1/metrics/{_quoted(metric)}/explain", **asked)
+        _show(json, answer, why.explained(answer))
+        if answer["agrees"] is False:
+            raise typer.Exit(FAILED)
+
+
+@app.command()
+def diff(
+    metric: str,
+    company: Company = None,
+    at: At = None,
+    basis: Basis = None,
+    to: Annotated[str | None, typer.Option(help="The second moment; left out: now.")] = None,
+    to_basis: Annotated[str | None, typer.Option(help="The basis of the second moment.")] = None,
+    window: Window = None,
+    tz: Zone = None,
+    dim: Dims = None,
+    limit: Annotated[int, typer.Option(help="Events a page, at most 1,000.")] = 20,
+    following: Annotated[str | None, typer.Option("--next", help="What the page before says.")] = None,
+    json: Json = False,
+) -> None:
+    """What changed a value from what was shown --at a moment to another (--to), or to now, and why."""
+    from milepost.ops import why
+
+    with _said(json), _client() as client:
+        asked = {**_question(company, at, basis, window, tz, dim), "limit": limit, "next": following}
+        answer = client.get(f"/v1/metrics/{_quoted(metric)}/diff", **asked, to=to, to_basis=to_basis)
+        _show(json, answer, why.differing(answer))
 
 
 @app.command()
@@ -447,6 +499,19 @@ def _quoted(name: str) -> str:
     from urllib.parse import quote
 
     return quote(name, safe="")
+
+
+def _question(
+    company: str | None, at: str | None, basis: str | None, window: str | None, tz: str | None, dim: list[str] | None
+) -> dict[str, str | int | None]:
+    """What questions have in common, as parameters."""
+    asked: dict[str, str | int | None] = {"company": company, "at": at, "basis": basis, "window": window, "tz": tz}
+    for pair in dim or ():
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise DeclarationError(f"--dim {pair!r}: expected name=value, as --dim origin=EWR")
+        asked[f"dim.{name}"] = value
+    return asked
 
 
 def _answer(answer: dict[str, Any]) -> str:

@@ -3,14 +3,15 @@
 A cell is the state of one measure for one leaf, one choice of dimension values and one pane (or day).  It is a short
 list of rows, one a known-time bucket (design §5), each a delta that commutes with every other:
 
-    upto(8)  { end(4) n(8) [sum(16)] [min(16) max(16)] [t(8) event(16) value(16)] [length(4) roaring bitmap] } ...
+    upto(8)  { end(4) n(8) [sum(16)] [min(16) max(16)] [t(8) event(16) value(16)] [length(4) bitmap or sketch] } ...
 
 `n` counts the signals that had a value.  Numbers are exact decimals: integers at the measure's scale in 128 bits.
 `end` is the bucket's end in quarter hours since the epoch.  Rows are sorted by `end`, so equal states are equal bytes.
 
-Counts and sums can be taken back, so an amendment or a void is a negative delta in its own bucket.  Extremes, the last
-value and members cannot: a cell of an event with several revisions begins with a row of end 0, its *flag*, keeps `n`
-and `sum` only, and the rest is answered from its facts (`refold.py`).  Rows that came to nothing are left out.
+Counts, sums and sketches (`sketches.py`) can be taken back, so an amendment or a void is a negative delta in its own
+bucket.  Extremes, the last value and members cannot: a cell of an event with several revisions begins with a row of end
+0, its *flag*, keeps `n` and `sum` only, and the rest is answered from its facts (`refold.py`).  Rows that came to
+nothing are left out.
 """
 
 from __future__ import annotations
@@ -24,20 +25,26 @@ from typing import Final, NamedTuple
 
 from pyroaring import BitMap
 
-VALUE_MAX = 2**95
-"""Largest magnitude of one scaled value: 2^32 of them cannot overflow 128 bits."""
+from milepost.topology import sketches
+from milepost.topology.sketches import VALUE_MAX
 
 _EXACT = Context(prec=400)
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Which parts a measure's rows hold beside `n`."""
+    """Which parts a measure's rows hold beside `n`.  `distinct` and `sketch`, whose length varies, stand alone."""
 
     sum: bool = False
     extremes: bool = False
     last: bool = False
     distinct: bool = False
+    sketch: bool = False
+
+    @property
+    def framed(self) -> bool:
+        """Whether a row ends with a length and so many bytes."""
+        return self.distinct or self.sketch
 
     @property
     def by_facts(self) -> bool:
@@ -57,7 +64,7 @@ def flagged(value: bytes) -> bool:
 class Row:
     """One bucket's delta.  Mutable: a fold adds to it."""
 
-    __slots__ = ("high", "last", "low", "members", "n", "sum")
+    __slots__ = ("high", "last", "low", "members", "n", "sketch", "sum")
 
     def __init__(self) -> None:
         self.n = 0
@@ -66,6 +73,7 @@ class Row:
         self.high: int | None = None
         self.last: tuple[int, bytes, int] | None = None  # (event time, event, value)
         self.members: BitMap | None = None
+        self.sketch: dict[int, int] | None = None
 
     def add_value(self, value: int, t_ms: int, event: bytes) -> None:
         """Add one scaled value that happened at `t_ms`."""
@@ -77,6 +85,10 @@ class Row:
             self.high = value
         if self.last is None or (t_ms, event) >= self.last[:2]:
             self.last = (t_ms, event, value)
+        self.add_place(sketches.place(value), 1)
+
+    def add_place(self, place: int, count: int) -> None:
+        self.sketch = sketches.merged(self.sketch or {}, {place: count})
 
     def add_member(self, number: int) -> None:
         self.n += 1
@@ -96,13 +108,15 @@ class Row:
             self.last = other.last
         if other.members is not None:
             self.members = other.members.copy() if self.members is None else self.members | other.members
+        if other.sketch:
+            self.sketch = sketches.merged(self.sketch or {}, other.sketch)
 
 
 _HEAD = struct.Struct(">Iq")
 _END = struct.Struct(">I")
 _NUMBER = struct.Struct(">qQ")
 _WHEN = struct.Struct(">q16s")
-_MEMBERS = struct.Struct(">IqI")
+_FRAME = struct.Struct(">IqI")
 _LOW = 2**64 - 1
 _LAST = struct.Struct(">q16s16s")
 _LENGTH = struct.Struct(">I")
@@ -127,6 +141,10 @@ def encode(shape: Shape, upto: int, rows: Mapping[int, Row]) -> bytes:
             bitmap = BitMap(sorted(row.members)).serialize() if row.members is not None else b""
             parts.append(_LENGTH.pack(len(bitmap)))
             parts.append(bitmap)
+        if shape.sketch:
+            sketch = sketches.dump(row.sketch or {})
+            parts.append(_LENGTH.pack(len(sketch)))
+            parts.append(sketch)
     return b"".join(parts)
 
 
@@ -153,11 +171,13 @@ def decode(shape: Shape, value: bytes, until: int | None = None) -> Iterator[tup
             if n:
                 row.last = (t_ms, event, int.from_bytes(last, "big", signed=True))
             at += _LAST.size
-        if shape.distinct:
+        if shape.framed:
             (length,) = _LENGTH.unpack_from(value, at)
             at += 4
-            if length:
+            if length and shape.distinct:
                 row.members = BitMap.deserialize(value[at : at + length])
+            elif length:
+                row.sketch = sketches.load(value[at : at + length])
             at += length
         yield end, row
 
@@ -194,7 +214,8 @@ class Patch:
         row = struct.Struct(layout)
         self.size = row.size
         self._pack, self._unpack = row.pack, row.unpack_from
-        self._by_facts = shape.by_facts
+        self._by_facts, self._framed = shape.by_facts, shape.framed
+        self._grown = _with_member if shape.distinct else _with_value
         self._revised = Revised(shape)
         self._bump = {">Iq": self._bump_count, ">IqqQ": self._bump_sum}.get(layout, self._bump_any)
 
@@ -202,8 +223,8 @@ class Patch:
         """The bytes of the cell with `hit` in it."""
         if self._by_facts and old is not None and old[8:12] == FLAG:
             return self._revised(old, hit)
-        if self.shape.distinct:
-            return self._member(old, hit)
+        if self._framed:
+            return self._body(old, hit)
         if old is None:
             return hit.upto + self._first(hit)
         at = len(old) - self.size
@@ -268,28 +289,37 @@ class Patch:
             parts[i:] = (hit.t_ms, hit.event, *halves)
         return self._pack(*parts)
 
-    def _member(self, old: bytes | None, hit: Hit) -> bytes:
-        assert hit.number is not None
+    def _body(self, old: bytes | None, hit: Hit) -> bytes:
         if old is None:
             old = bytes(8)
         at, stop = 8, len(old)
         while at < stop:
-            end, n, length = _MEMBERS.unpack_from(old, at)
+            end, n, length = _FRAME.unpack_from(old, at)
+            behind = at + 16 + length
             if end == hit.end:
-                behind = at + 16 + length
-                members = BitMap.deserialize(old[at + 16 : behind])
-                if hit.number in members:
-                    bitmap = old[at + 16 : behind]
-                else:
-                    members.add(hit.number)
-                    # A fresh copy: a bitmap's bytes depend on its history, and equal states must be equal bytes.
-                    bitmap = BitMap(sorted(members)).serialize()
-                return hit.upto + old[8:at] + _MEMBERS.pack(end, n + 1, len(bitmap)) + bitmap + old[behind:]
+                body = self._grown(old[at + 16 : behind], hit)
+                row = _FRAME.pack(end, n + 1, len(body)) + body if n != -1 or body else b""
+                return hit.upto + old[8:at] + row + old[behind:]
             if end > hit.end:
                 break
-            at += 16 + length
-        bitmap = BitMap([hit.number]).serialize()
-        return hit.upto + old[8:at] + _MEMBERS.pack(hit.end, 1, len(bitmap)) + bitmap + old[at:]
+            at = behind
+        body = self._grown(b"", hit)
+        return hit.upto + old[8:at] + _FRAME.pack(hit.end, 1, len(body)) + body + old[at:]
+
+
+def _with_member(bitmap: bytes, hit: Hit) -> bytes:
+    assert hit.number is not None
+    members = BitMap.deserialize(bitmap) if bitmap else BitMap()
+    if hit.number in members:
+        return bitmap
+    members.add(hit.number)
+    # A fresh copy: a bitmap's bytes depend on its history, and equal states must be equal bytes.
+    return BitMap(sorted(members)).serialize()
+
+
+def _with_value(sketch: bytes, hit: Hit) -> bytes:
+    assert hit.value is not None
+    return sketches.plus(sketch, hit.value)
 
 
 class Revised:
@@ -305,6 +335,8 @@ class Revised:
             row.n += hit.sign
             if self.shape.sum:
                 row.sum += hit.sign * (hit.value or 0)
+            if self.shape.sketch and hit.value is not None:
+                row.add_place(sketches.place(hit.value), hit.sign)
         if self.shape.by_facts:
             rows[0] = Row()
         return encode(self.shape, int.from_bytes(hit.upto, "big"), tidied(rows))
@@ -315,7 +347,7 @@ def tidied(rows: Mapping[int, Row]) -> dict[int, Row]:
     if 0 in rows:
         for row in rows.values():
             row.low = row.high = row.last = row.members = None
-    return {end: row for end, row in rows.items() if row.n or row.sum or not end}
+    return {end: row for end, row in rows.items() if row.n or row.sum or row.sketch or not end}
 
 
 class Added(NamedTuple):

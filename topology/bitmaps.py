@@ -5,7 +5,7 @@ than the union.  Nearly all of them are one array container of the roaring forma
 cookie 12346, one key, cardinality - 1, an offset, then 16-bit numbers), so those are read as columns; the rest is left
 to the library.
 
-    rows of a distinct cell:  upto(8) { end(4) n(8) length(4) bitmap }...
+    rows of a distinct cell:  upto(8) { end(4) n(8) length(4) bitmap }...      of a percentile's: a sketch in its place
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
+from milepost.topology.sketches import WORD
 from milepost.topology.state import UPTO
 
 COOKIE: Final = 12346
@@ -59,9 +60,16 @@ class Buckets:
         others = zip(at[~plain].tolist(), lengths[~plain].tolist(), strict=True)
         return found.union(found, *(BitMap.deserialize(data[one : one + length].tobytes()) for one, length in others))
 
+    def words(self) -> Ints:
+        """The eight-byte words of their sketches."""
+        many = self._lengths // WORD
+        before = np.cumsum(many) - many
+        at = np.repeat(self._at, many) + WORD * (np.arange(int(many.sum())) - np.repeat(before, many))
+        return _big(self._bytes, at, WORD)
+
 
 def buckets(values: Sequence[bytes]) -> Buckets:
-    """The buckets of cells of shape `distinct`: all values are walked side by side, one bucket a step."""
+    """The buckets of cells of shape `distinct` or `sketch`: all values are walked side by side, one bucket a step."""
     # Behind the last bitmap, so that the head of one shorter than an array container's can be looked at.
     data = np.frombuffer(b"".join([*values, bytes(_HEAD)]), dtype=np.uint8)
     sizes = np.fromiter((len(value) for value in values), dtype=np.int64, count=len(values))

@@ -1,14 +1,15 @@
 """Catalog, second half: measures and metrics out of a bundle's models.
 
-A metric with aggregates is one measure or a few (one for each field, entity or count it folds), and one metric for each
-aggregate.  A formula is a metric over metrics; circles are found here.
+A metric with aggregates is one measure or a few (one for each field, percentiles of a field, entity or count), and one
+metric for each aggregate.  A formula is a metric over metrics; circles are found here.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final, cast
+from decimal import Decimal
+from typing import Final, NamedTuple, cast
 
 from milepost.schemas.contracts import field_at
 from milepost.topology.aggregates import Shape
@@ -18,8 +19,31 @@ from milepost.topology.document import Findings, Path
 from milepost.topology.expressions import Expression, ExpressionFault, closest, compile_expression
 
 METRICS_MAX: Final = 1000
-_AGGREGATE: Final = re.compile(r"([a-z]+)(?:\(([a-z][a-z0-9_-]{0,62})\))?")
-_AGGREGATES: Final = ("count", "sum", "min", "max", "avg", "distinct", "last")
+_AGGREGATE: Final = re.compile(r"([a-z]+)(?:\(([a-z][a-z0-9_-]{0,62})(?:,([^,()]*))?\))?")
+_AGGREGATES: Final = ("count", "sum", "min", "max", "avg", "distinct", "last", "percentile")
+_PERCENT: Final = re.compile(r"[0-9]{1,2}(\.[0-9]{1,3})?")
+
+
+class Fold(NamedTuple):
+    """An aggregate as it was written.  operand: a field, an entity or "";  percent: of a percentile"""
+
+    aggregate: Aggregate
+    operand: str
+    percent: Decimal | None = None
+
+    @property
+    def suffix(self) -> str:
+        """What names its metric among those of a list: `sum`, `p95`, `p99_9`."""
+        return self.aggregate if self.percent is None else f"p{self.percent:f}".replace(".", "_")
+
+    @property
+    def family(self) -> str:
+        """What shares a measure: aggregates of one field; its percentiles; a count; the distinct of one entity."""
+        if self.aggregate == "distinct":
+            return f"distinct.{self.operand}"
+        if self.aggregate == "percentile":
+            return f"sketch.{self.operand}"
+        return f"field.{self.operand}" if self.operand else "count"
 
 
 class MetricReader:
@@ -77,21 +101,23 @@ class MetricReader:
         self._check_dimensions(here, text, rule)
         many = isinstance(text.aggregate, list)
         aggregates = text.aggregate if isinstance(text.aggregate, list) else [text.aggregate or ""]
-        parsed: list[tuple[Aggregate, str]] = []
-        for i, one in enumerate(aggregates):
+        parsed: list[Fold] = []
+        for i, written in enumerate(aggregates):
+            if i and _cut(aggregates[i - 1]):
+                continue  # the rest of what was found cut
             at = (*here, "aggregate", i) if many else (*here, "aggregate")
-            known = self._aggregate(one, at, rule)
-            if known is not None and known[0] in [before for before, _ in parsed]:
-                message = f"{known[0]} stands twice: their metrics would have one name"
+            known = self._aggregate(written, at, rule)
+            if known is not None and known.suffix in [before.suffix for before in parsed]:
+                message = f"{known.suffix} stands twice: their metrics would have one name"
                 self.findings.add(at, message, fix="make two metrics of it")
             elif known is not None:
                 parsed.append(known)
         if len(parsed) < len(aggregates):
             return
         measures = self._group(name, text, rule, parsed)
-        for aggregate, operand in parsed:
-            full = f"{name}_{aggregate}" if many else name
-            measure = measures[_family(aggregate, operand)]
+        for one in parsed:
+            full = f"{name}_{one.suffix}" if many else name
+            measure = measures[one.family]
             if many and (full in self.text.metrics or full in self.metrics):
                 message = f"the metric {full} is declared twice: here it comes from the list of aggregates"
                 self.findings.add(here, message, key=True)
@@ -100,16 +126,18 @@ class MetricReader:
                 self.findings.add(here, f"the name {full} is longer than 63 letters", key=True)
                 continue
             grain_ms = duration_ms(text.grain)
+            said = (full, one.aggregate, text.unit, grain_ms, measure.version.hex())
             self.metrics[full] = Metric(
                 name=full,
                 unit=text.unit,
-                aggregate=aggregate,
+                aggregate=one.aggregate,
                 measure=measure,
                 formula=None,
                 operands=(),
                 grain_ms=grain_ms,
-                version=version("metric", full, aggregate, text.unit, grain_ms, measure.version.hex()),
+                version=version("metric", *said, *([] if one.percent is None else [str(one.percent)])),
                 dimensions=measure.dimensions,
+                percent=one.percent,
             )
         self.measures.extend(measures.values())
 
@@ -140,26 +168,34 @@ class MetricReader:
         known = [field_at(one, tuple(expression.canonical.split(".")[1:])) for one in types]
         return all(one is not None and one.whole for one in known)
 
-    def _aggregate(self, text: str, at: Path, rule: Rule) -> tuple[Aggregate, str] | None:
-        """(aggregate, field or entity or ""), or None after a finding."""
+    def _aggregate(self, text: str, at: Path, rule: Rule) -> Fold | None:
+        """What an aggregate says, or None after a finding."""
+        if _cut(text):
+            fix = f'write "{text}, 95)", in quotes'
+            self.findings.add(at, f"{text!r} is cut: inside {{}} and [] YAML ends a text at its comma", fix=fix)
+            return None
         found = _AGGREGATE.fullmatch(text.replace(" ", ""))
         name = found[1] if found is not None else text.partition("(")[0]
         if found is None or name not in _AGGREGATES:
-            known = "count, sum(field), min(field), max(field), avg(field), last(field) or distinct(entity)"
-            self.findings.add(at, f"an aggregate is {known}; {text!r} came", guess=closest(name, _AGGREGATES))
+            known = "count, sum(field), min(field), max(field), avg(field), last(field), percentile(field, 95)"
+            message = f"an aggregate is {known} or distinct(entity); {text!r} came"
+            self.findings.add(at, message, guess=closest(name, _AGGREGATES))
             return None
         aggregate, operand = cast(Aggregate, name), found[2] or ""
         if aggregate == "count":
             if operand:
                 self.findings.add(at, "count takes nothing: it counts signals", fix="write count")
                 return None
-            return aggregate, ""
+            return Fold(aggregate, "")
+        percent = self._percent(aggregate, operand, found[3], at)
+        if (percent is None) != (aggregate != "percentile") or (percent is None and found[3] is not None):
+            return None
         if not operand:
             what = "an entity" if aggregate == "distinct" else "a field of the signal"
             self.findings.add(at, f"{aggregate} takes {what}", fix=f"write {aggregate}(name)")
             return None
         if aggregate == "distinct":
-            return (aggregate, operand) if self._check_entity(operand, at, rule) else None
+            return Fold(aggregate, operand) if self._check_entity(operand, at, rule) else None
         expression = rule.fields.get(operand)
         if expression is None:
             fix = f"add it to the fields of signal {rule.name}"
@@ -169,7 +205,20 @@ class MetricReader:
         if expression.kind != "number":
             self.findings.add(at, f"{aggregate} takes a number; the field {operand!r} of signal {rule.name} is none")
             return None
-        return aggregate, operand
+        return Fold(aggregate, operand, percent)
+
+    def _percent(self, aggregate: Aggregate, operand: str, text: str | None, at: Path) -> Decimal | None:
+        """The percent of a percentile, in its shortest form; None for other aggregates, and after a finding."""
+        if aggregate != "percentile":
+            if text is not None:
+                self.findings.add(at, f"{aggregate} takes one name", fix=f"write {aggregate}({operand})")
+            return None
+        known = _PERCENT.fullmatch(text or "")
+        if known is None or not float(known[0]):
+            message = "percentile takes a field and a number above 0 and below 100, with three decimals at most"
+            self.findings.add(at, message, fix=f"write percentile({operand or 'name'}, 95)")
+            return None
+        return Decimal(f"{Decimal(known[0]).normalize():f}")
 
     def _check_entity(self, entity: str, at: Path, rule: Rule) -> bool:
         known = {
@@ -189,23 +238,22 @@ class MetricReader:
             return False
         return True
 
-    def _group(
-        self, name: str, text: MetricText, rule: Rule, parsed: list[tuple[Aggregate, str]]
-    ) -> dict[str, Measure]:
+    def _group(self, name: str, text: MetricText, rule: Rule, parsed: list[Fold]) -> dict[str, Measure]:
         """One measure a field, entity or count; its shape is what its aggregates need."""
-        families: dict[str, list[tuple[Aggregate, str]]] = {}
+        families: dict[str, list[Fold]] = {}
         for one in parsed:
-            families.setdefault(_family(*one), []).append(one)
+            families.setdefault(one.family, []).append(one)
         measures = {}
         for family, members in families.items():
-            wanted = {aggregate for aggregate, _ in members}
+            wanted = {one.aggregate for one in members}
             shape = Shape(
                 sum=bool(wanted & {"sum", "avg"}),
                 extremes=bool(wanted & {"min", "max"}),
                 last="last" in wanted,
                 distinct="distinct" in wanted,
+                sketch="percentile" in wanted,
             )
-            operand = members[0][1]
+            operand = members[0].operand
             full = name if len(families) == 1 else f"{name}.{family}"
             values = {one: frozenset(text.values.get(one, ())) for one in text.dimensions if one in text.values}
             measures[family] = Measure(
@@ -214,7 +262,7 @@ class MetricReader:
                     "measure",
                     full,
                     rule.version.hex(),
-                    [shape.sum, shape.extremes, shape.last, shape.distinct],
+                    [shape.sum, shape.extremes, shape.last, shape.distinct],  # a sketch shows in the family
                     family,
                     text.dimensions,
                     text.scale,
@@ -238,7 +286,7 @@ class MetricReader:
         known = set(self.metrics)
         for other, metric in self.text.metrics.items():
             if isinstance(metric.aggregate, list):
-                expanded[other] = [f"{other}_{one.partition('(')[0]}" for one in metric.aggregate]
+                expanded[other] = [f"{other}_{_suffix(one)}" for one in metric.aggregate]
                 known |= set(expanded[other]) if other in self.broken else set()
             else:
                 known.add(other)
@@ -288,8 +336,13 @@ class MetricReader:
         return self.metrics[name]
 
 
-def _family(aggregate: Aggregate, operand: str) -> str:
-    """What shares a measure: aggregates of one field; a count; the distinct of one entity."""
-    if aggregate == "distinct":
-        return f"distinct.{operand}"
-    return f"field.{operand}" if operand else "count"
+def _cut(text: str) -> bool:
+    return text.startswith("percentile(") and ")" not in text
+
+
+def _suffix(text: str) -> str:
+    """The suffix that an aggregate as written gives to its metric, whether or not it is right."""
+    found = _AGGREGATE.fullmatch(text.replace(" ", ""))
+    if found is not None and found[3] is not None and _PERCENT.fullmatch(found[3]):
+        return Fold("percentile", "", Decimal(f"{Decimal(found[3]).normalize():f}")).suffix
+    return text.partition("(")[0]

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
@@ -14,7 +15,7 @@ from milepost.schemas.contracts import Contract
 from milepost.topology.aggregates import Shape
 from milepost.topology.expressions import Expression
 
-Aggregate = Literal["count", "sum", "min", "max", "avg", "distinct", "last"]
+Aggregate = Literal["count", "sum", "min", "max", "avg", "distinct", "last", "percentile"]
 Operator = Literal["<", "<=", "==", "!=", ">=", ">"]
 RecordOp = Literal["upsert", "create", "update", "patch", "delete"]
 State = Literal["pending", "in_progress", "achieved", "lapsed", "missed", "unknown_stale", "input_withdrawn"]
@@ -128,6 +129,7 @@ class Measure:
 class Metric:
     """A metric: an aggregate over a measure, or a formula over metrics (then `aggregate` and `measure` are None).
 
+    percent:    of a percentile: 95, 99.9
     operands:   names of the metrics a formula reads
     grain_ms:   the finest step of its history, ms; a formula's is the coarsest of its operands'
     dimensions: a formula has those that all its operands have
@@ -142,6 +144,7 @@ class Metric:
     grain_ms: int
     version: bytes
     dimensions: tuple[str, ...]
+    percent: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -198,6 +198,9 @@ class DriverReader:
     def stores(self, leg: str, partition: int) -> Mapping[str, Store]:
         return self.driver.state[leg, partition].stores
 
+    def reached(self, leg: str, partition: int) -> tuple[int, Mapping[int, int]]:
+        return self.driver.state[leg, partition].reached
+
     def progress(self, partition: int) -> Mapping[int, Progress]:
         mark = self.driver.state["measure", partition].mark
         assert isinstance(mark, MeasureMark)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -42,6 +43,11 @@ class IngestMark:
     least_k: dict[bytes, int] = field(default_factory=dict)
     noted: dict[bytes, tuple[int, str, int, str, Key]] = field(default_factory=dict)
     amends: bool | None = None
+
+    @property
+    def reached(self) -> Mapping[int, int]:
+        """Signals partition -> the raw offset last sent there."""
+        return dict(enumerate(self.prev))
 
 
 def load(data: bytes) -> IngestMark:

@@ -64,6 +64,11 @@ class MeasureMark:
     next_number: int = -1
     naming: metrics.Naming = field(default_factory=metrics.Naming)
 
+    @property
+    def reached(self) -> Mapping[int, int]:
+        """Raw partition -> the raw offset last taken."""
+        return self.origins
+
 
 class MeasureLeg(quarantine.Judged):
     """The leg `measure`."""
@@ -223,7 +228,7 @@ class MeasureLeg(quarantine.Judged):
 
         Every revision gets its rows, also where nothing of it counts: so the rows do not depend on the order.
         """
-        keys = [fact_key(message.leaf, pane, message.event, *rank) for *rank, pane in message.earlier]
+        keys = [metrics.fact_key(message.leaf, pane, message.event, *rank) for *rank, pane in message.earlier]
         rows = at.stores["facts"].get_many(keys)
         known = [told for row in rows if row is not None and (told := _message(row[8:])) is not None]
         if not known:
@@ -414,14 +419,9 @@ def _tick(value: bytes | None) -> dict[str, Any] | None:
         return None
 
 
-def fact_key(leaf: bytes, pane: int, event: bytes, revision: int, repair: int) -> bytes:
-    """The key of a fact: those of a leaf and a pane lie together."""
-    return leaf + pane.to_bytes(4, "big") + event + revision.to_bytes(4, "big") + repair.to_bytes(4, "big")
-
-
 def _fact_key(message: SignalMessage) -> bytes:
     pane = message.t_ms // panes.PANE_MS
-    return fact_key(message.leaf, pane, message.event, message.revision, message.repair)
+    return metrics.fact_key(message.leaf, pane, message.event, message.revision, message.repair)
 
 
 def _known(message: SignalMessage) -> Known:

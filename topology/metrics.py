@@ -38,6 +38,11 @@ def row_key(before: bytes, number: int) -> bytes:
     return before + number.to_bytes(4, "big")
 
 
+def fact_key(leaf: bytes, pane: int, event: bytes, revision: int, repair: int) -> bytes:
+    """The key of a fact: those of a leaf and a pane lie together."""
+    return leaf + pane.to_bytes(4, "big") + event + revision.to_bytes(4, "big") + repair.to_bytes(4, "big")
+
+
 def packed(values: Iterable[bytes]) -> bytes:
     """Dimension values in the key: each with its length before it, two bytes."""
     return b"".join(len(value).to_bytes(2, "big") + value for value in values)

@@ -3,6 +3,8 @@
     KeyRows  CompanyKeys  SeenRows           of ingest         who a leaf is, what there is
     Leaves  FirstDay  Sums  MemberLeaves     of measure        rows of cells, added up where they lie
     Told                                     of measure        what the ticks have said
+    Evidence  Changes                        of measure        the facts behind numbers (evidence.py)
+    Reached                                  of both           how far it has come (receipts.py)
 
 Each answers from one partition's tables as they are; what may be long comes in pages (with the `start` of the next).
 Definitions, identity and time are not looked up here: whoever asks has decided them, and says so in the fields.
@@ -21,8 +23,10 @@ from milepost.schemas import keys
 from milepost.topology.aggregates import Shape
 from milepost.topology.bases import Slots, Span, cover
 from milepost.topology.digest import TableRows
+from milepost.topology.evidence import Changes, Evidence
 from milepost.topology.metrics import unpacked
 from milepost.topology.reading import Progress, Reader
+from milepost.topology.receipts import Reached
 from milepost.topology.refold import refold
 from milepost.topology.scans import STEP_ROWS, Family, Pair, Take, Tally, after, family, leaves, pieces, read
 from milepost.topology.state import UPTO
@@ -266,6 +270,20 @@ class MemberLeaves(_Plain):
 
 
 KINDS: Final[Mapping[str, type[Part]]] = {
-    one.__name__: one for one in (KeyRows, CompanyKeys, SeenRows, Leaves, FirstDay, Told, Sums, MemberLeaves, TableRows)
+    one.__name__: one
+    for one in (
+        KeyRows,
+        CompanyKeys,
+        SeenRows,
+        Leaves,
+        FirstDay,
+        Told,
+        Sums,
+        MemberLeaves,
+        TableRows,
+        Evidence,
+        Changes,
+        Reached,
+    )
 }
 """The parts there are, by name."""

@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import Any, Final
 
 from milepost.schemas import keys
-from milepost.topology import bases
+from milepost.topology import bases, sketches
 from milepost.topology.aggregates import unscaled
 from milepost.topology.asked import Asked, Question, check_dimension, organisation
 from milepost.topology.asked import asked as asked_of
@@ -304,6 +304,9 @@ class Questions:
                 return unscaled(tally.high, measure.scale), None
             case "last" if tally.last is not None:
                 return unscaled(tally.last[2], measure.scale), None
+            case "percentile" if metric.percent is not None:
+                found = sketches.percentile(tally.sketch, Fraction(metric.percent)) / 10**measure.scale
+                return (found.numerator if found.denominator == 1 else float(found)), None
         raise AssertionError(f"{metric.name}: rows without {metric.aggregate}")
 
     def _head(self, asked: Asked, complete: Completeness) -> dict[str, Any]:
@@ -345,6 +348,7 @@ def _described(metric: Metric) -> dict[str, Any]:
         "name": metric.name,
         "unit": metric.unit,
         "aggregate": metric.aggregate,
+        "percent": None if metric.percent is None else float(metric.percent),
         "formula": None if metric.formula is None else metric.formula.text,
         "dimensions": list(metric.dimensions),
         "grain": bases.grain(metric.grain_ms),

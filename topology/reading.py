@@ -53,6 +53,10 @@ class Reader(Protocol):
         one question that were read under different ones do not belong together.  Raises Unavailable."""
         ...
 
+    def reached(self, leg: str, partition: int) -> tuple[int, Mapping[int, int]]:
+        """`Partition.reached` of a partition.  Raises Unavailable."""
+        ...
+
     def progress(self, partition: int) -> Mapping[int, Progress]:
         """Of a signals partition: raw partition -> progress.  Raises Unavailable."""
         ...

@@ -28,11 +28,11 @@ def refold(reader: Reader, partition: int, tally: Tally, until: int) -> Steps[No
     measures: dict[bytes, Mapping[tuple[bytes, str], Measure]] = {}
     for key, width in rows:
         if (of := measures.get(key[:_LEAF_AT])) is None:
-            of = measures[key[:_LEAF_AT]] = _measures(reader, key[:_LEAF_AT])
+            of = measures[key[:_LEAF_AT]] = measures_of(reader, key[:_LEAF_AT])
         yield from _Row(reader, partition, key, width, of).add(tally, until)
 
 
-def _measures(reader: Reader, version: bytes) -> dict[tuple[bytes, str], Measure]:
+def measures_of(reader: Reader, version: bytes) -> dict[tuple[bytes, str], Measure]:
     """(bundle, rule) -> the measure of this version; bundles that do not have it are left out."""
     return {
         (bundle, measure.rule): measure

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from pyroaring import BitMap
 
-from milepost.topology import bitmaps
+from milepost.topology import bitmaps, sketches
 from milepost.topology.aggregates import Shape, decode, flagged
 from milepost.topology.bases import FOREVER, Range, Slots
 from milepost.topology.metrics import packed, prefix
@@ -41,6 +41,7 @@ class Tally:
 
     corrected: whether a counted bucket ended more than 14 days after its pane (or day)
     members:   partition -> numbers of the leaves met there
+    sketch:    place -> how many values (sketches.py)
     flagged:   (key, width) of the rows whose extremes, last value and members are still to be had from the facts
     """
 
@@ -57,6 +58,7 @@ class Tally:
         "members",
         "n",
         "shape",
+        "sketch",
     )
 
     def __init__(self, shape: Shape) -> None:
@@ -68,6 +70,7 @@ class Tally:
         self.high: int | None = None
         self.last: tuple[int, bytes, int] | None = None
         self.members: dict[int, BitMap] = {}
+        self.sketch: dict[int, int] = {}
         self.corrected = False
         self.flagged: list[tuple[bytes, int]] = []
 
@@ -85,7 +88,7 @@ class Tally:
                     self._add_flagged(key, value, width, until)
             rows = [row for row in rows if not flagged(row[1])]
         if self._fixed is None:
-            self._add_members(rows, width, until, partition)
+            self._add_framed(rows, width, until, partition)
         elif len(rows) < FEW or self.shape.last:
             self._add_few(self._fixed, rows, width, until)
         else:
@@ -96,6 +99,17 @@ class Tally:
         self._extreme(value, value)
         if self.shape.last and (self.last is None or (t_ms, event) >= self.last[:2]):
             self.last = (t_ms, event, value)
+
+    def fact(self, value: int, t_ms: int, event: bytes) -> None:
+        """A fact that counts, all of it; where signals are counted its value says nothing."""
+        self.n += 1
+        if self.shape.sum:
+            self._low += value
+        if self.shape.extremes or self.shape.last:
+            self.value(value, t_ms, event)
+        if self.shape.sketch:
+            place = sketches.place(value)
+            self.sketch[place] = self.sketch.get(place, 0) + 1
 
     def meet(self, partition: int, numbers: Sequence[int]) -> None:
         """Members of a counted fact of a flagged row."""
@@ -121,6 +135,8 @@ class Tally:
         for partition, met in other.members.items():
             known = self.members.get(partition)
             self.members[partition] = met if known is None else known | met
+        if other.sketch:
+            self.sketch = sketches.merged(self.sketch, other.sketch)
         self.corrected = self.corrected or other.corrected
 
     def pack(self) -> list[Any]:
@@ -128,17 +144,18 @@ class Tally:
         wide = [None if one is None else _bytes(one) for one in (self.low, self.high)]
         last = None if self.last is None else [self.last[0], self.last[1], _bytes(self.last[2])]
         members = [[partition, met.serialize()] for partition, met in self.members.items()]
-        return [self.n, _bytes(self.sum), *wide, last, members, self.corrected]
+        return [self.n, _bytes(self.sum), *wide, last, members, sketches.dump(self.sketch), self.corrected]
 
     @classmethod
     def unpack(cls, shape: Shape, data: Sequence[Any]) -> Tally:
         """The opposite of `pack`."""
         tally = cls(shape)
-        tally.n, total, low, high, last, members, tally.corrected = data
+        tally.n, total, low, high, last, members, sketch, tally.corrected = data
         tally._low = _number(total)
         tally.low, tally.high = (None if one is None else _number(one) for one in (low, high))
         tally.last = None if last is None else (last[0], last[1], _number(last[2]))
         tally.members = {partition: BitMap.deserialize(met) for partition, met in members}
+        tally.sketch = sketches.load(sketch)
         return tally
 
     def _add_few(self, fixed: struct.Struct, rows: Sequence[Pair], width: int, until: int) -> None:
@@ -201,7 +218,7 @@ class Tally:
         if self.high is None or high > self.high:
             self.high = high
 
-    def _add_members(self, rows: Sequence[Pair], width: int, until: int, partition: int) -> None:
+    def _add_framed(self, rows: Sequence[Pair], width: int, until: int, partition: int) -> None:
         found = bitmaps.buckets([value for _, value in rows])
         if until < FOREVER:
             found = found.kept(found.ends <= until)
@@ -211,6 +228,9 @@ class Tally:
         if bool((found.ends > ((numbers + 1) * width + FINAL_AFTER)[found.owners]).any()):
             self.corrected = True
         self.n += int(found.counts.sum())
+        if self.shape.sketch:
+            self.sketch = sketches.merged(self.sketch, sketches.total(found.words()))
+            return
         met = found.members()
         known = self.members.get(partition)
         self.members[partition] = met if known is None else known | met
@@ -226,14 +246,14 @@ def _number(data: bytes) -> int:
 
 @lru_cache(maxsize=32)
 def _layout(shape: Shape) -> tuple[struct.Struct | None, np.dtype[Any]]:
-    """How a row of fixed length lies: end, n, and numbers as high and low halves.  No struct when it holds a bitmap."""
+    """How a row of fixed length lies: end, n, and numbers as high and low halves.  No struct when its length varies."""
     columns: list[tuple[str, str]] = [("end", ">u4"), ("n", ">i8")]
     for present, names in ((shape.sum, ("sum",)), (shape.extremes, ("min", "max"))):
         if present:
             for name in names:
                 columns += [(f"{name}_high", ">i8"), (f"{name}_low", ">u8")]
     fixed = struct.Struct(">Iq" + "qQ" * shape.sum + "qQqQ" * shape.extremes + "q16sqQ" * shape.last)
-    return (None if shape.distinct else fixed), np.dtype(columns)
+    return (None if shape.framed else fixed), np.dtype(columns)
 
 
 Take = Callable[[bytes, int, Sequence[Pair], int], None]

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from milepost.topology.quarantine import Verdict
@@ -240,6 +240,14 @@ class Fold:
         self.fates[fate] += n
 
 
+@runtime_checkable
+class Reaching(Protocol):
+    """A mark that says how far its leg has come with each partition of the leg before or behind it."""
+
+    @property
+    def reached(self) -> Mapping[int, int]: ...
+
+
 @dataclass(slots=True)
 class Partition:
     """One leg's state in one partition.
@@ -254,6 +262,12 @@ class Partition:
     mark: object
     next_offset: int = 0
     poison: dict[bytes, tuple[Verdict, ...]] = field(default_factory=dict)
+
+    @property
+    def reached(self) -> tuple[int, Mapping[int, int]]:
+        """The next offset, and how far it has come with each partition of the other leg (the mark's `reached`)."""
+        assert isinstance(self.mark, Reaching)
+        return self.next_offset, self.mark.reached
 
     @property
     def size(self) -> int:

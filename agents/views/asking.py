@@ -7,6 +7,7 @@ never changes an answer silently.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,19 +19,26 @@ from aiohttp import web
 from milepost.agents.breathing import answered
 from milepost.agents.views.services import Services
 from milepost.schemas.errors import StoreError
-from milepost.topology import bases
-from milepost.topology.questions import Question, Questions
+from milepost.topology import bases, receipts
+from milepost.topology.explain import Explanations
+from milepost.topology.questions import Question
 from milepost.topology.reading import Unavailable
 from milepost.topology.refusals import BadParameter, UnknownParameter, closest
 from milepost.topology.steps import Got, Part, Steps
 
 T = TypeVar("T")
 
+INCLUDED_S: Final = 5.0
+"""How long a question waits for a receipt's effect, seconds."""
 LIMIT_MAX: Final = 1_000
 WAITING_MAX: Final = 256
 """Questions that wait for a partition at most; further ones are refused at once."""
 TEXT_MAX: Final = 1_024
 """Longest value of a parameter, characters."""
+
+
+class Late(Exception):
+    """What a receipt stands for has not arrived in the answers in time: 503, ask again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +59,7 @@ class Doors:
     """
 
     services: Services
-    questions: Questions
+    questions: Explanations
     waiting: int = 0
 
 
@@ -102,12 +110,17 @@ class Asking:
 
     def page(self) -> tuple[int, int]:
         """(offset, limit) of a paged list."""
-        limit, offset = self.query.get("limit", str(LIMIT_MAX)), self.query.get("next", "0")
-        if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= LIMIT_MAX):
-            raise BadParameter(f"limit is a whole number from 1 to {LIMIT_MAX}, not {limit[:32]!r}")
+        offset = self.query.get("next", "0")
         if not (offset.isascii() and offset.isdigit() and len(offset) < 10):
             raise BadParameter("next is the value of next in the answer before")
-        return int(offset), int(limit)
+        return int(offset), self.limit()
+
+    def limit(self) -> int:
+        """How many rows a page has at most."""
+        limit = self.query.get("limit", str(LIMIT_MAX))
+        if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= LIMIT_MAX):
+            raise BadParameter(f"limit is a whole number from 1 to {LIMIT_MAX}, not {limit[:32]!r}")
+        return int(limit)
 
     def question(self, metric: str, now_ms: int) -> Question:
         """The question that value, series and breakdown have in common."""
@@ -144,12 +157,14 @@ def ask(request: web.Request, parameters: Sequence[Parameter]) -> Asking:
 
 
 async def found(doors: Doors, asking: Asking, make: Callable[[], Steps[T]]) -> T:
-    """The result of the steps that `make` gives, each part from its owner.
+    """The result of the steps that `make` gives, each part from its owner; it includes what `after=` names.
 
     A partition that is being handed over is asked for again, the whole question anew, for as long as the services have
     patience; then Unavailable is raised."""
     services = doors.services
     stale_ms = asking.stale_ms()
+    if (text := asking.text("after")) is not None:
+        await _included(doors, text, stale_ms)
     until = time.monotonic() + services.patience_s
     pause_s = 0.02
 
@@ -171,6 +186,34 @@ async def found(doors: Doors, asking: Asking, make: Callable[[], Steps[T]]) -> T
         finally:
             doors.waiting -= 1
         pause_s = min(0.25, pause_s * 2)
+
+
+async def _included(doors: Doors, text: str, stale_ms: int | None) -> None:
+    """Wait until the effect of a receipt is in the answers.  Raises Late."""
+    services = doors.services
+    if stale_ms is not None:
+        raise BadParameter("after asks for what is newest, stale_ms allows what is not", fix="leave one of them out")
+    one = receipts.receipt(text, services.reader.partitions)
+    needed: dict[int, int] | None = None
+    until, pause_s = time.monotonic() + INCLUDED_S, 0.005
+    while True:
+        # Whoever owns the partitions is asked anew each time; while nobody does, time runs.
+        with contextlib.suppress(Unavailable, StoreError):
+            if needed is None:
+                needed, _ = await answered(receipts.sent(services.reader, one), services.gather)
+            if (
+                needed is not None
+                and (await answered(receipts.taken(services.reader, one, needed), services.gather))[0]
+            ):
+                return
+        if time.monotonic() + pause_s > until or doors.waiting >= WAITING_MAX:
+            raise Late(f"{one} is not in the answers yet")
+        doors.waiting += 1
+        try:
+            await asyncio.sleep(pause_s)
+        finally:
+            doors.waiting -= 1
+        pause_s = min(0.1, pause_s * 2)
 
 
 def paged(rows: Sequence[T], offset: int, limit: int) -> tuple[Sequence[T], str | None]:

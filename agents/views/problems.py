@@ -25,6 +25,7 @@ from aiohttp.web_protocol import RequestHandler
 from faust.web.exceptions import WebError
 
 from milepost.agents import pace, peers
+from milepost.agents.views.asking import Late
 from milepost.agents.views.services import SendFailed
 from milepost.ops import telemetry
 from milepost.ops.settings import Settings
@@ -96,6 +97,8 @@ def from_exception(error: Exception) -> web.Response:
             return problem(422, title, str(error), slug="definitions", guess=guess, fix=fix, findings=found or None)
         case Unavailable():
             return problem(503, "a partition is being restored or handed over", str(error), slug="unavailable")
+        case Late():
+            return problem(503, "the receipt is not included yet", str(error), slug="late", fix="ask again")
         case StoreError():
             # A partition was closed (handed over) or put aside (damaged) in the middle of the question.
             log.warning("a question met a store that is not open: %s", error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -42,6 +43,21 @@ async def breakdown(doors: Doors, asking: Asking) -> web.Response:
     told = await found(doors, asking, lambda: doors.questions.breakdown(question, by))
     told["rows"], told["next"] = paged(told["rows"], offset, limit)
     return asking.answer(told)
+
+
+async def explain(doors: Doors, asking: Asking) -> web.Response:
+    question = asking.question(asking.path["metric"], doors.services.now_ms())
+    behind, limit = asking.text("next"), asking.limit()
+    return asking.answer(await found(doors, asking, lambda: doors.questions.explain(question, behind, limit)))
+
+
+async def diff(doors: Doors, asking: Asking) -> web.Response:
+    asked = asking.question(asking.path["metric"], doors.services.now_ms())
+    before = replace(asked, basis=asked.basis or (None if asked.at_ms is None else "as_shown"))
+    to_ms = asking.instant("to")
+    after = replace(asked, at_ms=to_ms, basis=asking.text("to_basis") or (None if to_ms is None else "as_shown"))
+    behind, limit = asking.text("next"), asking.limit()
+    return asking.answer(await found(doors, asking, lambda: doors.questions.diff(before, after, behind, limit)))
 
 
 async def companies(doors: Doors, asking: Asking) -> web.Response:

@@ -17,7 +17,7 @@ from milepost.agents.views.asking import Asking, Doors, Parameter, answer, ask
 from milepost.agents.views.files import Files
 from milepost.agents.views.problems import CONTENT_TYPE, Problem, ProblemRunner, middleware
 from milepost.agents.views.services import Services
-from milepost.topology.questions import Questions
+from milepost.topology.explain import Explanations
 
 Answering = Callable[[Doors, Asking], Awaitable[web.Response]]
 
@@ -57,6 +57,15 @@ TIME: Final = (
     Parameter(name="basis", about="latest (default), corrected or as_shown"),
     Parameter(name="tz", about="IANA time zone of calendar units, default UTC"),
 )
+BEFORE: Final = (
+    Parameter(name="at", about="the first moment; without it now, with basis=latest"),
+    Parameter(name="basis", about="at the first moment: as_shown (default with at), corrected or latest"),
+    Parameter(name="tz", about="IANA time zone of calendar units, default UTC"),
+)
+TO: Final = (
+    Parameter(name="to", about="the second moment; without it now, with to_basis=latest"),
+    Parameter(name="to_basis", about="at the second moment: as_shown (default with to), corrected or latest"),
+)
 WINDOW: Final = Parameter(
     name="window", about="all (default), <n>m, <n>h, <n>d up to 3660d, year, month, week or day of tz"
 )
@@ -78,6 +87,9 @@ WHO: Final = (
 )
 STALE: Final = Parameter(
     name="stale_ms", about="how much the answer may lag, so that a standby may give it; it says lag_ms then"
+)
+AFTER: Final = Parameter(
+    name="after", about="a receipt (raw-events/3@1288): the answer includes it, and waits up to 5 s for that, else 503"
 )
 PAGING: Final = (
     Parameter(name="limit", about="rows a page, at most 1,000"),
@@ -116,25 +128,37 @@ def routes(files: Files) -> tuple[Route, ...]:
             path="/v1/metrics",
             about="The metrics and the time their events span",
             answers=queries.metrics,
-            parameters=(ORG, STALE),
+            parameters=(ORG, STALE, AFTER),
         ),
         Route(
             path="/v1/metrics/{metric}/value",
             about="A metric's value at a time",
             answers=queries.value,
-            parameters=(METRIC, *WHO, *TIME, WINDOW, STALE),
+            parameters=(METRIC, *WHO, *TIME, WINDOW, STALE, AFTER),
         ),
         Route(
             path="/v1/metrics/{metric}/series",
             about="A metric over time: points [start, next start)",
             answers=queries.series,
-            parameters=(METRIC, *WHO, *TIME, *STRETCH, STALE),
+            parameters=(METRIC, *WHO, *TIME, *STRETCH, STALE, AFTER),
         ),
         Route(
             path="/v1/metrics/{metric}/breakdown",
             about="A metric by one dimension or by company",
             answers=queries.breakdown,
-            parameters=(METRIC, BY, *WHO, *TIME, WINDOW, STALE, *PAGING),
+            parameters=(METRIC, BY, *WHO, *TIME, WINDOW, STALE, AFTER, *PAGING),
+        ),
+        Route(
+            path="/v1/metrics/{metric}/explain",
+            about="The events behind a value, added again",
+            answers=queries.explain,
+            parameters=(METRIC, *WHO, *TIME, WINDOW, STALE, AFTER, *PAGING),
+        ),
+        Route(
+            path="/v1/metrics/{metric}/diff",
+            about="What changed a value between two moments, or two bases, and why",
+            answers=queries.diff,
+            parameters=(METRIC, *WHO, *BEFORE, *TO, WINDOW, STALE, AFTER, *PAGING),
         ),
         Route(
             path="/v1/companies",
@@ -144,6 +168,7 @@ def routes(files: Files) -> tuple[Route, ...]:
                 ORG,
                 Parameter(name="q", about="part of a name or key, or the start of a MetaKey"),
                 STALE,
+                AFTER,
                 *PAGING,
             ),
         ),
@@ -151,13 +176,13 @@ def routes(files: Files) -> tuple[Route, ...]:
             path="/v1/companies/{metakey}",
             about="A company: its keys and links",
             answers=queries.company,
-            parameters=(_in_path("metakey", "a MetaKey, or key:value"), ORG, STALE),
+            parameters=(_in_path("metakey", "a MetaKey, or key:value"), ORG, STALE, AFTER),
         ),
         Route(
             path="/v1/identity/resolve",
             about="What an alternate key stands for",
             answers=queries.resolve,
-            parameters=(ORG, *KEY, Parameter(name="at", about="as decided by then"), STALE),
+            parameters=(ORG, *KEY, Parameter(name="at", about="as decided by then"), STALE, AFTER),
         ),
         Route(
             path="/v1/dead-letters",
@@ -204,7 +229,7 @@ def attach(app: faust.App, services: Services) -> None:
         return answer(document)
 
     table.append(Route(path="/openapi.json", about="This interface as OpenAPI 3.1", answers=described))
-    doors = Doors(services, Questions(services.reader))
+    doors = Doors(services, Explanations(services.reader))
     server: Any = app.web
     server.blueprints = BlueprintManager([])
     server.web_app.middlewares.append(middleware(services.settings, _labels(table)))

@@ -19,6 +19,7 @@ from milepost.agents.breathing import answered
 from milepost.agents.gathering import Gathering
 from milepost.agents.lease import Lease
 from milepost.agents.peers import Peers, Refused, Sealer
+from milepost.agents.views import asking
 from milepost.ops.settings import Settings
 from milepost.topology.digest import digest
 from milepost.topology.parts import FirstDay, Sums, Told
@@ -36,6 +37,9 @@ ASKED = (
     ("/v1/metrics/departures/series", {"from": "2013-01-01T00:00:00Z", "to": "2013-01-08T00:00:00Z"}),
     ("/v1/metrics/departures/breakdown", {"by": "company"}),
     ("/v1/metrics/departures/breakdown", {"by": "origin", "company": "carrier_code:AA"}),
+    ("/v1/metrics/departures/explain", {"company": "carrier_code:UA", "limit": "7"}),
+    ("/v1/metrics/on_time_rate/explain", {"dim.origin": "EWR", "limit": "3"}),
+    ("/v1/metrics/departures/diff", {"at": "2013-01-04T00:00:00Z", "limit": "4"}),
     ("/v1/metrics", {}),
     ("/v1/companies", {}),
     ("/v1/companies/carrier_code:UA", {}),
@@ -61,6 +65,10 @@ class Share(Tables):
     def stores(self, leg: str, partition: int) -> Any:
         self.epoch(leg, partition)
         return super().stores(leg, partition)
+
+    def reached(self, leg: str, partition: int) -> Any:
+        self.epoch(leg, partition)
+        return self._reader.reached(leg, partition)
 
     def progress(self, partition: int) -> Any:
         self.epoch("measure", partition)
@@ -147,6 +155,22 @@ def test_any_worker_answers_as_one_that_has_everything(pair: Pair, path: str, qu
         got = site.get(path, **query)
         assert (got.status, got.json) == (wanted.status, wanted.json)
     assert wanted.status == (404 if "nobody" in str(query) else 200)
+
+
+def test_any_worker_waits_for_what_a_receipt_stands_for(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `after` the answer is the same from either worker once the receipt is included, and else a 503."""
+    monkeypatch.setattr(asking, "INCLUDED_S", 0.2)
+    path = "/v1/metrics/departures/value"
+    for partition in range(3):
+        end, _ = pair.whole.worker.reader.reached("ingest", partition)
+        for site in (pair.whole, *pair.sites):
+            got = site.get(path, after=f"raw-events/{partition}@{end - 1}")
+            assert (got.status, got.json["value"]) == (200, 240)
+            late = site.get(path, after=f"raw-events/{partition}@{end}")
+            assert late.status == 503 and late.headers["retry-after"] and late.json["type"] == "/problems/late"
+    for site in pair.sites:
+        refused = [site.get(path, after="raw-events/9@1"), site.get(path, after="raw-events/0@1", stale_ms="5")]
+        assert [one.status for one in refused] == [422, 422]
 
 
 def test_the_digest_across_workers_is_the_drivers(pair: Pair) -> None:

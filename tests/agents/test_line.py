@@ -49,6 +49,23 @@ def test_the_worker_answers_as_the_csv(settings: Settings) -> None:
         assert deployment.worker.stop() == 0
 
 
+def test_a_writer_reads_its_own_writes(settings: Settings) -> None:
+    """A receipt of the gateway, passed as `after`, is in the very next answer; without any pause."""
+    with Deployment(settings) as deployment:
+        deployment.apply()
+        with deployment.start().client() as client:
+            for i in range(25):
+                told = client.post("/v1/events", {
+                    "org": "port-authority", "source": "flights", "id": f"own-{i}", "type": "flight.departed",
+                    "time": "2013-01-01T05:17:00-05:00",
+                    "data": {"carrier": "UA", "flight": i, "tailnum": f"N{i}", "origin": "EWR", "dest": "IAH",
+                             "dep_delay": 1.0, "distance": 1.0},
+                })  # fmt: skip
+                receipt = told["items"][0]["receipt"]
+                assert client.value("departures", after=receipt)["value"] == i + 1
+                assert client.value("aircraft_in_service", after=receipt)["value"] == i + 1
+
+
 def test_a_worker_comes_back_at_another_port(settings: Settings) -> None:
     """Killed and started with another web port at once, it is given its partitions and answers the same."""
     with Deployment(settings) as deployment:

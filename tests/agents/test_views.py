@@ -242,6 +242,26 @@ def test_formula_and_distinct(site: Site) -> None:
     assert site.get("/v1/metrics/on_time_rate/value", window="1d").json["reason"] == "division_by_zero"
 
 
+def test_explain_and_diff(site: Site) -> None:
+    """A value is explained by its events, page by page; a difference names what made it."""
+    path = "/v1/metrics/departures"
+    first = site.get(f"{path}/explain", company="carrier_code:UA", dim_origin="JFK", limit="30").json
+    assert first["value"] == first["recomputed"] == 40 and first["agrees"] is True
+    rest = site.get(f"{path}/explain", company="carrier_code:UA", dim_origin="JFK", limit="30", next=first["next"]).json
+    assert (len(first["rows"]), len(rest["rows"]), rest["next"]) == (30, 10, None)
+    assert len({row["id"] for row in first["rows"] + rest["rows"]}) == 40
+    assert first["rows"][0]["key"] == "carrier_code:UA" and first["rows"][0]["position"].startswith("raw-events/")
+    told = site.get(
+        f"{path}/diff", at="2013-01-03T00:00:00Z", basis="corrected", to="2013-01-04T00:00:00Z", to_basis="corrected"
+    ).json
+    assert told["after"]["value"] - told["before"]["value"] == 24 == told["operands"][0]["causes"]["period"]["sum"]
+    assert told["operands"][0]["adds_up"] is True
+    assert (
+        site.get(f"{path}/explain", next="xyz").status == 422
+        and site.get(f"{path}/explain", limit="1001").status == 422
+    )
+
+
 def test_series_and_breakdown(site: Site) -> None:
     """Points of a series and rows of a breakdown add up to the value."""
     series = site.get(

@@ -66,8 +66,9 @@ class Metric:
 
     name: str
     unit: str
-    aggregate: str | None = None  # count sum min max avg last distinct
-    field: str | None = None  # of sum min max avg last
+    aggregate: str | None = None  # count sum min max avg last distinct percentile
+    field: str | None = None  # of sum min max avg last percentile
+    percent: Fraction | None = None  # of percentile
     entity: str | None = None  # of distinct
     rule: str | None = None
     signature: str = ""
@@ -224,7 +225,9 @@ def _metrics(name: str, text: Mapping[str, Any], rules: Mapping[str, Rule]) -> l
         operands = tuple(sorted(expressions.names_in(tree)))
         return [Metric(name=name, unit=unit, formula=tree, operands=operands)]
     many = isinstance(text["aggregate"], list)
-    aggregates = [re.fullmatch(r"(\w+)(?:\((\w+)\))?", one.replace(" ", "")) for one in _listed(text["aggregate"])]
+    aggregates = [
+        re.fullmatch(r"(\w+)(?:\((\w+)(?:,([\d.]+))?\))?", one.replace(" ", "")) for one in _listed(text["aggregate"])
+    ]
     dimensions = tuple(text.get("dimensions") or ())
     scale = int(text.get("scale", 6))
     measure = {key: text[key] for key in ("aggregate", "dimensions", "scale", "values", "max_values") if key in text}
@@ -232,14 +235,16 @@ def _metrics(name: str, text: Mapping[str, Any], rules: Mapping[str, Rule]) -> l
     for match in aggregates:
         if match is None:
             raise ValueError(f"metric {name}: not an aggregate in {text['aggregate']!r}")
-        aggregate, argument = match.groups()
+        aggregate, argument, percent = match.groups()
+        ending = aggregate if percent is None else "p" + _plain(percent).replace(".", "_")
         found.append(
             Metric(
-                name=f"{name}_{aggregate}" if many else name,
+                name=f"{name}_{ending}" if many else name,
                 unit=unit,
                 aggregate=aggregate,
                 field=argument if aggregate != "distinct" else None,
                 entity=argument if aggregate == "distinct" else None,
+                percent=None if percent is None else Fraction(percent),
                 rule=text["from"],
                 signature=json.dumps([name, rules[text["from"]].signature, measure], sort_keys=True),
                 dimensions=dimensions,
@@ -248,6 +253,11 @@ def _metrics(name: str, text: Mapping[str, Any], rules: Mapping[str, Rule]) -> l
             )
         )
     return found
+
+
+def _plain(percent: str) -> str:
+    """`95.0` as `95`, `99.90` as `99.9`."""
+    return percent.rstrip("0").rstrip(".") if "." in percent else percent
 
 
 def _listed(value: Any) -> list[str]:

@@ -56,6 +56,7 @@ class Event:
     members: tuple[tuple[str, bytes], ...]
     signals: tuple[Signal, ...]
     rank: tuple[int, int] = (0, 0)
+    void: bool = False
     ended_ms: int | None = None
     superseded: bool = False
 
@@ -337,6 +338,7 @@ class LogReader:
                 members=tuple((identity.entity, each) for identity, _, each in present),
                 signals=self._signals(arrival, known, data),
                 rank=(one.revision, one.repair),
+                void=one.void,
             )
         )
 

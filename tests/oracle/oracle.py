@@ -10,6 +10,7 @@ fractions.  Read it beside the table of bases:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -373,6 +374,8 @@ class Oracle:
             return min(numbers)
         if metric.aggregate == "max":
             return max(numbers)
+        if metric.aggregate == "percentile":
+            return sorted(numbers)[math.floor((metric.percent or 0) * (len(numbers) - 1) / 100)]
         assert metric.aggregate == "last", f"no aggregate {metric.aggregate}"
         return max(values)[2]
 

@@ -149,7 +149,7 @@ metrics:
   sales: {from: sold, aggregate: count, dimensions: [region, channel], unit: sales}
   amount:
     from: sold
-    aggregate: [sum(amount), min(amount), max(amount), avg(amount), last(amount)]
+    aggregate: [sum(amount), min(amount), max(amount), avg(amount), last(amount), "percentile(amount, 95)", "percentile(amount, 50)"]
     dimensions: [region]
     unit: euro
     scale: 2
@@ -283,6 +283,8 @@ DIMENSIONS: Mapping[str, tuple[str, ...]] = {
     "amount_max": ("region",),
     "amount_avg": ("region",),
     "amount_last": ("region",),
+    "amount_p95": ("region",),
+    "amount_p50": ("region",),
     "buyers": ("region",),
     "big_sales": ("region", "channel"),
     "big_half": (),
@@ -294,6 +296,7 @@ DIMENSIONS: Mapping[str, tuple[str, ...]] = {
 }
 """Each metric of the bundle and its dimensions."""
 METRICS = tuple(DIMENSIONS)
+PERCENTILES = ("amount_p95", "amount_p50")
 
 
 def share(labels: Mapping[str, int], records: int) -> dict[str, float]:

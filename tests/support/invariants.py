@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -56,10 +57,27 @@ def same_number(expected: float | None, actual: float | None, digits: int = 15) 
     return expected == actual or math.isclose(expected, actual, rel_tol=10.0**-digits)
 
 
+@dataclass(frozen=True)
+class Near:
+    """An expected number that an answer may miss by a part of it: a percentile, which a sketch tells to 1 %.
+
+    None is met by None alone, and 0 by 0.
+    """
+
+    value: float | None
+    part: float = 0.01
+
+    def met(self, actual: float | None) -> bool:
+        if self.value is None or actual is None:
+            return self.value is None and actual is None
+        # A double has 15 digits: the last one of a number that lies on the edge is not held against it.
+        return abs(actual - self.value) <= abs(self.value) * self.part * (1 + 1e-9)
+
+
 def same_answers(expected: Mapping[Any, Any], actual: Mapping[Any, Any]) -> list[str]:
     """I2: answers equal the oracle's.
 
-    Both map a question to a number, None, (number, reason), or a mapping of such.
+    Both map a question to a number, None, (number, reason), or a mapping of such; an expected number may be `Near`.
     """
     faults = []
     for question in sorted(set(expected) | set(actual), key=str):
@@ -117,6 +135,8 @@ def slope(samples: Iterable[tuple[float, float]]) -> float:
 
 
 def _same(left: Any, right: Any) -> bool:
+    if isinstance(left, Near):
+        return left.met(right)
     if isinstance(left, tuple) and isinstance(right, tuple):
-        return len(left) == len(right) and same_number(left[0], right[0]) and left[1:] == right[1:]
+        return len(left) == len(right) and _same(left[0], right[0]) and left[1:] == right[1:]
     return same_number(left, right)

@@ -31,6 +31,7 @@ metrics:
   visits: {from: visited, aggregate: count, dimensions: [page, plan]}
   long_visits: {from: long_visit, aggregate: count, dimensions: [page]}
   minutes: {from: visited, aggregate: [sum(minutes), avg(minutes), min(minutes), max(minutes), last(minutes)], dimensions: [plan]}
+  length: {from: visited, aggregate: ["percentile(minutes, 50)", "percentile(minutes, 99.9)"], dimensions: [plan]}
   devices: {from: visited, aggregate: distinct(device)}
   long_rate: {formula: long_visits / visits}
 """,

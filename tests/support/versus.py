@@ -12,8 +12,9 @@ from milepost.topology.questions import Question as Asked
 from milepost.topology.questions import Questions
 from milepost.topology.refusals import QuestionError
 from milepost.topology.steps import run
-from tests.oracle.oracle import Oracle, Refused
-from tests.support.events import SECRET, Question, Scenario
+from tests.oracle.oracle import Answer, Oracle, Refused
+from tests.support.events import PERCENTILES, SECRET, Question, Scenario
+from tests.support.invariants import Near
 
 REFUSED = "refused"
 
@@ -48,10 +49,15 @@ def ask_oracle(oracle: Oracle, question: Question) -> Any:
     except (LookupError, Refused):
         return REFUSED
     if question.kind == "value":
-        return answer.value, answer.reason
+        return _expected(question, answer)
     if question.kind == "series":
-        return {point.start_ms: (point.answer.value, point.answer.reason) for point in answer}
-    return {key: (row.value, row.reason) for key, row in answer.items()}
+        return {point.start_ms: _expected(question, point.answer) for point in answer}
+    return {key: _expected(question, row) for key, row in answer.items()}
+
+
+def _expected(question: Question, answer: Answer) -> tuple[float | Near | None, str | None]:
+    """(number, reason); of a percentile the exact value at its rank, which the engine's is near."""
+    return (Near(answer.value) if question.metric in PERCENTILES else answer.value), answer.reason
 
 
 def ask_engine(driver: Driver, question: Question) -> Any:

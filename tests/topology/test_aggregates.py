@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from milepost.topology.aggregates import Hit, Row, Shape, Total, decode, encode, patch_of, scaled, unscaled
 
 SHAPES = [Shape(), Shape(sum=True), Shape(sum=True, extremes=True, last=True), Shape(distinct=True), Shape(last=True)]
+SHAPES.append(Shape(sketch=True))
 VALUES = st.lists(
     st.tuples(st.integers(-(2**90), 2**90), st.integers(0, 2**40), st.binary(min_size=16, max_size=16)), max_size=20
 )

@@ -70,6 +70,18 @@ def test_several_fields_in_one_list_are_a_measure_each() -> None:
     assert len({one.version for one in measures}) == 3
 
 
+def test_percentiles_of_a_field_share_a_measure() -> None:
+    """Percentiles are named by their percent and lie in cells of their own, so that the other aggregates stay short."""
+    text = '[sum(delay), "percentile(delay, 95)", "percentile(delay, 99.90)", "percentile(delay, 0.5)"]'
+    catalog = load("[sum(delay), avg(delay), max(delay)]", text)
+    measures = [one for one in catalog.measures if one.name.startswith("departure_delay")]
+    assert [one.shape for one in measures] == [Shape(sum=True), Shape(sketch=True)]
+    found = {name: one.percent for name, one in catalog.metrics.items() if name.startswith("departure_delay_p")}
+    expected = {"departure_delay_p95": "95", "departure_delay_p99_9": "99.9", "departure_delay_p0_5": "0.5"}
+    assert {name: str(percent) for name, percent in found.items()} == expected
+    assert len({catalog.metrics[name].version for name in found}) == 3
+
+
 def test_a_formula_has_what_its_operands_share() -> None:
     """A formula's dimensions are those of all its operands, its grain the coarsest; formulas may stand on formulas."""
     catalog = load(
@@ -261,6 +273,11 @@ FAULTS: list[tuple[str, str, str, str, str]] = [
         "",
     ),
     ("aggregate: count,", "aggregate: cout,", "an aggregate is count, sum(field)", "count", ""),
+    ("[sum(delay), avg", "[percentile(delay, 95), avg", "is cut", "", 'write "percentile(delay, 95)", in quotes'),
+    ("sum(delay), avg", '"percentile(delay, 100)", avg', "above 0 and below 100", "", "write percentile(delay, 95)"),
+    ("sum(delay), avg", "percentile(delay), avg", "above 0 and below 100", "", "write percentile(delay, 95)"),
+    ("sum(delay), avg", '"sum(delay, 95)", avg', "sum takes one name", "", "write sum(delay)"),
+    ("sum(delay), avg", '"percentil(delay, 95)", avg', "an aggregate is count, sum(field)", "percentile", ""),
     ("aggregate: count,", "aggregate: count(delay),", "count takes nothing", "", "write count"),
     ("aggregate: count,", "aggregate: count, scale: 13,", "less than or equal to 12", "", ""),
     ("aggregate: count,", "aggregate: count, grain: 30m,", "'15m', '1h' or '1d' was expected", "", ""),

@@ -15,6 +15,7 @@ SHAPES = {
     b"summed__": Shape(sum=True),
     b"extremes": Shape(sum=True, extremes=True, last=True),
     b"distinct": Shape(distinct=True),
+    b"sketched": Shape(sketch=True),
 }
 FOREIGN = b"unknown_"
 SIGNALS = st.lists(
@@ -32,7 +33,7 @@ def cells_of(signals: list[tuple[bytes, int, int, int, int]]) -> Store:
     for offset, (version, leaf, pane, late, value) in enumerate(signals):
         shape = SHAPES.get(version, Shape())
         key = metrics.row_key(version + bytes((leaf,)) * 16 + b"\x00", pane)
-        counted = value if shape.sum else None
+        counted = value if shape.sum or shape.sketch else None
         number = value % 7 if shape.distinct else None
         hit = Hit(offset.to_bytes(8, "big"), pane + 1 + late, counted, number, pane, bytes(16))
         store.put(key, patch_of(shape)(store.get(key), hit))

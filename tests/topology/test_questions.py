@@ -202,6 +202,7 @@ rows = st.builds(
             Shape(extremes=True),
             Shape(sum=True, extremes=True),
             Shape(sum=True, last=True, extremes=True),
+            Shape(sketch=True),
         ]
     ),
     cells=st.lists(
@@ -230,6 +231,9 @@ def test_a_tally_is_a_total(shape: Shape, cells: list[dict[int, list[int]]], unt
         assert (tally.low, tally.high) == (total.row.low, total.row.high)
     if shape.last:
         assert tally.last == total.row.last
+    if shape.sketch:
+        assert tally.sketch == (total.row.sketch or {})
+    assert Tally.unpack(shape, tally.pack()).pack() == tally.pack()
 
 
 members = st.one_of(

@@ -26,8 +26,9 @@ Sent = tuple[dict[str, Any], int]
 
 def engine(*sent: Sent, **options: Any) -> Driver:
     """The tables after these events, each known at its time, in this order of arrival."""
+    files = options.pop("files", FILES)
     made = Driver(SECRET, **options)
-    made.apply(ORG, FILES, T0 - HOUR)
+    made.apply(ORG, files, T0 - HOUR)
     for event, k_ms in sent:
         made.produce(event, T0 + 400 * DAY, known_ms=k_ms)
     made.run()

@@ -134,6 +134,10 @@ class Live:
         stores: Mapping[str, Store] = at.stores
         return stores
 
+    def reached(self, leg: str, partition: int) -> Any:
+        (at,) = self.world.owners()[leg, partition]
+        return at.next_offset, at.mark.reached
+
     def progress(self, partition: int) -> Any:
         (at,) = self.world.owners()["measure", partition]
         return at.mark.progress

@@ -35,6 +35,9 @@ class Replayed:
     def stores(self, leg: str, partition: int) -> Mapping[str, Store]:
         return self.state[leg, partition].stores
 
+    def reached(self, leg: str, partition: int) -> tuple[int, Mapping[int, int]]:
+        return self.state[leg, partition].reached
+
     def progress(self, partition: int) -> Mapping[int, Progress]:
         mark: Any = self.state["measure", partition].mark
         progress: Mapping[int, Progress] = mark.progress

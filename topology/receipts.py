@@ -1,0 +1,77 @@
+"""Receipts: whether what a receipt stands for is in the answers (read your writes).
+
+    raw-events/3@1288 -> ingest 3 has passed 1288? -> what it had sent by then -> measure has taken all of that?
+
+Ingest's mark says, for each signals partition, which raw offset it last sent there; measure's mark, for each raw
+partition, which it last took.  Signals of one raw partition are taken in order, so once measure has taken what ingest
+had last sent when it was first seen beyond the receipt, the receipt's signals are in its cells.  An event that leads to
+nothing (a repeat, a dead letter, no rule) is included as soon as ingest has passed it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from milepost.topology.reading import Reader
+from milepost.topology.refusals import BadParameter
+from milepost.topology.steps import Steps, gather
+
+_RECEIPT: Final = re.compile(r"raw-events/([0-9]{1,6})@([0-9]{1,18})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Receipt:
+    """The position of a record in the raw log."""
+
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"raw-events/{self.partition}@{self.offset}"
+
+
+def receipt(text: str, partitions: int) -> Receipt:
+    """The receipt that a text is.  Raises BadParameter."""
+    found = _RECEIPT.fullmatch(text)
+    if found is None or int(found[1]) >= partitions:
+        raise BadParameter(
+            f"{text[:64]!r} is no receipt of this deployment", fix="raw-events/PARTITION@OFFSET, as raw-events/3@1288"
+        )
+    return Receipt(partition=int(found[1]), offset=int(found[2]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reached:
+    """(next offset, signals partition -> raw offset last sent there) of ingest; of measure the second is raw partition
+    -> raw offset last taken."""
+
+    partition: int
+    leg: str
+
+    def read(self, reader: Reader) -> Steps[tuple[int, dict[int, int]]]:
+        yield from ()
+        next_offset, others = reader.reached(self.leg, self.partition)
+        return next_offset, dict(others)
+
+    def pack(self, value: tuple[int, Mapping[int, int]]) -> Any:
+        return [value[0], [[number, offset] for number, offset in value[1].items()]]
+
+    def unpack(self, data: Any) -> tuple[int, dict[int, int]]:
+        return data[0], dict(data[1])
+
+
+def sent(reader: Reader, one: Receipt) -> Steps[dict[int, int] | None]:
+    """Signals partition -> the raw offset that measure must have taken there; None: ingest has not come so far."""
+    ((next_offset, last),) = yield from gather(reader, [Reached(partition=one.partition, leg="ingest")])
+    return {number: offset for number, offset in last.items() if offset >= 0} if next_offset > one.offset else None
+
+
+def taken(reader: Reader, one: Receipt, needed: Mapping[int, int]) -> Steps[bool]:
+    """Whether measure has taken all of that."""
+    got = yield from gather(reader, [Reached(partition=number, leg="measure") for number in needed])
+    return all(
+        origins.get(one.partition, -1) >= offset for (_, origins), offset in zip(got, needed.values(), strict=True)
+    )

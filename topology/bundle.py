@@ -1,9 +1,8 @@
 """Bundles: what may be written in `milepost.yaml`, and its reading into checked, plain models.
 
 The models know shapes: keys, kinds, names, bounds.  What names refer to is the matter of `catalog.py`.  Every fault is
-a Finding with line, column, a guess and a fix; all faults are found, not only the first.
-
-`records`, `milestones`, `plans` and `reactions` are read here and carried by the catalog as data.
+a Finding with line, column, a guess and a fix; all faults are found, not only the first.  What stands below a key here
+is what editors show at it (`editor_schema`).
 """
 
 from __future__ import annotations
@@ -12,29 +11,35 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from milepost.schemas.errors import BundleError, Finding
-from milepost.topology.document import Document, Path, read, said
-from milepost.topology.expressions import closest
+from milepost.topology.document import Document
+from milepost.topology.faults import NAME, PATH, Shape, read_model
 
 MAIN: Final = "milepost.yaml"
 BYTES_MAX: Final = 1024 * 1024
 ENTRIES_MAX: Final = 1000
+ACTIONS_MAX: Final = 100
 DIMENSIONS_MAX: Final = 8
 _UNITS_MS: Final[Mapping[str, int]] = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION: Final = re.compile(r"(\d{1,6})(ms|s|m|h|d)")
 
-NAME: Final = r"^[a-z][a-z0-9_-]{0,62}$"
 EVENT_TYPE: Final = r"^[A-Za-z][A-Za-z0-9._-]{0,127}$"
-PATH: Final = r"^data(\.[A-Za-z_][A-Za-z0-9_]{0,127}){1,31}$"
 DATE: Final = r"^\d{4}-\d{2}-\d{2}([Tt ]\d{2}:\d{2}(:\d{2})?([Zz]|[+-]\d{2}:\d{2})?)?$"
+KIND: Final = r"^[a-z][a-z0-9_-]{0,62}(/[a-z][a-z0-9_-]{0,62})?$"
+BRIDGE: Final = r"^[^/\s]{1,256}/[^/\s]{1,256}$"
+TEMPLATE: Final = r"^[a-z][a-z0-9_-]{0,62}(@[0-9a-f]{16})?$"
+DOMAIN: Final = r"^[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63}){1,8}$"
 
 _PATTERNS: Final = {
     NAME: "a name of small letters, digits, _ and - that begins with a letter (at most 63)",
     EVENT_TYPE: "an event type: letters, digits, dot, _ and - that begins with a letter (at most 128)",
     PATH: "a field of data, as in data.carrier",
     DATE: "a date, as in 2013-02-01",
+    KIND: "a kind of key, as in crm_id or company/crm_id",
+    BRIDGE: "a bridge, as in acme/* or acme/mk_…",
+    TEMPLATE: "the name of a plan, or name@version",
+    DOMAIN: "a domain in small letters, as in example.org",
 }
 
 
@@ -57,31 +62,55 @@ def _percent(text: str) -> str:
     return text
 
 
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, dict) else value
+
+
 Name = Annotated[str, StringConstraints(pattern=NAME)]
 EventType = Annotated[str, StringConstraints(pattern=EVENT_TYPE)]
 DataPath = Annotated[str, StringConstraints(pattern=PATH)]
 Date = Annotated[str, StringConstraints(pattern=DATE)]
-Duration = Annotated[str, AfterValidator(_duration)]
+Duration = Annotated[str, AfterValidator(_duration), Field(json_schema_extra={"pattern": f"^{_DURATION.pattern}$"})]
 Percent = Annotated[str, AfterValidator(_percent)]
 Text = Annotated[str, StringConstraints(min_length=1, max_length=4096)]
-DimensionValue = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+ShortText = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+Kind = Annotated[str, StringConstraints(pattern=KIND)]
 Number = int | float
+Operator = Literal["<", "<=", "==", "!=", ">=", ">"]
+Need = Literal["all"] | dict[Literal["at_least", "weight"], Number]
+Window = Annotated[str, StringConstraints(min_length=1, max_length=16)]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, populate_by_name=False)
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, populate_by_name=False, use_attribute_docstrings=True
+    )
 
 
 class ContractText(_Model):
+    """The contract of an event type."""
+
     schema_name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")] = Field(alias="schema")
+    """Name of an Avro schema: schemas/NAME.avsc."""
 
 
 class IdentityText(_Model):
+    """Where an event says whom it is about.  The order is the priority."""
+
     entity: Name
+    """company, person, device, or another kind of thing."""
     key: Name
+    """The kind of key, as crm_id.  Kinds rank by first appearance in the bundle."""
     path: DataPath = Field(alias="from")
+    """The field that holds it, as data.customer."""
     required: bool = False
+    """Without it the event is a dead letter."""
     label: bool = False
+    """Its value is the display name."""
+    unique: bool = False
+    """One value a component: two values of this kind never join."""
+    limit: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """So many values of this kind a component at most."""
 
 
 class VolumeText(_Model):
@@ -90,39 +119,61 @@ class VolumeText(_Model):
 
 
 class ExpectText(_Model):
+    """What the source promises."""
+
     freshness: Duration | None = None
     volume: VolumeText | None = None
     unmatched_max: Percent | None = None
 
 
 class SourceText(_Model):
+    """A system that sends events."""
+
     owner: Annotated[str, StringConstraints(max_length=256)] = ""
+    """Who answers for it."""
     types: Annotated[dict[EventType, ContractText], Field(min_length=1, max_length=ENTRIES_MAX)]
+    """Event type -> its contract."""
     identities: Annotated[list[IdentityText], Field(min_length=1, max_length=64)]
     pii: Annotated[list[DataPath], Field(max_length=ENTRIES_MAX)] = []
+    """Personal data: no rule, field, dimension or record reads it."""
     volatile: Annotated[list[DataPath], Field(max_length=ENTRIES_MAX)] = []
+    """Fields that may differ in a repeat of the same event."""
     future_skew: Duration = "10m"
+    """An event may be so far ahead of the log's clock."""
     expect: ExpectText | None = None
 
 
 class SignalText(_Model):
+    """A rule: events that become a signal."""
+
     on: EventType
+    """The event type."""
     when: Text | None = None
+    """A condition (CEL) over data and event; left out: always."""
     fields: Annotated[dict[Name, Text], Field(max_length=64)] = {}
+    """Name -> expression (CEL) over data and event."""
 
 
 class MetricText(_Model):
     """A metric over signals (`from`, `aggregate`) or over metrics (`formula`)."""
 
     rule: Name | None = Field(default=None, alias="from")
+    """The signal."""
     aggregate: Text | Annotated[list[Text], Field(min_length=1, max_length=16)] | None = None
+    """count, sum(field), min(field), max(field), avg(field), last(field), distinct(entity); a list makes name_sum, …"""
     formula: Text | None = None
+    """An expression (CEL) over metrics, as on_time / departures."""
     dimensions: Annotated[list[Name], Field(max_length=DIMENSIONS_MAX)] = []
+    """Fields of the signal by which it can be broken down."""
     unit: Annotated[str, StringConstraints(max_length=64)] = ""
     grain: Literal["15m", "1h", "1d"] = "15m"
+    """The finest step of its history."""
     scale: Annotated[int, Field(ge=0, le=12)] = 6
-    values: dict[Name, Annotated[list[DimensionValue], Field(max_length=ENTRIES_MAX)]] = {}
+    """Decimals that are kept."""
+    values: dict[Name, Annotated[list[ShortText], Field(max_length=ENTRIES_MAX)]] = {}
+    """Dimension -> values that always keep their name."""
     max_values: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    """Named values a dimension, company and day."""
 
     @model_validator(mode="after")
     def _one_way(self) -> MetricText:
@@ -137,194 +188,186 @@ class MetricText(_Model):
 
 
 class RecordText(_Model):
+    """What an event does to a record."""
+
     on: EventType
     id: DataPath
-    op: Literal["upsert", "create", "update", "delete"]
+    op: Literal["upsert", "create", "update", "patch", "delete"]
+    """patch leaves fields that are null as they are; update and patch do nothing where there is no record."""
     fields: Annotated[dict[Name, DataPath], Field(max_length=256)] = {}
 
 
 class ActionText(_Model):
+    """What has to be so: a metric over a window beyond a value, or something a person ticks."""
+
     metric: Name | None = None
-    window: Annotated[str, StringConstraints(min_length=1, max_length=16)] | None = None
-    op: Literal["<", "<=", "==", "!=", ">=", ">"] | None = None
+    window: Window | None = None
+    """all (default), <n>m, <n>h, <n>d up to 3660d, year, month, week or day."""
+    op: Operator | None = None
+    value: Number | None = None
+    sustain: Duration | None = None
+    """It has to hold so long without a break."""
+    manual: Text | None = None
+    """What a person ticks."""
+    affects: bool = True
+    """Whether it counts for the milestone."""
+    weight: Number | None = None
+    """For need: {weight: …}; default 1."""
+
+    def fault(self) -> str | None:
+        """What does not go together, if anything; also asked of an action that a plan has changed."""
+        given = [one for one in ("metric", "window", "op", "value", "sustain") if getattr(self, one) is not None]
+        if self.manual is not None and self.metric is not None:
+            return "an action is manual or watches a metric, not both"
+        if self.manual is not None and given:
+            return f"a manual action takes only affects and weight beside it, {', '.join(given)} came"
+        if self.manual is None and (self.metric is None or self.op is None or self.value is None):
+            return "an action has metric, op and value, or manual"
+        return None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> ActionText:
+        if (fault := self.fault()) is not None:
+            raise ValueError(fault)
+        return self
+
+
+class MilestoneText(_Model):
+    """An outcome by a date.  Dates are of the plan's zone, unless they name one."""
+
+    kind: Literal["achieve", "maintain"]
+    """achieve: reached once, it stays; maintain: it can lapse."""
+    start: Date
+    deadline: Date
+    grace: Duration = "0d"
+    need: Need = "all"
+    """all, {at_least: 2} or {weight: 0.8}, of the actions that affect it."""
+    actions: Annotated[dict[Name, ActionText], Field(min_length=1, max_length=ACTIONS_MAX)]
+
+
+class ActionPatch(_Model):
+    """What a plan changes of an action."""
+
+    metric: Name | None = None
+    window: Window | None = None
+    op: Operator | None = None
     value: Number | None = None
     sustain: Duration | None = None
     manual: Text | None = None
     affects: bool = True
     weight: Number | None = None
 
-    @model_validator(mode="after")
-    def _one_way(self) -> ActionText:
-        if self.manual is not None:
-            if self.metric is not None:
-                raise ValueError("an action is manual or watches a metric, not both")
-        elif self.metric is None or self.op is None or self.value is None:
-            raise ValueError("an action has metric, op and value, or manual")
-        return self
 
+class MilestonePatch(_Model):
+    """What a plan changes of a milestone; what is left out stays."""
 
-class MilestoneText(_Model):
-    kind: Literal["achieve", "maintain"]
-    start: Date
-    deadline: Date
+    kind: Literal["achieve", "maintain"] = "achieve"
+    start: Date = ""
+    deadline: Date = ""
     grace: Duration = "0d"
-    need: Literal["all"] | dict[Literal["at_least", "weight"], Number] = "all"
-    actions: Annotated[dict[Name, ActionText], Field(min_length=1, max_length=100)]
+    need: Need = "all"
+    actions: Annotated[dict[Name, ActionPatch], Field(max_length=ACTIONS_MAX)] = {}
 
 
 class PlanText(_Model):
-    bridge: Annotated[str, StringConstraints(pattern=r"^[^/\s]{1,256}/[^/\s]{1,256}$")]
+    """Milestones that two organisations watch together."""
+
+    bridge: Annotated[str, StringConstraints(pattern=BRIDGE)] | None = None
+    """organisation/MetaKey, or organisation/* for each company; a plan without one is a template."""
+    template: Annotated[str, StringConstraints(pattern=TEMPLATE)] | None = None
+    """A plan whose milestones and metrics this one has; name@version pins it."""
+    tz: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "UTC"
+    """The zone of the milestones' dates and of calendar windows."""
     milestones: Annotated[list[Name], Field(max_length=ENTRIES_MAX)] = []
     metrics: Annotated[list[Name], Field(max_length=ENTRIES_MAX)] = []
+    overrides: Annotated[dict[Name, MilestonePatch], Field(max_length=ENTRIES_MAX)] = {}
+    """Milestone -> what is different in this plan."""
 
 
 class ReactionText(_Model):
+    """Whom to tell."""
+
     on: EventType
+    """milestone.achieved, milestone.missed, …, or the name of a signal."""
     webhook: Annotated[str, StringConstraints(pattern=r"^https?://\S{1,2000}$")]
     on_replay: Literal["suppress", "send"] = "suppress"
 
 
+class FreeMailText(_Model):
+    """Domains that are nobody's own."""
+
+    kinds: Annotated[list[Kind], Field(min_length=1, max_length=64)]
+    """Kinds of keys whose values are domains."""
+    domains: Annotated[list[Annotated[str, StringConstraints(pattern=DOMAIN)]], Field(min_length=1, max_length=10_000)]
+
+
+class IdentityRulesText(_Model):
+    """What never joins two things."""
+
+    blocked: Annotated[
+        dict[Kind, Annotated[list[Annotated[str, StringConstraints(max_length=256)]], Field(max_length=10_000)]],
+        Field(max_length=64),
+    ] = {}
+    """Kind of key -> values that mean nothing, as n/a."""
+    free_mail: FreeMailText | None = None
+
+
 class BundleText(_Model):
-    """A bundle of definitions: one organisation's sources, signals, metrics and what later stages read."""
+    """A bundle of definitions: one organisation's sources, signals, metrics and what is made of them."""
 
     sources: Annotated[dict[Name, SourceText], Field(max_length=ENTRIES_MAX)] = {}
     signals: Annotated[dict[Name, SignalText], Field(max_length=ENTRIES_MAX)] = {}
     metrics: Annotated[dict[Name, MetricText], Field(max_length=ENTRIES_MAX)] = {}
-    records: Annotated[dict[Name, RecordText], Field(max_length=ENTRIES_MAX)] = {}
+    records: Annotated[
+        dict[
+            Name,
+            Annotated[
+                list[RecordText],
+                BeforeValidator(_listed, json_schema_input_type=RecordText | list[RecordText]),
+                Field(min_length=1, max_length=64),
+            ],
+        ],
+        Field(max_length=ENTRIES_MAX),
+    ] = {}
+    """Type of record -> what an event does to it; a list where several types of events do."""
     milestones: Annotated[dict[Name, MilestoneText], Field(max_length=ENTRIES_MAX)] = {}
     plans: Annotated[dict[Name, PlanText], Field(max_length=ENTRIES_MAX)] = {}
     reactions: Annotated[dict[Name, ReactionText], Field(max_length=ENTRIES_MAX)] = {}
+    identity: IdentityRulesText | None = None
 
 
-_MODELS: Final[Mapping[tuple[str, ...], type[_Model]]] = {
-    (): BundleText,
-    ("sources", "*"): SourceText,
-    ("sources", "*", "types", "*"): ContractText,
-    ("sources", "*", "identities", "*"): IdentityText,
-    ("sources", "*", "expect"): ExpectText,
-    ("sources", "*", "expect", "volume"): VolumeText,
-    ("signals", "*"): SignalText,
-    ("metrics", "*"): MetricText,
-    ("records", "*"): RecordText,
-    ("milestones", "*"): MilestoneText,
-    ("milestones", "*", "actions", "*"): ActionText,
-    ("plans", "*"): PlanText,
-    ("reactions", "*"): ReactionText,
-}
-"""Where each model stands, to name the keys that were expected."""
+SHAPE: Final = Shape(
+    whole="a bundle",
+    patterns=_PATTERNS,
+    models={
+        (): BundleText,
+        ("sources", "*"): SourceText,
+        ("sources", "*", "types", "*"): ContractText,
+        ("sources", "*", "identities", "*"): IdentityText,
+        ("sources", "*", "expect"): ExpectText,
+        ("sources", "*", "expect", "volume"): VolumeText,
+        ("identity",): IdentityRulesText,
+        ("identity", "free_mail"): FreeMailText,
+        ("signals", "*"): SignalText,
+        ("metrics", "*"): MetricText,
+        ("records", "*"): RecordText,
+        ("records", "*", "*"): RecordText,
+        ("milestones", "*"): MilestoneText,
+        ("milestones", "*", "actions", "*"): ActionText,
+        ("plans", "*"): PlanText,
+        ("plans", "*", "overrides", "*"): MilestonePatch,
+        ("plans", "*", "overrides", "*", "actions", "*"): ActionPatch,
+        ("reactions", "*"): ReactionText,
+    },
+)
 
 
 def read_bundle(text: bytes) -> tuple[BundleText, Document]:
     """The models of `milepost.yaml`, and the document with its places.  Raises BundleError."""
-    try:
-        decoded = text.decode()
-    except UnicodeDecodeError as error:
-        line = text.count(b"\n", 0, error.start) + 1
-        column = error.start - (text.rfind(b"\n", 0, error.start) + 1) + 1
-        raise BundleError([Finding(file=MAIN, line=line, column=column, message="not UTF-8")]) from None
-    document = read(MAIN, decoded)
-    if not isinstance(document.value, dict):
-        message = f"a mapping of {', '.join(BundleText.model_fields)} was expected, {said(document.value)} came"
-        raise BundleError([document.finding((), message)])
-    try:
-        return BundleText.model_validate(document.value), document
-    except ValidationError as error:
-        raise BundleError(_findings(error, document)) from None
+    return read_model(MAIN, text, BundleText, SHAPE)
 
 
 def editor_schema() -> dict[str, Any]:
     """The JSON Schema of `milepost.yaml`, for editors."""
-    return BundleText.model_json_schema(by_alias=True)
-
-
-def _findings(error: ValidationError, document: Document) -> list[Finding]:
-    found: dict[Path, Finding] = {}
-    faults = [(_path(fault["loc"], document), fault) for fault in error.errors(include_url=False)]
-    for path, fault in faults:
-        in_key = "[key]" in fault["loc"]
-        branch = isinstance(fault["input"], dict | list) and fault["type"] in ("literal_error", "string_type")
-        if branch and any(len(other) > len(path) and other[: len(path)] == path for other, _ in faults):
-            continue  # one branch of a union; the branch that fits better has its own, deeper finding
-        found.setdefault(path, _finding(path, in_key, dict(fault), document))
-    return list(found.values())
-
-
-def _path(loc: tuple[str | int, ...], document: Document) -> Path:
-    """The place in the document: pydantic also puts branches of unions and `[key]` into its locations."""
-    path: Path = ()
-    at = document.value
-    for i, step in enumerate(loc):
-        inside = (isinstance(at, dict) and step in at) or (isinstance(at, list) and isinstance(step, int))
-        if inside:
-            path = (*path, step)
-            at = at[step]
-        elif isinstance(at, dict) and i == len(loc) - 1 and isinstance(step, str):
-            path = (*path, step)  # a key that is missing
-    return path
-
-
-def _finding(path: Path, in_key: bool, fault: dict[str, Any], document: Document) -> Finding:
-    name = str(path[-1]) if path else ""
-    value = fault.get("input")
-    above = path[:-1]
-    match fault["type"]:
-        case "extra_forbidden":
-            known = _known(above)
-            message = f"{name!r} is no key of {_where(above)}; known are {', '.join(known)}"
-            return document.finding(path, message, guess=closest(name, known), key=True)
-        case "missing":
-            fix = f"add {name}: to {_where(above)}"
-            return document.finding(above, f"{name!r} is missing in {_where(above)}", fix=fix, key=True)
-        case "string_pattern_mismatch":
-            expected = _PATTERNS.get(str(fault["ctx"]["pattern"]), f"text like {fault['ctx']['pattern']}")
-            fix = _name_fix(value) if fault["ctx"]["pattern"] == NAME else ""
-            if fault["ctx"]["pattern"] == PATH and re.fullmatch(PATH, f"data.{value}"):
-                fix = f"write data.{value}"
-            return document.finding(path, f"{expected} was expected, {said(value)} came", fix=fix, key=in_key)
-        case "value_error":
-            return document.finding(path, str(fault["ctx"]["error"]), key=isinstance(value, dict))
-        case "string_type":
-            fix = f'write it in quotes: "{str(value).lower() if isinstance(value, bool) else value}"'
-            scalar = isinstance(value, bool | int | float)
-            return document.finding(path, f"text was expected, {said(value)} came", fix=fix if scalar else "")
-        case "literal_error":
-            expected = str(fault["ctx"]["expected"])
-            options = re.findall(r"'([^']*)'", expected)
-            guess = closest(str(value), options)
-            return document.finding(path, f"{expected} was expected, {said(value)} came", guess=guess)
-        case "dict_type" | "model_type":
-            return document.finding(path, f"a mapping was expected, {said(value)} came")
-        case "list_type":
-            fix = f"write it in brackets: [{value}]" if isinstance(value, str) else ""
-            return document.finding(path, f"a list was expected, {said(value)} came", fix=fix)
-        case "int_type" | "float_type":
-            return document.finding(path, f"a whole number was expected, {said(value)} came")
-        case "bool_type":
-            return document.finding(path, f"true or false was expected, {said(value)} came")
-        case "too_long":
-            counts = fault["ctx"]
-            message = f"at most {counts['max_length']} entries were expected, {counts['actual_length']} came"
-            return document.finding(path, message)
-        case "too_short":
-            return document.finding(path, "at least one entry was expected, none came")
-        case _:
-            return document.finding(path, f"{fault['msg'][:1].lower()}{fault['msg'][1:]}, {said(value)} came")
-
-
-def _known(path: Path) -> list[str]:
-    """The keys that are known at a path."""
-    for pattern, model in _MODELS.items():
-        if len(pattern) == len(path) and all(part in ("*", step) for part, step in zip(pattern, path, strict=True)):
-            return [one.alias or name for name, one in model.model_fields.items()]
-    return []
-
-
-def _where(path: Path) -> str:
-    return ".".join(map(str, path)) if path else "a bundle"
-
-
-def _name_fix(value: object) -> str:
-    if not isinstance(value, str):
-        return ""
-    plain = re.sub(r"[^a-z0-9_-]+", "_", value.lower()).strip("_-")
-    return f"write {plain}" if re.fullmatch(NAME, plain) and plain != value else ""
+    schema = BundleText.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Milepost definitions"}

@@ -1,11 +1,12 @@
 """The catalog: a bundle of definitions, read, checked and ready to run.
 
-    files ─▶ bundle (shapes) ─▶ catalog_rules (contracts, sources, rules) ─▶ catalog_metrics ─▶ Catalog
+    files ─▶ bundle (shapes) ─▶ catalog_rules (contracts, sources, rules) ─▶ catalog_metrics
+                                        ─▶ catalog_records, catalog_plans ─▶ Catalog
                        every fault on the way is a Finding; all are found, or the catalog stands
 
 Versions: a rule's, measure's or metric's version is the hash of its own text, in one spelling, and of what it depends
-on (a rule: its contracts; a measure: its rule; a metric: its measure or operands).  What a change does not touch keeps
-its version, and with it its history (design §8).
+on (a rule: its contracts; a measure: its rule; a metric: its measure or operands; a milestone: its metrics; a plan: its
+milestones and metrics).  What a change does not touch keeps its version, and with it its history (design §8).
 """
 
 from __future__ import annotations
@@ -17,37 +18,58 @@ from typing import Final, TypeVar
 
 from milepost.schemas.contracts import Contract
 from milepost.schemas.errors import BundleError, Finding
-from milepost.topology.bundle import BYTES_MAX, MAIN, BundleText, editor_schema, read_bundle
+from milepost.topology.bundle import BYTES_MAX, MAIN, editor_schema, read_bundle
 from milepost.topology.catalog_metrics import MetricReader
+from milepost.topology.catalog_plans import PlanReader, foreign_bridges
+from milepost.topology.catalog_records import RecordReader, protection, reactions
 from milepost.topology.catalog_rules import SCHEMA_FILE, RuleReader
 from milepost.topology.definitions import (
     VERSION_BYTES,
+    Action,
     Aggregate,
     Catalog,
+    Date,
     Identity,
     Measure,
     Metric,
+    Milestone,
+    Need,
+    Plan,
+    Protection,
+    Reaction,
+    Record,
     Rule,
     Source,
+    Write,
 )
-from milepost.topology.document import Document, Findings, Path
+from milepost.topology.document import Findings
 from milepost.topology.expressions import Expression, closest
 
 SCHEMAS_MAX: Final = 1000
 Held = TypeVar("Held")
 
 __all__ = [
+    "Action",
     "Aggregate",
     "Catalog",
     "Contract",
+    "Date",
     "Expression",
     "Finding",
     "Identity",
     "Measure",
     "Metric",
+    "Milestone",
+    "Need",
+    "Plan",
+    "Protection",
+    "Reaction",
+    "Record",
     "Rule",
     "Source",
+    "Write",
     "bundle_id",
+    "check_owner",
     "editor_schema",
     "load_bundle",
 ]
@@ -59,6 +81,15 @@ def load_bundle(files: Mapping[str, bytes]) -> Catalog:
     Raises BundleError with every finding.  Equal files give the same object while it is remembered.
     """
     return _load(tuple(sorted((name, bytes(text)) for name, text in files.items())))
+
+
+def check_owner(files: Mapping[str, bytes], org: str) -> None:
+    """Whether a bundle that loads may be applied for `org`.  Raises BundleError where a bridge is another's."""
+    text, document = read_bundle(files[MAIN])
+    findings = Findings(document)
+    foreign_bridges(text, org, findings)
+    if findings.found:
+        raise BundleError(findings.found)
 
 
 def bundle_id(files: Mapping[str, bytes]) -> bytes:
@@ -81,19 +112,29 @@ def _load(pairs: tuple[tuple[str, bytes], ...]) -> Catalog:
     rules.read()
     metrics = MetricReader(text, rules.sources, rules.rules, rules.broken, findings)
     metrics.read()
-    _check_later(text, set(metrics.metrics) | metrics.broken, findings)
+    records = RecordReader(text, rules.sources, findings)
+    records.read()
+    plans = PlanReader(text, metrics.metrics, metrics.broken, findings)
+    plans.read()
+    protected = protection(text, rules.sources, findings)
+    reacting = reactions(text, findings)
     if findings.found:
         raise BundleError(findings.found)
     return Catalog(
         bundle_id=bundle_id(files),
         sources=rules.sources,
+        protection=protected,
         rules=rules.rules,
         rules_by_type=_grouped((rule.on, rule) for rule in rules.rules.values()),
         measures=tuple(metrics.measures),
         measures_by_rule=_grouped((measure.rule, measure) for measure in metrics.measures),
         metrics=metrics.metrics,
         key_rank=_ranks(rules.sources),
-        later=_later(document),
+        records=records.records,
+        writes=_grouped((write.on, write) for one in records.records.values() for write in one.writes),
+        milestones=plans.milestones,
+        plans=plans.plans,
+        reactions=reacting,
     )
 
 
@@ -132,29 +173,3 @@ def _ranks(sources: Mapping[str, Source]) -> dict[tuple[str, str], int]:
         for identity in source.identities:
             ranks.setdefault((identity.entity, identity.key), len(ranks))
     return ranks
-
-
-def _later(document: Document) -> dict[str, object]:
-    sections = ("records", "milestones", "plans", "reactions")
-    return {name: document.value[name] for name in sections if document.value.get(name)}
-
-
-def _check_later(text: BundleText, metrics: set[str], findings: Findings) -> None:
-    """References out of records, milestones and plans hold; their meaning is not checked here."""
-    types = {one for source in text.sources.values() for one in source.types}
-
-    def check(path: Path, what: str, name: str, known: Iterable[str]) -> None:
-        if name not in known:
-            findings.add(path, f"no {what} is named {name!r}", guess=closest(name, sorted(known)))
-
-    for name, record in text.records.items():
-        check(("records", name, "on"), "event type", record.on, types)
-    for name, milestone in text.milestones.items():
-        for action_name, action in milestone.actions.items():
-            if action.metric is not None:
-                check(("milestones", name, "actions", action_name, "metric"), "metric", action.metric, metrics)
-    for name, plan in text.plans.items():
-        for i, one in enumerate(plan.milestones):
-            check(("plans", name, "milestones", i), "milestone", one, text.milestones)
-        for i, one in enumerate(plan.metrics):
-            check(("plans", name, "metrics", i), "metric", one, metrics)

@@ -12,8 +12,8 @@ from typing import Final, Literal
 
 from milepost.schemas.contracts import Contract, FieldType, SchemaFault, compile_contract, field_at, paths_of
 from milepost.schemas.errors import BundleError, Finding
-from milepost.topology.bundle import BundleText, SignalText, SourceText, duration_ms
-from milepost.topology.definitions import Identity, Rule, Source, version
+from milepost.topology.bundle import BundleText, ExpectText, SignalText, SourceText, duration_ms
+from milepost.topology.definitions import Expect, Identity, Rule, Source, version
 from milepost.topology.document import Findings, Path, read
 from milepost.topology.expressions import Expression, ExpressionFault, closest, compile_expression
 
@@ -52,23 +52,40 @@ class RuleReader:
         identities = []
         whole = len(types) == len(text.types)
         for i, one in enumerate(text.identities):
-            path = _below(one.path)
+            path = below(one.path)
             if whole:
                 self._check_key(types, path, (*here, "identities", i, "from"), required=one.required)
-            identity = Identity(entity=one.entity, key=one.key, path=path, required=one.required, label=one.label)
-            identities.append(identity)
+            identities.append(
+                Identity(
+                    entity=one.entity,
+                    key=one.key,
+                    path=path,
+                    required=one.required,
+                    label=one.label,
+                    unique=one.unique,
+                    limit=one.limit,
+                )
+            )
         for kind, paths in (("pii", text.pii), ("volatile", text.volatile)):
             for i, field_path in enumerate(paths):
-                if whole and all(field_at(one.type, _below(field_path)) is None for one in types.values()):
+                if whole and all(field_at(one.type, below(field_path)) is None for one in types.values()):
                     self._no_field(types, field_path, (*here, kind, i))
         self.sources[name] = Source(
             name=name,
             owner=text.owner,
             types=types,
             identities=tuple(identities),
-            pii=tuple(map(_below, text.pii)),
-            volatile=tuple(map(_below, text.volatile)),
+            pii=tuple(map(below, text.pii)),
+            volatile=tuple(map(below, text.volatile)),
             future_skew_ms=duration_ms(text.future_skew),
+            expect=_expect(text.expect),
+            version=version(
+                "source",
+                name,
+                text.model_dump(exclude={"types", "future_skew"}),
+                duration_ms(text.future_skew),
+                sorted((one, contract.canonical) for one, contract in types.items()),
+            ),
         )
 
     def _contract(self, name: str, here: Path) -> Contract | None:
@@ -151,7 +168,7 @@ class RuleReader:
         for path in expression.paths:
             names = tuple(path.split("."))
             for source in sources:
-                if any(_overlap(names[1:], secret) for secret in source.pii if names[0] == "data"):
+                if any(overlap(names[1:], secret) for secret in source.pii if names[0] == "data"):
                     fix = "leave it out: personal data stays in the raw log"
                     message = f"{path} is listed under pii of {source.name}; rules do not read it"
                     self.findings.add(here, message, fix=fix)
@@ -159,13 +176,26 @@ class RuleReader:
         return expression
 
 
-def _below(path: str) -> tuple[str, ...]:
+def below(path: str) -> tuple[str, ...]:
+    """The names below `data` of a path: `data.a.b` is ("a", "b")."""
     return tuple(path.split(".")[1:])
 
 
-def _overlap(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+def overlap(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """Whether one path is the other, or lies below it."""
     shorter = min(len(one), len(other))
     return one[:shorter] == other[:shorter]
+
+
+def _expect(text: ExpectText | None) -> Expect:
+    if text is None:
+        return Expect()
+    return Expect(
+        freshness_ms=duration_ms(text.freshness) if text.freshness is not None else None,
+        volume_per_ms=duration_ms(text.volume.per) if text.volume is not None else None,
+        volume_min=text.volume.min if text.volume is not None else None,
+        unmatched_max=float(text.unmatched_max[:-1]) / 100 if text.unmatched_max is not None else None,
+    )
 
 
 def _common(all_paths: list[dict[str, FieldType]]) -> dict[str, FieldType]:

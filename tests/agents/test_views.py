@@ -21,6 +21,7 @@ from aiohttp import web
 
 from milepost.agents.peers import Refused, Sealer
 from milepost.agents.views import Health, SendFailed, attach
+from milepost.ops.apply import demo_bundle
 from milepost.ops.settings import Settings
 from milepost.topology.bases import instant, written
 from milepost.topology.digest import digest
@@ -30,7 +31,6 @@ from milepost.topology.state import Output
 from milepost.topology.steps import Got, Part, run
 
 NOW = instant("2014-02-05T00:00:00Z")
-BUNDLE = Path(__file__).parents[2] / "ops" / "demo_bundle"
 
 
 class Tables:
@@ -129,8 +129,7 @@ class Site:
 def filled() -> Driver:
     """Three airlines, one flight every hour of the first ten days, from origins in turn."""
     driver = Driver(b"a secret of thirty-two bytes long", partitions=3)
-    files = {str(path.relative_to(BUNDLE)): path.read_bytes() for path in BUNDLE.rglob("*") if path.is_file()}
-    driver.apply("port-authority", files, NOW)
+    driver.apply("port-authority", demo_bundle(), NOW)
     start = instant("2013-01-01T00:00:00Z")
     for carrier, name in (("UA", "United Air Lines Inc."), ("AA", "American Airlines Inc."), ("DL", "Delta")):
         event = {"org": "port-authority", "source": "registry", "id": carrier, "type": "airline.listed",

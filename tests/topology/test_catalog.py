@@ -2,88 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import milepost.ops
-from milepost.schemas.errors import BundleError, Finding
+from milepost.schemas.errors import BundleError
 from milepost.topology.aggregates import Shape
 from milepost.topology.catalog import Catalog, bundle_id, editor_schema, load_bundle
-
-MANUAL = """\
-sources:
-  flights:
-    owner: ops@example.org                  # who answers for it
-    types:
-      flight.departed: {schema: FlightDeparted}
-      flight.cancelled: {schema: FlightCancelled}
-    identities:                             # priority = order; an absent optional key is no error
-      - {entity: company, key: carrier_code, from: data.carrier, required: true}
-      - {entity: device, key: tailnum, from: data.tailnum}
-    pii: []
-    expect: {freshness: 15m, volume: {per: 1h, min: 1}, unmatched_max: 0.5%}
-  registry:
-    types: {airline.listed: {schema: AirlineListed}, aircraft.listed: {schema: AircraftListed}}
-    identities:                             # two company keys in one event: a proposed link
-      - {entity: company, key: carrier_code, from: data.carrier}
-      - {entity: company, key: airline_name, from: data.name, label: true}    # the display name
-signals:
-  departed: {on: flight.departed, fields: {delay: data.dep_delay, origin: data.origin, dest: data.dest}}
-  departed_on_time: {on: flight.departed, when: data.dep_delay <= 15.0, fields: {origin: data.origin, dest: data.dest}}
-metrics:
-  departures: {from: departed, aggregate: count, dimensions: [origin, dest], unit: flights}
-  on_time_departures: {from: departed_on_time, aggregate: count, dimensions: [origin, dest], unit: flights}
-  departure_delay: {from: departed, aggregate: [sum(delay), avg(delay), max(delay)], dimensions: [origin], unit: min}
-  aircraft_in_service: {from: departed, aggregate: distinct(device), unit: aircraft}
-  on_time_rate: {formula: on_time_departures / departures, unit: ratio}
-records:
-  aircraft: {on: aircraft.listed, id: data.tailnum, op: upsert, fields: {model: data.model, seats: data.seats}}
-milestones:
-  punctual_month:
-    {kind: achieve, start: 2013-02-01, deadline: 2013-03-01, grace: 2d, need: all,
-     actions: {punctual: {metric: on_time_rate, window: 28d, op: ">=", value: 0.8, affects: true},
-               reviewed: {manual: review held, affects: false}}}
-plans:
-  on_time_2013: {bridge: "port-authority/*", milestones: [punctual_month], metrics: [on_time_rate, aircraft_in_service]}
-reactions:
-  tell: {on: milestone.achieved, webhook: "https://example.org/hook", on_replay: suppress}
-"""
-
-
-def schema(name: str, /, **fields: Any) -> bytes:
-    rows = [{"name": field, "type": kind} for field, kind in fields.items()]
-    return json.dumps({"type": "record", "name": name, "fields": rows}, indent=1).encode()
-
-
-PLACE = {"carrier": "string", "tailnum": ["null", "string"], "origin": "string", "dest": "string"}
-SCHEMAS = {
-    "schemas/FlightDeparted.avsc": schema("FlightDeparted", **PLACE, dep_delay="double", seats=["null", "long"]),
-    "schemas/FlightCancelled.avsc": schema("FlightCancelled", **PLACE),
-    "schemas/AirlineListed.avsc": schema("AirlineListed", carrier="string", name="string"),
-    "schemas/AircraftListed.avsc": schema("AircraftListed", tailnum="string", model="string", seats="int"),
-}
-
-
-def bundle(text: str = MANUAL, **schemas: bytes) -> dict[str, bytes]:
-    changed = {f"schemas/{name}.avsc": content for name, content in schemas.items()}
-    return {"milepost.yaml": text.encode(), **SCHEMAS, **changed}
-
-
-def load(old: str = "", new: str = "", **schemas: bytes) -> Catalog:
-    assert old in MANUAL
-    return load_bundle(bundle(MANUAL.replace(old, new, 1) if old else MANUAL, **schemas))
-
-
-def findings(files: Mapping[str, bytes]) -> tuple[Finding, ...]:
-    with pytest.raises(BundleError) as raised:
-        load_bundle(files)
-    return raised.value.findings
+from tests.support.manual import MANUAL, PLACE, SCHEMAS, bundle, findings, load, schema
 
 
 def test_the_manual_parses() -> None:
@@ -103,7 +32,7 @@ def test_the_manual_parses() -> None:
         ("company", "airline_name"): 2,
     }
     assert [rule.name for rule in catalog.rules_by_type["flight.departed"]] == ["departed", "departed_on_time"]
-    assert set(catalog.later) == {"records", "milestones", "plans", "reactions"}
+    assert list(catalog.records) == ["aircraft"] and list(catalog.milestones) == ["punctual_month"]
 
 
 def test_a_list_of_aggregates_is_one_measure_and_a_metric_each() -> None:
@@ -169,7 +98,10 @@ def test_rules_evaluate_checked_data() -> None:
 def versions(catalog: Catalog) -> dict[str, bytes]:
     found = {f"rule {one.name}": one.version for one in catalog.rules.values()}
     found |= {f"measure {one.name}": one.version for one in catalog.measures}
-    return found | {f"metric {one.name}": one.version for one in catalog.metrics.values()}
+    found |= {f"metric {one.name}": one.version for one in catalog.metrics.values()}
+    found |= {f"milestone {one.name}": one.version for one in catalog.milestones.values()}
+    found |= {f"plan {one.name}": one.version for one in catalog.plans.values()}
+    return found | {f"record {one.name}": one.version for one in catalog.records.values()}
 
 
 @pytest.mark.parametrize(
@@ -186,9 +118,18 @@ def versions(catalog: Catalog) -> dict[str, bytes]:
                 "measure on_time_departures",
                 "metric on_time_departures",
                 "metric on_time_rate",
+                "milestone punctual_month",
+                "plan on_time_2013",
             },
         ),
-        ("unit: ratio", "unit: share", {"metric on_time_rate"}),
+        ("unit: ratio", "unit: share", {"metric on_time_rate", "milestone punctual_month", "plan on_time_2013"}),
+        ("grace: 2d", "grace: 48h", set()),
+        ("value: 0.8", "value: 0.80", set()),
+        ("value: 0.8", "value: 0.9", {"milestone punctual_month", "plan on_time_2013"}),
+        ("deadline: 2013-03-01", "deadline: 2013-03-02", {"milestone punctual_month", "plan on_time_2013"}),
+        ("port-authority/*", "another/*", {"plan on_time_2013"}),
+        ("model: data.model, ", "", {"record aircraft"}),
+        ("op: upsert", "op: patch", {"record aircraft"}),
         (
             "dimensions: [origin], unit: min",
             "dimensions: [origin], unit: min, scale: 2",
@@ -213,7 +154,7 @@ def test_a_rule_depends_on_its_contract() -> None:
     """A new field in a contract is a new version of its rules and of what is folded from them, and of nothing else."""
     wider = schema("FlightDeparted", **PLACE, dep_delay="double", seats=["null", "long"], gate=["null", "string"])
     a, b = versions(load()), versions(load(FlightDeparted=wider))
-    assert not [name for name in a if a[name] == b[name]]
+    assert [name for name in a if a[name] == b[name]] == ["record aircraft"]
     other = schema("FlightCancelled", **PLACE, why=["null", "string"])
     assert versions(load(FlightCancelled=other)) == a
 
@@ -492,8 +433,8 @@ def test_any_damage_to_a_bundle_is_a_catalog_or_findings(at: int, cut: int, put:
 def test_the_demo_bundle_loads() -> None:
     """The demo's definitions are the manual's, with landings under contract and cancellations counted."""
     folder = Path(str(milepost.ops.__file__)).parent / "demo_bundle"
-    files = {one.relative_to(folder).as_posix(): one.read_bytes() for one in folder.rglob("*.*") if one.is_file()}
-    catalog = load_bundle(files)
+    files = [folder / "milepost.yaml", *folder.glob("schemas/*.avsc")]
+    catalog = load_bundle({one.relative_to(folder).as_posix(): one.read_bytes() for one in files})
     assert set(load().metrics) | {"cancellations"} == set(catalog.metrics)
     assert not catalog.rules_by_type.get("flight.landed") and "flight.landed" in catalog.sources["flights"].types
     check = catalog.sources["flights"].types["flight.departed"].check

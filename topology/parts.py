@@ -1,7 +1,7 @@
 """Parts: the reads of one partition that questions are made of; plain data, so that any worker can be asked for them.
 
     KeyRows  CompanyKeys  SeenRows           of ingest         who a leaf is, what there is
-    Leaves  FirstDay  Sums  MemberLeaves     of measure        rows of cells, added up where they lie
+    Leaves FirstDay Sums StaySums MemberLeaves  of measure        rows of cells, added up where they lie
     Told                                     of measure        what the ticks have said
 
 Each answers from one partition's tables as they are; what may be long comes in pages (with the `start` of the next).
@@ -210,6 +210,9 @@ class Sums:
                 yield from read(store, part, of.before, len(of.rest), slots, take)
             if len(found) > GROUPS_MAX + len(spans):
                 break  # more than a breakdown may have: it is refused
+        return (yield from self._whole(reader, found))
+
+    def _whole(self, reader: Reader, found: dict[tuple[bytes | None, int], Tally]) -> Steps[dict[Any, Tally]]:
         for tally in found.values():
             if tally.flagged:
                 yield from refold(reader, self.partition, tally, self.until)
@@ -243,6 +246,44 @@ class Sums:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StaySums(Sums):
+    """The same over stays (topology/memberships.py): of each leaf only the panes in which it belonged to a company.
+
+    stays: (leaf, the company's root, start, stop); with `leafwise` the company is the group
+    """
+
+    stays: tuple[tuple[bytes, bytes, int, int], ...] = ()
+
+    def read(self, reader: Reader) -> Steps[dict[tuple[bytes | None, int], Tally]]:
+        found: dict[tuple[bytes | None, int], Tally] = {}
+        for leaf, company, start, stop in self.stays:
+            within = [
+                (slot, Span(start=max(start, first), stop=min(stop, last)))
+                for slot, (first, last) in enumerate(self.spans)
+                if max(start, first) < min(stop, last)
+            ]
+            spans = [span for _, span in within]
+            of = family(self.version, leaf, self.dimensions, self.wanted, self.dims)
+            take = _moved(self._taking(found, of, company if self.leafwise else None), [slot for slot, _ in within])
+            slots = Slots(spans)
+            for part in cover(spans):
+                store = reader.stores("measure", self.partition)["days" if part.days else "cells"]
+                yield from read(store, part, of.before, len(of.rest), slots, take)
+            if len(found) > GROUPS_MAX + len(self.spans):
+                break
+        return (yield from self._whole(reader, found))
+
+
+def _moved(take: Take, to: Sequence[int]) -> Take:
+    """`take` with the index of each span under another number."""
+
+    def taking(free: bytes, slot: int, rows: Sequence[Pair], width: int) -> None:
+        take(free, to[slot], rows, width)
+
+    return taking
+
+
+@dataclass(frozen=True, kw_only=True)
 class MemberLeaves(_Plain):
     """What the partition's member numbers mean: the leaves of the numbers of a serialised bitmap, in their order."""
 
@@ -266,6 +307,7 @@ class MemberLeaves(_Plain):
 
 
 KINDS: Final[Mapping[str, type[Part]]] = {
-    one.__name__: one for one in (KeyRows, CompanyKeys, SeenRows, Leaves, FirstDay, Told, Sums, MemberLeaves, TableRows)
+    one.__name__: one
+    for one in (KeyRows, CompanyKeys, SeenRows, Leaves, FirstDay, Told, Sums, StaySums, MemberLeaves, TableRows)
 }
 """The parts there are, by name."""

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from milepost.topology import dedupe, ingest, measure, metrics, panes
-from milepost.topology.decisions import Graph
 from milepost.topology.dedupe import Seen, Verdict
+from milepost.topology.graph import Graph
 from tests.support.events import METRICS, NAMES, ORG, Question, Scenario, seeded
 from tests.support.invariants import same_answers, same_counts
 from tests.support.versus import ask_engine, ask_oracle, counts_of, engine_of, oracle_of

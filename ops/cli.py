@@ -22,6 +22,7 @@ import typer
 
 from milepost.ops import processes
 from milepost.ops.bench import PARTS
+from milepost.ops.identity import app as identity
 from milepost.ops.settings import VARIABLES, Settings, read_settings
 from milepost.schemas.errors import DeclarationError, MilepostError, StoreError
 
@@ -45,6 +46,9 @@ Org = Annotated[str, typer.Option(help="The organisation the definitions are for
 Port = Annotated[int | None, typer.Option(help="Port of the page and the web views (MILEPOST_PORT, 6066).")]
 BrokerPort = Annotated[int | None, typer.Option(help="Port of the embedded broker (MILEPOST_BROKER_PORT, 9092).")]
 Partitions = Annotated[int | None, typer.Option(help="Partitions of the topics, fixed at their creation.")]
+
+
+app.add_typer(identity)
 
 
 def main() -> None:

@@ -115,7 +115,7 @@ class Companies:
             )
         leaf = self.leaf_of(COMPANY, kind, value)
         if (yield from self.row(leaf)) is None:
-            guess = closest(value, (yield from self._some_values(kind)))
+            guess = closest(value, (yield from self.some_values(kind)))
             raise UnknownCompany(
                 f"no company has {kind} {value[:64]!r}",
                 guess=f"{kind}:{guess}" if guess else None,
@@ -147,6 +147,8 @@ class Companies:
             raise UnknownKey(f"no event has named {entity}/{kind} {value[:64]!r}")
         components = yield from self._components(c_ms)
         root = components.root(leaf)
+        way = chain(components.edges(root), leaf, root)
+        rows = yield from self.rows({end for link in way for end in (link.a, link.b)})
         return {
             "entity": entity,
             "key": kind,
@@ -154,7 +156,7 @@ class Companies:
             "leaf": keys.metakey(leaf),
             "metakey": keys.metakey(root),
             "at": None if c_ms is None else written(c_ms),
-            "links": [_written_link(link) for link in chain(components.edges(root), leaf, root)],
+            "links": [written_link(link, rows) for link in way],
         }
 
     def companies(self, roots: Collection[bytes], components: Components) -> Steps[dict[bytes, Company]]:
@@ -171,6 +173,7 @@ class Companies:
         components = yield from self._components(None)
         root = components.root(leaf)
         company = (yield from self.companies((root,), components))[root]
+        rows = {row.leaf: row for row in company.keys}
         return {
             **company.as_dict(),
             "alternate_keys": [
@@ -184,7 +187,7 @@ class Companies:
                 }
                 for row in company.keys
             ],
-            "links": [_written_link(link) for link in components.edges(root)[:LINKS_MAX]],
+            "links": [written_link(link, rows) for link in components.edges(root)[:LINKS_MAX]],
         }
 
     def all(self) -> Steps[list[Company]]:
@@ -218,7 +221,7 @@ class Companies:
         if row.org == self._org and (known is None or (row.k_ms, row.source) < (known.k_ms, known.source)):
             into[row.leaf] = row
 
-    def _some_values(self, kind: str) -> Steps[list[str]]:
+    def some_values(self, kind: str) -> Steps[list[str]]:
         """Up to 1,000 values of a company key, of the first page of each partition, for a guess."""
         found: dict[str, None] = {}
         parts = [CompanyKeys(partition=number) for number in range(self._reader.partitions)]
@@ -227,11 +230,13 @@ class Companies:
         return list(found)[:GUESSES_MAX]
 
 
-def _written_link(link: Link) -> dict[str, Any]:
+def written_link(link: Link, rows: Mapping[bytes, KeyRow]) -> dict[str, Any]:
     """An edge and where it comes from: `record` is the raw record that proposed or decided it."""
+    named = {leaf: f"{row.kind}:{row.value}" for leaf in (link.a, link.b) if (row := rows.get(leaf)) is not None}
     return {
         "a": keys.metakey(link.a),
         "b": keys.metakey(link.b),
+        "keys": [named.get(link.a), named.get(link.b)],
         "known_from": written(link.k_ms),
         "how": "by hand" if link.by_hand else "proposed",
         "by": link.by or None,

@@ -168,7 +168,8 @@ class Fold:
         self.edges: dict[bytes, list[Link]] = {}
         self.first: dict[bytes, tuple[int, bytes]] = {}
         self.refused: list[Refused] = []
-        self.cut = 0
+        self._unlinked = False
+        self._cut = 0
         self._rank: dict[bytes, int] = {}
         self._kind: dict[bytes, Kind] = {}
         self._counts: dict[bytes, dict[Kind, int]] = {}
@@ -179,7 +180,7 @@ class Fold:
     @property
     def any_order(self) -> bool:
         """Whether what was folded so far would be the same in any order."""
-        return not self.limits and not self.cut and not self.refused
+        return not (self.limits or self._unlinked or self.refused)
 
     def take(self, item: Link | Decision) -> None:
         """Fold one more item."""
@@ -189,6 +190,7 @@ class Fold:
             for link in item.links:
                 self._link(link)
         else:
+            self._unlinked = True
             for one in item.keys:
                 self._meet(one.leaf, one.rank, one.kind)
             leaving = {one.leaf for one in item.keys}
@@ -223,9 +225,11 @@ class Fold:
             return "unlinked"
         mine, other = self._counts.get(a), self._counts.get(b)
         if mine and other:
-            for kind, count in mine.items():
-                if kind in other and count + other[kind] > self.limits[kind]:
-                    return "unique" if self.limits[kind] == 1 else "limit"
+            over = [
+                self.limits[kind] for kind in mine if kind in other and mine[kind] + other[kind] > self.limits[kind]
+            ]
+            if over:
+                return "unique" if min(over) == 1 else "limit"
         return None
 
     def _between(self, a: bytes, b: bytes) -> set[int]:
@@ -274,7 +278,7 @@ class Fold:
 
     def _unlink(self, label: bytes, leaving: set[bytes]) -> None:
         """Cut a component in those that leave and the rest, and close every edge across."""
-        number, self.cut = self.cut, self.cut + 1
+        number, self._cut = self._cut, self._cut + 1
         leaves = self.groups.pop(label)
         edges = self.edges.pop(label)
         for of in (self.first, self._counts, self._sides):

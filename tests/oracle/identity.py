@@ -54,7 +54,7 @@ class Graph:
             if any(_separates(cut, mine, other) for cut in self.cuts):
                 self.refused.append((a, b, "unlinked"))
                 return
-            for kind, limit in self.limits.items():
+            for kind, limit in sorted(self.limits.items(), key=lambda one: one[1]):
                 counts = [sum(self._kind(leaf) == kind for leaf in one) for one in (mine, other)]
                 if min(counts) > 0 and sum(counts) > limit:
                     self.refused.append((a, b, "unique" if limit == 1 else "limit"))

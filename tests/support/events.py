@@ -32,7 +32,7 @@ KINDS = (
     "duplicate", "rewritten", "volatile", "conflict", "misrouted", "misrouted_key", "backdated",
     "future", "garbage", "unknown_type", "unknown_source", "missing_key", "contract", "amended", "voided",
     "revised", "moved", "repaired", "changed_company", "null_amount",
-    "by_hand_link", "by_hand_unlink", "membership", "person_only", "unique", "blocked",
+    "by_hand_link", "by_hand_unlink", "rejoined", "membership", "person_only", "unique", "blocked",
     "quiet", "tombstone", "forged", "clock_back", "tick", "apply", "other_org", "out_of_range",
 )  # fmt: skip
 """Every kind of act.  The first nine make events that count."""
@@ -40,7 +40,7 @@ KINDS = (
 WEIGHTS: Mapping[str, int] = {
     "sale": 12, "visit": 6, "linked": 38, "device_only": 3, "late": 30, "far_late": 4, "boundary": 6,
     "duplicate": 24, "rewritten": 3, "volatile": 3, "conflict": 32, "misrouted": 26, "misrouted_key": 4, "garbage": 3,
-    "amended": 12, "voided": 26, "revised": 12, "moved": 8, "by_hand_link": 10, "by_hand_unlink": 12, "membership": 14,
+    "amended": 12, "voided": 26, "revised": 12, "moved": 8, "by_hand_link": 10, "by_hand_unlink": 12, "rejoined": 4, "membership": 14,
     "person_only": 14, "unique": 8, "blocked": 2,
 }  # fmt: skip
 """How often a kind is drawn; the others once."""
@@ -493,6 +493,16 @@ class _Writer:
         entity = ("company", "company", "device", "person")[act.step % 4]
         keys_ = [self._some_key(entity, number) for number in (act.who, act.what)]
         self._by_hand(act, "unlink", "by_hand", entity=entity, keys=keys_[: 1 + (act.what % 3 == 0)])
+
+    def _rejoined(self, act: Act) -> None:
+        """Taken apart by hand, and proposed again over a third key."""
+        code, name, other = (one % COMPANIES for one in (act.who, act.what, act.what + 1 + act.step % 4))
+        self._count(self._make(act, code=f"c{code}", name=f"n{name}"))
+        self._by_hand(act, "link", "by_hand", keys=[f"name:n{name}", f"name:n{other}"])
+        self.now += 1 + act.step
+        self._by_hand(act, "unlink", "by_hand", keys=[f"code:c{code}"])
+        self.now += 1 + act.step
+        self._count(self._make(act, code=f"c{code}", name=f"n{other}"), "rejoined")
 
     def _membership(self, act: Act) -> None:
         entity = ("person", "person", "device")[act.step % 3]

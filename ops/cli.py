@@ -22,6 +22,7 @@ import typer
 
 from milepost.ops import processes
 from milepost.ops.bench import PARTS
+from milepost.ops.identity import app as identity
 from milepost.ops.settings import VARIABLES, Settings, read_settings
 from milepost.schemas.errors import DeclarationError, MilepostError, StoreError
 
@@ -53,6 +54,9 @@ Dims = Annotated[list[str] | None, typer.Option(help="name=value, also several t
 Port = Annotated[int | None, typer.Option(help="Port of the page and the web views (MILEPOST_PORT, 6066).")]
 BrokerPort = Annotated[int | None, typer.Option(help="Port of the embedded broker (MILEPOST_BROKER_PORT, 9092).")]
 Partitions = Annotated[int | None, typer.Option(help="Partitions of the topics, fixed at their creation.")]
+
+
+app.add_typer(identity)
 
 
 def main() -> None:

@@ -79,7 +79,19 @@ def wire(name: str) -> Wire:
     return Wire(name)
 
 
-NAMES: Final = ("RawEvent", "Signals", "Tick", "Link", "Bundle", "DeadLetter", "Own", "Mark", "Verdict", "Trying")
+NAMES: Final = (
+    "RawEvent",
+    "Signals",
+    "Tick",
+    "Link",
+    "Decision",
+    "Bundle",
+    "DeadLetter",
+    "Own",
+    "Mark",
+    "Verdict",
+    "Trying",
+)
 
 
 @cache

@@ -5,14 +5,15 @@ Definitions and identity hold as of the question's moment: now for `latest` and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from milepost.topology import bases
 from milepost.topology.bases import Moment
 from milepost.topology.catalog import Catalog, Measure, Metric
 from milepost.topology.companies import Companies
-from milepost.topology.decisions import Components
+from milepost.topology.graph import Components
+from milepost.topology.memberships import Memberships, Stay
 from milepost.topology.metrics import VALUE_BYTES_MAX
 from milepost.topology.panes import PANE_MS
 from milepost.topology.reading import Reader
@@ -50,6 +51,7 @@ class Asked:
     grain_ms:   the coarsest grain of the parts
     components: who is one with whom, as decided by the moment
     root:       the company asked for; None: the whole organisation
+    memberships: who belongs to which company
     """
 
     question: Question
@@ -63,6 +65,24 @@ class Asked:
     components: Components
     companies: Companies
     root: bytes | None
+    memberships: Memberships
+
+    @property
+    def stays(self) -> Sequence[Stay]:
+        """The stays with the company asked for."""
+        return self.attributed(leafwise=False).get(self.root or b"", ())
+
+    def attributed(self, *, leafwise: bool) -> dict[bytes, list[Stay]]:
+        """Root company -> the stays with it, as decided by the moment: of the company asked for, or (leafwise) of all.
+
+        A question about the whole organisation needs none: what persons do is in it anyway."""
+        if not self.memberships or (self.root is None and not leafwise):
+            return {}
+        roots = {self.root} if self.root is not None else set(map(self.components.root, self.memberships.companies))
+        return {
+            root: self.memberships.stays(self.components.leaves(root), self.components, self.moment.decided_at)
+            for root in roots
+        }
 
     @property
     def measures(self) -> dict[bytes, Measure]:
@@ -70,8 +90,11 @@ class Asked:
         return {one.measure.version: one.measure for one in self.parts if one.measure is not None}
 
 
-def asked(reader: Reader, question: Question) -> Steps[Asked]:
-    """Find everything that a question names.  Raises QuestionError."""
+def asked(reader: Reader, question: Question, components: Components | None = None) -> Steps[Asked]:
+    """Find everything that a question names.  Raises QuestionError.
+
+    components: who is one with whom, instead of what is decided (a preview)
+    """
     moment = bases.moment(question.basis, question.at_ms, question.now_ms)
     bases.zone(question.tz)
     org = organisation(reader, question.org)
@@ -82,7 +105,8 @@ def asked(reader: Reader, question: Question) -> Steps[Asked]:
         if len(text.encode(errors="replace")) > VALUE_BYTES_MAX or not _unicode(text):
             raise BadParameter(f"dim.{name} is no text of at most {VALUE_BYTES_MAX} bytes")
     found = parts(catalog, metric)
-    components = reader.decisions.graph(org).at(moment.decided_at)
+    if components is None:
+        components = yield from reader.decisions.components(org, moment.decided_at)
     companies = Companies(reader, org, catalog.key_rank)
     root = None
     if question.company is not None:
@@ -99,6 +123,7 @@ def asked(reader: Reader, question: Question) -> Steps[Asked]:
         components=components,
         companies=companies,
         root=root,
+        memberships=reader.decisions.memberships(org),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 from milepost.schemas.contracts import Contract, FieldType, SchemaFault, compile_contract, field_at, paths_of
 from milepost.schemas.errors import BundleError, Finding
+from milepost.topology import by_hand
 from milepost.topology.bundle import BundleText, ExpectText, SignalText, SourceText, duration_ms
 from milepost.topology.definitions import Expect, Identity, Rule, Source, version
 from milepost.topology.document import Findings, Path, read
@@ -41,6 +42,8 @@ class RuleReader:
 
     def _source(self, name: str, text: SourceText) -> None:
         here: Path = ("sources", name)
+        if name == by_hand.NAME:
+            self.findings.add(here, f"the source {name} is ours: decisions by hand come under it", key=True)
         types: dict[str, Contract] = {}
         for type_name, reference in text.types.items():
             if type_name.startswith("milepost."):

@@ -15,9 +15,9 @@ import orjson
 
 from milepost.schemas import keys
 from milepost.topology.bases import written
-from milepost.topology.decisions import Components, Link
-from milepost.topology.identity import COMPANY
+from milepost.topology.graph import Components, Link, chain
 from milepost.topology.parts import CompanyKeys, KeyRows
+from milepost.topology.protection import COMPANY
 from milepost.topology.reading import Reader
 from milepost.topology.refusals import BadParameter, UnknownCompany, UnknownKey, closest
 from milepost.topology.state import UPTO
@@ -115,7 +115,7 @@ class Companies:
             )
         leaf = self.leaf_of(COMPANY, kind, value)
         if (yield from self.row(leaf)) is None:
-            guess = closest(value, (yield from self._some_values(kind)))
+            guess = closest(value, (yield from self.some_values(kind)))
             raise UnknownCompany(
                 f"no company has {kind} {value[:64]!r}",
                 guess=f"{kind}:{guess}" if guess else None,
@@ -145,8 +145,10 @@ class Companies:
         leaf = self.leaf_of(entity, kind, value)
         if (yield from self.row(leaf)) is None:
             raise UnknownKey(f"no event has named {entity}/{kind} {value[:64]!r}")
-        components = self._components(c_ms)
+        components = yield from self._components(c_ms)
         root = components.root(leaf)
+        way = chain(components.edges(root), leaf, root)
+        rows = yield from self.rows({end for link in way for end in (link.a, link.b)})
         return {
             "entity": entity,
             "key": kind,
@@ -154,7 +156,7 @@ class Companies:
             "leaf": keys.metakey(leaf),
             "metakey": keys.metakey(root),
             "at": None if c_ms is None else written(c_ms),
-            "links": [_written_link(link) for link in chain(self.links(components, root, c_ms), leaf, root)],
+            "links": [written_link(link, rows) for link in way],
         }
 
     def companies(self, roots: Collection[bytes], components: Components) -> Steps[dict[bytes, Company]]:
@@ -168,9 +170,10 @@ class Companies:
 
     def detail(self, leaf: bytes) -> Steps[dict[str, Any]]:
         """A company with every key, where and when it was first met, and the links that hold it together."""
-        components = self._components(None)
+        components = yield from self._components(None)
         root = components.root(leaf)
         company = (yield from self.companies((root,), components))[root]
+        rows = {row.leaf: row for row in company.keys}
         return {
             **company.as_dict(),
             "alternate_keys": [
@@ -184,12 +187,12 @@ class Companies:
                 }
                 for row in company.keys
             ],
-            "links": [_written_link(link) for link in self.links(components, company.root, None)],
+            "links": [written_link(link, rows) for link in components.edges(root)[:LINKS_MAX]],
         }
 
     def all(self) -> Steps[list[Company]]:
         """All companies, by name and MetaKey."""
-        components = self._components(None)
+        components = yield from self._components(None)
         found: dict[bytes, dict[bytes, KeyRow]] = {}
         todo: list[CompanyKeys] = [CompanyKeys(partition=number) for number in range(self._reader.partitions)]
         while todo:
@@ -202,17 +205,8 @@ class Companies:
         companies = [Company(root=root, keys=self._ordered(leaves.values())) for root, leaves in found.items()]
         return sorted(companies, key=lambda one: (one.name.casefold(), one.root))
 
-    def links(self, components: Components, root: bytes, c_ms: int | None) -> list[Link]:
-        """The links within a component, in the order in which they were decided; at most 1,000."""
-        members = set(components.leaves(root))
-        if len(members) < 2:
-            return []
-        links = self._reader.decisions.graph(self._org).links.values()
-        inside = [one for one in links if one.a in members and (c_ms is None or one.k_ms <= c_ms)]
-        return sorted(inside, key=lambda one: (one.k_ms, one.edge))[:LINKS_MAX]
-
-    def _components(self, c_ms: int | None) -> Components:
-        return self._reader.decisions.graph(self._org).at(c_ms)
+    def _components(self, c_ms: int | None) -> Steps[Components]:
+        return (yield from self._reader.decisions.components(self._org, c_ms))
 
     def _ordered(self, rows: Iterable[KeyRow]) -> tuple[KeyRow, ...]:
         last = len(self._rank)
@@ -227,7 +221,7 @@ class Companies:
         if row.org == self._org and (known is None or (row.k_ms, row.source) < (known.k_ms, known.source)):
             into[row.leaf] = row
 
-    def _some_values(self, kind: str) -> Steps[list[str]]:
+    def some_values(self, kind: str) -> Steps[list[str]]:
         """Up to 1,000 values of a company key, of the first page of each partition, for a guess."""
         found: dict[str, None] = {}
         parts = [CompanyKeys(partition=number) for number in range(self._reader.partitions)]
@@ -236,30 +230,18 @@ class Companies:
         return list(found)[:GUESSES_MAX]
 
 
-def chain(links: Sequence[Link], leaf: bytes, root: bytes) -> list[Link]:
-    """The shortest way over links from a leaf to its root."""
-    came: dict[bytes, Link | None] = {leaf: None}
-    edge = [leaf]
-    while edge and root not in came:
-        further = []
-        for at in edge:
-            for link in links:
-                if at in (link.a, link.b):
-                    other = link.b if link.a == at else link.a
-                    if other not in came:
-                        came[other] = link
-                        further.append(other)
-        edge = further
-    way: list[Link] = []
-    at = root
-    while (step := came.get(at)) is not None:
-        way.append(step)
-        at = step.b if step.a == at else step.a
-    return way[::-1]
-
-
-def _written_link(link: Link) -> dict[str, Any]:
-    return {"a": keys.metakey(link.a), "b": keys.metakey(link.b), "known_from": written(link.k_ms)}
+def written_link(link: Link, rows: Mapping[bytes, KeyRow]) -> dict[str, Any]:
+    """An edge and where it comes from: `record` is the raw record that proposed or decided it."""
+    named = {leaf: f"{row.kind}:{row.value}" for leaf in (link.a, link.b) if (row := rows.get(leaf)) is not None}
+    return {
+        "a": keys.metakey(link.a),
+        "b": keys.metakey(link.b),
+        "keys": [named.get(link.a), named.get(link.b)],
+        "known_from": written(link.k_ms),
+        "how": "by hand" if link.by_hand else "proposed",
+        "by": link.by or None,
+        "record": f"raw-events/{link.at[0]}@{link.at[1]}",
+    }
 
 
 def _row(leaf: bytes, value: bytes) -> KeyRow:

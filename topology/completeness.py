@@ -41,7 +41,7 @@ def partitions_of(reader: Reader, asked: Asked) -> list[int]:
     """The signals partitions that a question reads."""
     if asked.root is None:
         return list(range(reader.partitions))
-    own = asked.components.leaves(asked.root)
+    own = (*asked.components.leaves(asked.root), *(stay.leaf for stay in asked.stays))
     return sorted({keys.leaf_partition(leaf, reader.partitions) for leaf in own})
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from milepost.schemas.serde import wire
-from milepost.topology.decisions import Decisions, Link
+from typing import Any
+
+from milepost.schemas.errors import ContractError
+from milepost.schemas.serde import HEADER_BYTES, wire
+from milepost.topology.decisions import Decisions
+from milepost.topology.graph import Decision, Link, Named
+from milepost.topology.memberships import Membership, panes_of
 
 
 def add_definition(decisions: Decisions, value: bytes | None, timestamp_ms: int) -> None:
@@ -13,7 +18,35 @@ def add_definition(decisions: Decisions, value: bytes | None, timestamp_ms: int)
 
 
 def add_link(decisions: Decisions, value: bytes | None) -> None:
-    """A record of `identity-links`: raises ContractError when it is not a link."""
+    """A record of `identity-links`: raises ContractError when it is neither a proposal nor a decision."""
+    if value is not None and value[:HEADER_BYTES] == wire("Decision").header:
+        _add_decision(decisions, wire("Decision").decode(value))
+        return
     fields = wire("Link").decode(value or b"")
-    link = Link(a=fields["a"], b=fields["b"], rank_a=fields["rank_a"], rank_b=fields["rank_b"], k_ms=fields["k_ms"])
+    entity = fields["entity"]
+    link = Link(
+        a=fields["a"], b=fields["b"], rank_a=fields["rank_a"], rank_b=fields["rank_b"], k_ms=fields["k_ms"],
+        kind_a=(entity, fields["key_a"]), kind_b=(entity, fields["key_b"]),
+        at=(fields["raw_partition"], fields["raw_offset"]),
+    )  # fmt: skip
     decisions.add_link(fields["org"], link)
+
+
+def _add_decision(decisions: Decisions, fields: dict[str, Any]) -> None:
+    keys = tuple(Named(leaf=one["leaf"], kind=(one["entity"], one["kind"]), rank=one["rank"]) for one in fields["keys"])
+    least = 1 if fields["what"] == "unlink" else 2
+    if len(keys) < least:
+        raise ContractError("contract_violation", f"{fields['what']} names {len(keys)} keys; at least {least} needed")
+    at = fields["raw_partition"], fields["raw_offset"]
+    if fields["what"] != "membership":
+        decision = Decision(
+            id=fields["id"], what=fields["what"], keys=keys, k_ms=fields["k_ms"], by=fields["by"], at=at
+        )
+        decisions.add_link(fields["org"], decision)
+        return
+    start, stop = panes_of(fields["from_ms"], fields["to_ms"])
+    membership = Membership(
+        id=fields["id"], rank=(fields["revision"], fields["repair"]), void=fields["void"], member=keys[0],
+        company=keys[1], start=start, stop=stop, k_ms=fields["k_ms"], by=fields["by"], at=at,
+    )  # fmt: skip
+    decisions.add_membership(fields["org"], membership)

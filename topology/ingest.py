@@ -20,7 +20,18 @@ from milepost.schemas import signal_message, stamps
 from milepost.schemas.keys import leaf_partition, raw_key, raw_place
 from milepost.schemas.records import Envelope, Event, Identified, Key, Reject
 from milepost.schemas.stamps import Stamp
-from milepost.topology import decode, dedupe, identity, ingest_mark, outputs, quarantine, revisions, signals
+from milepost.topology import (
+    by_hand,
+    decode,
+    dedupe,
+    identity,
+    ingest_mark,
+    key_rows,
+    outputs,
+    quarantine,
+    revisions,
+    signals,
+)
 from milepost.topology.catalog import Catalog
 from milepost.topology.decisions import Decisions
 from milepost.topology.dedupe import Seen, Verdict
@@ -29,7 +40,6 @@ from milepost.topology.panes import pane_of
 from milepost.topology.revisions import Accepted
 from milepost.topology.state import Fold, Output, Owed, Partition, Record
 
-REMEMBERED_MAX: Final = 200_000
 MARKER_VALUE_MAX: Final = 8 + 256
 SIGNALS_BYTES_MAX: Final = 1536 * 1024
 """Bound of one message on `signals`, below the topic's own: a refused message would stop the gapless producer."""
@@ -104,7 +114,7 @@ class Ingest(quarantine.Judged):
         seen = {key: dedupe.unpack(row) for key, row in zip(keys, rows, strict=True) if row is not None}
         for arrival in arrivals:
             self._take(at, mark, arrival, seen, out)
-        self._keep_keys(at, mark)
+        key_rows.keep(at, mark)
         if records:
             at.next_offset = records[-1].offset + 1
         return out
@@ -216,7 +226,11 @@ class Ingest(quarantine.Judged):
             )
             self._owe(at, record, seen, out, None)
             return
-        who = identity.identify(event, catalog.sources[event.source], self.org_keys[event.org], self._leaves)
+        source, org_key = catalog.sources.get(event.source), self.org_keys[event.org]
+        if source is None:
+            who = by_hand.identify(event, catalog, org_key, self._leaves)
+        else:
+            who = identity.identify(event, source, org_key, self._leaves, catalog.protection)
         if isinstance(who, Reject):
             self._dead(at, a, "identity", who, out)
             self._owe(at, record, seen, out, None)
@@ -240,15 +254,19 @@ class Ingest(quarantine.Judged):
             # The broker's clock stepped back, and k came from a record before: compaction may remove that one.
             self._note_owed(at, record, known, out, record.value)
         out.count("accepted")
-        progress = mark.progress.get((event.org, event.source))
-        if progress is None:
-            progress = mark.progress[event.org, event.source] = [event.t_ms, a.k_ms]
-        if event.t_ms > progress[0]:
-            progress[0] = event.t_ms
-        if a.k_ms > progress[1]:
-            progress[1] = a.k_ms
-        self._note_keys(mark, a, event, who)
-        self._link(at, a, event, who, catalog, out)
+        if source is not None:
+            progress = mark.progress.get((event.org, event.source))
+            if progress is None:
+                progress = mark.progress[event.org, event.source] = [event.t_ms, a.k_ms]
+            if event.t_ms > progress[0]:
+                progress[0] = event.t_ms
+            if a.k_ms > progress[1]:
+                progress[1] = a.k_ms
+        key_rows.note(mark, a.k_ms, a.record.offset, event, who)
+        if source is None:
+            out.before.append(by_hand.decision(event, who, catalog.key_rank, a.k_ms, at.number, a.record.offset))
+        elif who.edges:
+            self._link(at, a, event, who, catalog, out)
         self._signal(at, mark, a, event, who, catalog, earlier, out)
 
     def _earlier(
@@ -325,34 +343,6 @@ class Ingest(quarantine.Judged):
             out.count("signal", len(judged.signals))
         mark.prev[target] = a.record.offset
         out.before.append(Output(topic="signals", partition=target, key=who.leaf + a.key, value=value))
-
-    def _note_keys(self, mark: IngestMark, a: _Arrival, event: Event, who: Identified) -> None:
-        """What an event says of its keys, unless it is known to come too late to matter."""
-        for key in who.keys:
-            if mark.least_k.get(key.leaf, a.k_ms + 1) > a.k_ms:
-                noted = mark.noted.get(key.leaf)
-                if noted is None or (a.k_ms, event.source) < noted[:2]:
-                    mark.noted[key.leaf] = (a.k_ms, event.source, a.record.offset, event.org, key)
-
-    def _keep_keys(self, at: Partition, mark: IngestMark) -> None:
-        """The values of a slice's keys, for people to read; of several arrivals the least (k, source) is kept."""
-        noted, mark.noted = mark.noted, {}
-        if len(mark.least_k) + len(noted) >= REMEMBERED_MAX:
-            mark.least_k.clear()
-        leaves = list(noted)
-        rows: dict[bytes, bytes] = {}
-        for leaf, row in zip(leaves, at.stores["keys"].get_many(leaves), strict=True):
-            k_ms, source, offset, org, key = noted[leaf]
-            known = orjson.loads(row[8:]) if row is not None else None
-            if known is None or (k_ms, source) < (known["k"], known["source"]):
-                value = orjson.dumps(
-                    {"org": org, "entity": key.entity, "key": key.kind, "value": key.value, "label": key.label,
-                     "source": source, "k": k_ms}, option=orjson.OPT_SORT_KEYS,
-                )  # fmt: skip
-                rows[leaf] = offset.to_bytes(8, "big") + value
-            # Equal k of another source may still replace the row, so only k above the kept one is skipped.
-            mark.least_k[leaf] = (k_ms if known is None else min(k_ms, known["k"])) + 1
-        at.stores["keys"].put_many(rows)
 
     def _link(self, at: Partition, a: _Arrival, event: Event, who: Identified, catalog: Catalog, out: Fold) -> None:
         for one, other in who.edges:
@@ -482,7 +472,7 @@ class Ingest(quarantine.Judged):
     def _target(self, leaf: bytes) -> int:
         target = self._targets.get(leaf)
         if target is None:
-            if len(self._targets) >= REMEMBERED_MAX:
+            if len(self._targets) >= key_rows.REMEMBERED_MAX:
                 self._targets.clear()
             target = self._targets[leaf] = leaf_partition(leaf, self.partitions)
         return target

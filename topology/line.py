@@ -97,7 +97,13 @@ TOPICS: tuple[Topic, ...] = (
         partition_from="murmur2 of the company leaf",
         config={**COMPACT, **LONG, **ROOMY},
     ),
-    Topic(name="identity-links", key="edge + raw partition", partition_from="-", partitions=1, config=dict(COMPACT)),
+    Topic(
+        name="identity-links",
+        key="edge + raw partition, or decision",
+        partition_from="-",
+        partitions=1,
+        config=dict(COMPACT),
+    ),
     Topic(name="definitions", key="one attempt", partition_from="-", partitions=1, config={**COMPACT, **ROOMY}),
     Topic(
         name="dead-letters",

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
-from milepost.topology.decisions import Components
+from milepost.topology.graph import Components
 from milepost.topology.parts import MEMBERS_A_PART, MemberLeaves
 from milepost.topology.reading import Reader, Unavailable
 from milepost.topology.steps import Steps, gathered
@@ -45,7 +45,7 @@ class Members:
 
     def count(self, numbers: Mapping[int, BitMap], epochs: Mapping[int, int], components: Components) -> Steps[int]:
         """How many roots the members (partition -> numbers) are.  epochs: under which each partition was read."""
-        if not components.roots and len(numbers) == 1:
+        if not components.joined and len(numbers) == 1:
             return len(next(iter(numbers.values())))
         if len(self._memory.leaves) > IDS_MAX:
             self._memory = _Memory()
@@ -54,13 +54,13 @@ class Members:
         for partition, bitmap in numbers.items():
             parts.append((yield from self._identify(memory, partition, bitmap, epochs[partition])))
         united = np.unique(np.concatenate(parts)) if parts else np.empty(0, dtype=np.int64)
-        if not components.roots:
+        if not components.joined:
             return len(united)
-        if len(components.roots) < len(united):
-            known = (memory.ids.get(leaf) for leaf in components.roots)
+        if len(components.joined) < len(united):
+            known = (memory.ids.get(leaf) for leaf in components.joined)
             linked = np.intersect1d(united, np.fromiter((one for one in known if one is not None), dtype=np.int64))
         else:
-            linked = np.fromiter((one for one in united if memory.leaves[one] in components.roots), dtype=np.int64)
+            linked = np.fromiter((one for one in united if memory.leaves[one] in components.joined), dtype=np.int64)
         roots = {components.root(memory.leaves[one]) for one in linked}
         return len(united) - len(linked) + len(roots)
 

@@ -1,7 +1,7 @@
 """Parts: the reads of one partition that questions are made of; plain data, so that any worker can be asked for them.
 
     KeyRows  CompanyKeys  SeenRows           of ingest         who a leaf is, what there is
-    Leaves  FirstDay  Sums  MemberLeaves     of measure        rows of cells, added up where they lie
+    Leaves FirstDay Sums StaySums MemberLeaves  of measure     rows of cells, added up where they lie
     Told                                     of measure        what the ticks have said
     Evidence  Changes                        of measure        the facts behind numbers (evidence.py)
     Reached                                  of both           how far it has come (receipts.py)
@@ -214,6 +214,9 @@ class Sums:
                 yield from read(store, part, of.before, len(of.rest), slots, take)
             if len(found) > GROUPS_MAX + len(spans):
                 break  # more than a breakdown may have: it is refused
+        return (yield from self._whole(reader, found))
+
+    def _whole(self, reader: Reader, found: dict[tuple[bytes | None, int], Tally]) -> Steps[dict[Any, Tally]]:
         for tally in found.values():
             if tally.flagged:
                 yield from refold(reader, self.partition, tally, self.until)
@@ -244,6 +247,44 @@ class Sums:
 
     def unpack(self, data: Any) -> dict[tuple[bytes | None, int], Tally]:
         return {(group, slot): Tally.unpack(self.shape, tally) for group, slot, tally in data}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StaySums(Sums):
+    """The same over stays (topology/memberships.py): of each leaf only the panes in which it belonged to a company.
+
+    stays: (leaf, the company's root, start, stop); with `leafwise` the company is the group
+    """
+
+    stays: tuple[tuple[bytes, bytes, int, int], ...] = ()
+
+    def read(self, reader: Reader) -> Steps[dict[tuple[bytes | None, int], Tally]]:
+        found: dict[tuple[bytes | None, int], Tally] = {}
+        for leaf, company, start, stop in self.stays:
+            within = [
+                (slot, Span(start=max(start, first), stop=min(stop, last)))
+                for slot, (first, last) in enumerate(self.spans)
+                if max(start, first) < min(stop, last)
+            ]
+            spans = [span for _, span in within]
+            of = family(self.version, leaf, self.dimensions, self.wanted, self.dims)
+            take = _moved(self._taking(found, of, company if self.leafwise else None), [slot for slot, _ in within])
+            slots = Slots(spans)
+            for part in cover(spans):
+                store = reader.stores("measure", self.partition)["days" if part.days else "cells"]
+                yield from read(store, part, of.before, len(of.rest), slots, take)
+            if len(found) > GROUPS_MAX + len(self.spans):
+                break
+        return (yield from self._whole(reader, found))
+
+
+def _moved(take: Take, to: Sequence[int]) -> Take:
+    """`take` with the index of each span under another number."""
+
+    def taking(free: bytes, slot: int, rows: Sequence[Pair], width: int) -> None:
+        take(free, to[slot], rows, width)
+
+    return taking
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,6 +320,7 @@ KINDS: Final[Mapping[str, type[Part]]] = {
         FirstDay,
         Told,
         Sums,
+        StaySums,
         MemberLeaves,
         TableRows,
         Evidence,

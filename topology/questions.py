@@ -10,7 +10,7 @@ what lies in the tables is gathered in parts, each from the worker that owns its
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from typing import Any, Final
 
@@ -23,10 +23,11 @@ from milepost.topology.bases import FOREVER, Span, written
 from milepost.topology.catalog import Measure, Metric
 from milepost.topology.companies import Companies, Company
 from milepost.topology.completeness import Completeness, completeness, finality, partitions_of, progress_of, told
-from milepost.topology.identity import COMPANY
+from milepost.topology.graph import Components
 from milepost.topology.members import Members
 from milepost.topology.panes import DAY_MS, PANE_MS
-from milepost.topology.parts import FirstDay, Leaves, Sums, Told
+from milepost.topology.parts import FirstDay, Leaves, StaySums, Sums, Told
+from milepost.topology.protection import COMPANY
 from milepost.topology.reading import Progress, Reader, Unavailable
 from milepost.topology.refusals import BadParameter
 from milepost.topology.scans import Tally
@@ -64,10 +65,12 @@ class Questions:
         self._reader = reader
         self._members = Members(reader)
 
-    def value(self, question: Question) -> Steps[dict[str, Any]]:
+    def value(self, question: Question, components: Components | None = None) -> Steps[dict[str, Any]]:
         """One number: `{metric, value, unit, at, basis, window, tz, version, definition, finality, complete_to, reason,
-        company, org, shown_lag_ms}`.  Raises QuestionError, Unavailable."""
-        asked = yield from asked_of(self._reader, question)
+        company, org, shown_lag_ms}`.  Raises QuestionError, Unavailable.
+
+        components: who is one with whom, instead of what is decided (a preview)"""
+        asked = yield from asked_of(self._reader, question, components)
         span = bases.window(question.window, asked.moment, question.tz, asked.grain_ms)
         found = yield from self._found(asked, (span,), None)
         tallies = {
@@ -248,6 +251,20 @@ class Questions:
         return [
             replace(whole, partition=number, leaves=some[at : at + LEAVES_A_PART])
             for number, some in self._placed(leaves).items()
+            for at in range(0, len(some), LEAVES_A_PART)
+        ] + self._stays(asked, whole)
+
+    def _stays(self, asked: Asked, whole: Sums) -> list[Sums]:
+        """The parts that add what persons did while they belonged to the company, or (leafwise) to each."""
+        stays: dict[int, list[tuple[bytes, bytes, int, int]]] = {}
+        for company, some in asked.attributed(leafwise=whole.leafwise).items():
+            for one in some:
+                partition = keys.leaf_partition(one.leaf, self._reader.partitions)
+                stays.setdefault(partition, []).append((one.leaf, company, one.start, one.stop))
+        same = {field.name: getattr(whole, field.name) for field in fields(whole)}
+        return [
+            StaySums(**{**same, "partition": number, "stays": tuple(some[at : at + LEAVES_A_PART])})
+            for number, some in sorted(stays.items())
             for at in range(0, len(some), LEAVES_A_PART)
         ]
 

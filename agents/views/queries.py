@@ -76,15 +76,6 @@ async def company(doors: Doors, asking: Asking) -> web.Response:
     return asking.answer(await found(doors, asking, detail))
 
 
-async def resolve(doors: Doors, asking: Asking) -> web.Response:
-    entity, key, value = asking.text("entity") or "company", asking.needed("key"), asking.needed("value")
-    at_ms = asking.instant("at")
-    told = await found(
-        doors, asking, lambda: doors.questions.companies(asking.text("org")).resolve(entity, key, value, at_ms)
-    )
-    return asking.answer(told)
-
-
 def _matches(company: Company, sought: str) -> bool:
     if not sought or sought in company.name.casefold():
         return True

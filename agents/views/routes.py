@@ -12,7 +12,7 @@ from faust.web import View
 from faust.web.base import BlueprintManager
 
 from milepost.agents import peers
-from milepost.agents.views import definitions, events, internal, operations, queries
+from milepost.agents.views import definitions, events, identity, internal, operations, queries
 from milepost.agents.views.asking import Asking, Doors, Parameter, answer, ask
 from milepost.agents.views.files import Files
 from milepost.agents.views.problems import CONTENT_TYPE, Problem, ProblemRunner, middleware
@@ -95,6 +95,7 @@ PAGING: Final = (
     Parameter(name="limit", about="rows a page, at most 1,000"),
     Parameter(name="next", about="the value of next in the answer before"),
 )
+DRY_RUN: Final = Parameter(name="dry_run", about="true: only say what it would do")
 METRIC: Final = _in_path("metric", "name of a metric")
 
 
@@ -180,9 +181,38 @@ def routes(files: Files) -> tuple[Route, ...]:
         ),
         Route(
             path="/v1/identity/resolve",
-            about="What an alternate key stands for",
-            answers=queries.resolve,
+            about="What an alternate key stands for, and the chain of why",
+            answers=identity.resolve,
             parameters=(ORG, *KEY, Parameter(name="at", about="as decided by then"), STALE, AFTER),
+        ),
+        Route(
+            path="/v1/identity/review",
+            about="Links that were refused and wait for a decision",
+            answers=identity.review,
+            parameters=(ORG, STALE, *PAGING),
+        ),
+        Route(
+            method="POST",
+            path="/v1/identity/link",
+            about="Say that keys are one thing",
+            answers=identity.link,
+            parameters=(DRY_RUN,),
+            body=identity.BODY,
+        ),
+        Route(
+            method="POST",
+            path="/v1/identity/unlink",
+            about="Say that keys leave what they are part of",
+            answers=identity.unlink,
+            parameters=(DRY_RUN,),
+            body=identity.BODY,
+        ),
+        Route(
+            method="POST",
+            path="/v1/identity/membership",
+            about="Say when a person or device belonged to a company",
+            answers=identity.membership,
+            body=identity.MEMBERSHIP_BODY,
         ),
         Route(
             path="/v1/dead-letters",

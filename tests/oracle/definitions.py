@@ -87,6 +87,10 @@ class Definitions:
     rules: Mapping[str, Rule]
     metrics: Mapping[str, Metric]
     rank: Mapping[tuple[str, str], int] = field(default_factory=dict)  # (entity, key) -> first appearance
+    limits: Mapping[tuple[str, str], int] = field(default_factory=dict)  # (entity, key) -> values a component
+    blocked: frozenset[tuple[str, str, str]] = frozenset()  # (entity, key, value) of the bundle's own
+    mail_kinds: frozenset[tuple[str, str]] = frozenset()
+    mail_domains: frozenset[str] = frozenset()
 
     def rules_on(self, event_type: str) -> list[Rule]:
         return [rule for rule in self.rules.values() if rule.on == event_type]
@@ -117,7 +121,34 @@ def read(files: Mapping[str, bytes]) -> Definitions:
     for name, metric in metrics.items():
         if metric.formula is not None:
             metrics[name] = _with_dimensions(metric, metrics)
-    return Definitions(sources=sources, rules=rules, metrics=metrics, rank=rank)
+    limits = {
+        (one["entity"], one["key"]): 1 if one.get("unique") else one["limit"]
+        for text in (document.get("sources") or {}).values()
+        for one in text.get("identities") or ()
+        if one.get("unique") or one.get("limit")
+    }
+    section = document.get("identity") or {}
+    mail = section.get("free_mail") or {}
+    return Definitions(
+        sources=sources,
+        rules=rules,
+        metrics=metrics,
+        rank=rank,
+        limits=limits,
+        blocked=frozenset(
+            (*kind, value)
+            for text, values in (section.get("blocked") or {}).items()
+            for kind in _kinds(text, rank)
+            for value in values
+        ),
+        mail_kinds=frozenset(kind for text in mail.get("kinds") or () for kind in _kinds(text, rank)),
+        mail_domains=frozenset(mail.get("domains") or ()),
+    )
+
+
+def _kinds(text: str, rank: Mapping[tuple[str, str], int]) -> list[tuple[str, str]]:
+    """`entity/key`, or the key of every entity that has it."""
+    return [kind for kind in rank if text in (kind[1], "/".join(kind))]
 
 
 def checked(schema: Any, data: Any, records: dict[str, Any] | None = None) -> Any:

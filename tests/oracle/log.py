@@ -23,6 +23,35 @@ from tests.oracle.definitions import Definitions, Rejected
 VALUE_BYTES_MAX = 1024 * 1024
 NAME_BYTES_MAX = 256
 DEPTH_MAX = 32
+FREE_MAIL = ("gmail.com", "outlook.com", "gmx.de")
+"""Those of the engine's list that scenarios use."""
+
+_OPTIONAL = {"type": ["null", "string"], "default": None}
+_KEYS = [
+    {"name": "entity", "type": "string", "default": "company"},
+    {"name": "keys", "type": {"type": "array", "items": "string"}},
+    {"name": "by", **_OPTIONAL},
+]
+_MEMBERSHIP = [
+    {"name": "entity", "type": "string", "default": "person"},
+    {"name": "member", "type": "string"},
+    {"name": "company", "type": "string"},
+    *({"name": name, **_OPTIONAL} for name in ("from", "to", "by")),
+]
+OURS = definitions.Source(
+    name="milepost",
+    identities=(),
+    types={
+        "milepost.link": {"type": "record", "name": "Link", "fields": _KEYS},
+        "milepost.unlink": {"type": "record", "name": "Unlink", "fields": _KEYS},
+        "milepost.membership": {"type": "record", "name": "Membership", "fields": _MEMBERSHIP},
+    },
+    volatile=(),
+    future_skew_ms=10 * clock.MINUTE,
+)
+"""The source of decisions by hand: no bundle declares it."""
+
+_Present = list[tuple[definitions.Identity, str, bytes]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +114,21 @@ class KeyFact:
     rank: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What a person decided of identity: `link`, `unlink` (leaves), or `membership` (member, company, [from, to))."""
+
+    org: str
+    what: str
+    id: bytes
+    leaves: tuple[bytes, ...]
+    k_ms: int
+    rank: tuple[int, int] = (0, 0)
+    void: bool = False
+    from_ms: int | None = None
+    to_ms: int | None = None
+
+
 @dataclass(kw_only=True)
 class Reading:
     """What a log says.
@@ -95,6 +139,7 @@ class Reading:
              of pairs (event, rule): signal, rule_declined (`when` is false), every `dead_pair:REASON`
     edges:   (org, leaf, leaf) with the smaller leaf first -> least known time of a proposal
     applied: organisation -> (known time, bundle) in the order of the markers
+    decisions: by hand, in the order in which they were read
     """
 
     events: list[Event] = field(default_factory=list)
@@ -103,6 +148,7 @@ class Reading:
     edges: dict[tuple[str, bytes, bytes], int] = field(default_factory=dict)
     keys: dict[bytes, KeyFact] = field(default_factory=dict)
     applied: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)
+    decisions: list[Decision] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,17 +331,8 @@ class LogReader:
         body: str,
     ) -> None:
         one = arrival.envelope
-        present = []
-        for identity in source.identities:
-            value = definitions.at(data, identity.path)
-            if value is None or value == "":
-                if identity.required:
-                    raise Rejected("missing_key")
-                continue
-            if isinstance(value, bool) or not isinstance(value, str | int) or len(str(value).encode()) > NAME_BYTES_MAX:
-                raise Rejected("contract_violation", "a key is text or a whole number")
-            text = str(value)
-            present.append((identity, text, keys.leaf(self.secret, one.org, identity.entity, identity.key, text)))
+        by_hand = one.source not in known.sources
+        present = self._named(one, known, data) if by_hand else self._present(one, known, source, data)
         if not present:
             raise Rejected("missing_key")
         companies = [leaf for identity, _, leaf in present if identity.entity == "company"]
@@ -320,10 +357,10 @@ class LogReader:
             before = self.out.keys.get(of)
             if before is None or (fact.k_ms, fact.source) < (before.k_ms, before.source):
                 self.out.keys[of] = fact
-        for other in companies[1:]:
-            if other != companies[0]:
-                edge = (one.org, min(companies[0], other), max(companies[0], other))
-                self.out.edges[edge] = min(arrival.k_ms, self.out.edges.get(edge, arrival.k_ms))
+        if by_hand:
+            self._decide(one, group, arrival.k_ms, data, tuple(of for _, _, of in present))
+        else:
+            self._propose(one.org, present, arrival.k_ms)
         self.out.events.append(
             Event(
                 org=one.org,
@@ -339,6 +376,74 @@ class LogReader:
                 signals=self._signals(arrival, known, data),
                 rank=(one.revision, one.repair),
                 void=one.void,
+            )
+        )
+
+    def _present(self, one: _Envelope, known: Definitions, source: definitions.Source, data: Any) -> _Present:
+        """The keys that an event has.  One that is blocked is absent."""
+        present = []
+        for identity in source.identities:
+            value = definitions.at(data, identity.path)
+            if value is None or value == "":
+                if identity.required:
+                    raise Rejected("missing_key")
+                continue
+            if isinstance(value, bool) or not isinstance(value, str | int) or len(str(value).encode()) > NAME_BYTES_MAX:
+                raise Rejected("contract_violation", "a key is text or a whole number")
+            text = str(value)
+            if _blocked(known, identity.entity, identity.key, text):
+                if identity.required:
+                    raise Rejected("missing_key")
+                continue
+            present.append((identity, text, keys.leaf(self.secret, one.org, identity.entity, identity.key, text)))
+        return present
+
+    def _propose(self, org: str, present: _Present, k_ms: int) -> None:
+        """Two keys of one entity in one event: the first of the entity is the same as each other."""
+        for at, (identity, _, leaf) in enumerate(present):
+            first = next(of for other, _, of in present[: at + 1] if other.entity == identity.entity)
+            if first != leaf:
+                edge = (org, min(first, leaf), max(first, leaf))
+                self.out.edges[edge] = min(k_ms, self.out.edges.get(edge, k_ms))
+
+    def _named(self, one: _Envelope, known: Definitions, data: Any) -> _Present:
+        """The keys that a decision by hand names."""
+        if one.type == "milepost.membership":
+            if data["entity"] == "company":
+                raise Rejected("contract_violation", "a member is no company")
+            texts = [(data["entity"], data["member"]), ("company", data["company"])]
+            times = [None if data[name] is None else _time(data[name]) for name in ("from", "to")]
+            if None not in times and times[0] >= times[1]:  # type: ignore[operator]
+                raise Rejected("contract_violation", "from lies before to")
+        else:
+            if one.revision or one.repair or one.void:
+                raise Rejected("contract_violation", "not amended")
+            texts = [(data["entity"], text) for text in dict.fromkeys(data["keys"])]
+            if len(texts) < (1 if one.type == "milepost.unlink" else 2):
+                raise Rejected("contract_violation", "too few keys")
+        present = []
+        for entity, text in texts:
+            kind, _, value = text.partition(":")
+            if (entity, kind) not in known.rank or not value or _blocked(known, entity, kind, value):
+                raise Rejected("contract_violation", "no such key")
+            labels = [each.label for of in known.sources.values() for each in of.identities if (each.entity, each.key) == (entity, kind)]  # fmt: skip
+            identity = definitions.Identity(entity=entity, key=kind, path=(), required=False, label=any(labels))
+            present.append((identity, value, keys.leaf(self.secret, one.org, entity, kind, value)))
+        return present
+
+    def _decide(self, one: _Envelope, group: bytes, k_ms: int, data: Any, leaves: tuple[bytes, ...]) -> None:
+        from_ms, to_ms = (_time(data[name]) if data.get(name) is not None else None for name in ("from", "to"))
+        self.out.decisions.append(
+            Decision(
+                org=one.org,
+                what=one.type.removeprefix("milepost."),
+                id=group,
+                leaves=leaves,
+                k_ms=k_ms,
+                rank=(one.revision, one.repair),
+                void=one.void,
+                from_ms=from_ms,
+                to_ms=to_ms,
             )
         )
 
@@ -403,6 +508,25 @@ def _ended(events: Sequence[Event]) -> list[Event]:
         superseded = any(k_ms < event.k_ms for k_ms in higher)
         out.append(replace(event, ended_ms=min(higher, default=None), superseded=superseded))
     return out
+
+
+def _time(text: str) -> int:
+    try:
+        return clock.ms(text)
+    except ValueError as error:
+        raise Rejected("contract_violation", "time") from error
+
+
+def _blocked(known: Definitions, entity: str, kind: str, value: str) -> bool:
+    """Whether a value means nothing, for everybody or in this bundle."""
+    text = value.strip().casefold()
+    if text in ("null", "unknown", "none", "-1", "", "n/a") or set(text) <= {"0", "-"}:
+        return True
+    if entity == "company" and text in FREE_MAIL:
+        return True
+    if (entity, kind) in known.mail_kinds and (text in known.mail_domains or text in FREE_MAIL):
+        return True
+    return (entity, kind, value) in known.blocked
 
 
 def _tried(value: bytes | None) -> tuple[_Envelope | None, str]:
@@ -473,6 +597,8 @@ def _no_constant(name: str) -> None:
 def _decoded(one: _Envelope, k_ms: int, known: Definitions) -> tuple[definitions.Source, int, Any]:
     """The source, the event time and the data under the contract."""
     source = known.sources.get(one.source)
+    if source is None and one.source == "milepost" and known.sources:
+        source = OURS
     if source is None:
         raise Rejected("unknown_source")
     if one.type not in source.types:

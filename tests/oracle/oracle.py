@@ -20,6 +20,7 @@ from typing import Any
 from tests.oracle import clock, definitions, expressions, keys
 from tests.oracle.clock import Refused
 from tests.oracle.definitions import Definitions, Metric
+from tests.oracle.identity import Graph, members_of
 from tests.oracle.log import DeadLetter, Event, LogReader, Reading, Signal
 
 LATEST, CORRECTED, AS_SHOWN = "latest", "corrected", "as_shown"
@@ -100,10 +101,12 @@ class Oracle:
         self.bundles: dict[bytes, Definitions] = {one: definitions.read(files) for one, files in bundles.items()}
         self.applied = applied
         self.reading = Reading()
+        self._graphs: dict[tuple[str, int | None], Graph] = {}
 
     def read(self, log: Sequence[Sequence[Any]] | Mapping[int, Sequence[Any]]) -> Reading:
         """Read a whole log, a list of records a partition; what was read before is forgotten."""
         parts = [log.get(number, ()) for number in range(self.partitions)] if isinstance(log, Mapping) else log
+        self._graphs = {}
         self.reading = LogReader(self.secret, self.partitions, self.bundles).read(parts)
         return self.reading
 
@@ -186,6 +189,10 @@ class Oracle:
                 if self._is_company(event.leaf) and (frame.leaves is None or event.leaf in frame.leaves):
                     root = self.root(event.leaf, frame.c_ms)
                     rows[keys.metakey(root)] = (root, dict(frame.dims))
+                for one in self._employers(event, frame):
+                    if frame.leaves is None or one in frame.leaves:
+                        root = self.root(one, frame.c_ms)
+                        rows[keys.metakey(root)] = (root, dict(frame.dims))
             else:
                 self._has_dimension(found, by)
                 text = _text(signal.fields.get(by))
@@ -223,17 +230,23 @@ class Oracle:
             )
         return sorted(found, key=lambda one: one.metakey)
 
+    def graph(self, org: str, c_ms: int | None = None) -> Graph:
+        """Who is one with whom as decided by `c_ms` (None: now), under the limits of the definitions of then."""
+        if (org, c_ms) not in self._graphs:
+            history = self._history().get(org, ())
+            past = [bundle for k_ms, bundle in history if c_ms is None or k_ms <= c_ms] or [
+                one for _, one in history[:1]
+            ]
+            limits = self.bundles[past[-1]].limits if past else {}
+            proposals = {(a, b): k_ms for (of, a, b), k_ms in self.reading.edges.items() if of == org}
+            decisions = [one for one in self.reading.decisions if one.org == org]
+            self._graphs[org, c_ms] = Graph(self.reading.keys, limits).fold(proposals, decisions, c_ms)
+        return self._graphs[org, c_ms]
+
     def component(self, leaf: bytes, c_ms: int | None = None) -> frozenset[bytes]:
-        """All leaves that are one thing with `leaf`, by the links known at `c_ms` (None: now)."""
-        found = {leaf}
-        while True:
-            more = set(found)
-            for (_, a, b), k_ms in self.reading.edges.items():
-                if (c_ms is None or k_ms <= c_ms) and (a in found or b in found):
-                    more |= {a, b}
-            if more == found:
-                return frozenset(found)
-            found = more
+        """All leaves that are one thing with `leaf`, as decided by `c_ms` (None: now)."""
+        fact = self.reading.keys.get(leaf)
+        return frozenset((leaf,)) if fact is None else self.graph(fact.org, c_ms).component(leaf)
 
     def root(self, leaf: bytes, c_ms: int | None = None) -> bytes:
         """The leaf of the component whose key kind appears first in the bundle, then with the smallest bytes."""
@@ -251,6 +264,7 @@ class Oracle:
             rows.append(("key", leaf.hex(), fact.entity, fact.key, fact.value, str(fact.k_ms)))
         for (org, a, b), k_ms in self.reading.edges.items():
             rows.append(("link", org, a.hex(), b.hex(), str(k_ms)))
+        rows += [("decision", str(one)) for one in self.reading.decisions]
         return sorted(rows)
 
     # -- what a question means
@@ -338,6 +352,26 @@ class Oracle:
         fact = self.reading.keys.get(leaf)
         return fact is not None and fact.entity == "company"
 
+    # -- whose events they are
+
+    def _whose(self, event: Event, frame: Frame) -> bool:
+        """Whether an event is of the company that is asked for."""
+        return frame.leaves is None or event.leaf in frame.leaves or bool(self._employers(event, frame) & frame.leaves)
+
+    def _employers(self, event: Event, frame: Frame) -> frozenset[bytes]:
+        """The company leaves to which the person of an event without company belonged when it happened."""
+        if self._is_company(event.leaf):
+            return frozenset()
+        of = self.component(event.leaf, frame.c_ms)
+        found = set()
+        for one in self.reading.decisions:
+            if one.what != "membership" or one.org != frame.org:
+                continue
+            for member, start, end in members_of(self.reading.decisions, frozenset(one.leaves[1:]), frame.c_ms):
+                if member in of and (start is None or start <= event.t_ms) and (end is None or event.t_ms < end):
+                    found.add(one.leaves[1])
+        return frozenset(found)
+
     # -- the numbers
 
     def _signals_of(self, metric: Metric, org: str) -> list[tuple[Event, Signal]]:
@@ -347,7 +381,11 @@ class Oracle:
     def _answer(self, metric: Metric, frame: Frame) -> Answer:
         if metric.formula is not None:
             return self._formula(metric, frame)
-        pairs = [(event, one) for event, one in self._signals_of(metric, frame.org) if _counts(event, one, frame)]
+        pairs = [
+            (event, one)
+            for event, one in self._signals_of(metric, frame.org)
+            if self._whose(event, frame) and _counts(event, one, frame)
+        ]
         number = self._aggregate(metric, pairs, frame.c_ms)
         reason = "no_events" if number is None else None
         return Answer(value=_number(number), reason=reason, at_ms=frame.at_ms, basis=frame.basis)
@@ -401,8 +439,6 @@ class Oracle:
 
 def _counts(event: Event, one: Signal, frame: Frame) -> bool:
     """Whether an event's signal counts for a question."""
-    if frame.leaves is not None and event.leaf not in frame.leaves:
-        return False
     if event.superseded:
         return False
     if event.ended_ms is not None:

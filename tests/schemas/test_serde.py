@@ -28,6 +28,9 @@ EXAMPLES: dict[str, dict[str, Any]] = {
                 "signals": [{"rule": "departed", "version": b"v" * 8, "fields": b'{"delay":2.0}'}]},
     "Tick": {"raw_partition": 1, "raw_offset": 9, "prev": 8, "k_ms": 7, "sources": [{"org": "o", "source": "s", "t_ms": 1, "k_ms": 2}]},
     "Link": {"org": "o", "entity": "company", "a": b"a" * 16, "b": b"b" * 16, "key_a": "x", "key_b": "y", "rank_a": 0, "rank_b": 1, "k_ms": 5, "raw_partition": 0, "raw_offset": 6},
+    "Decision": {"org": "o", "what": "membership", "id": b"i" * 16, "revision": 1, "repair": 0, "void": False,
+                 "keys": [{"leaf": b"p" * 16, "entity": "person", "kind": "email", "rank": 2}, {"leaf": b"c" * 16, "entity": "company", "kind": "code", "rank": 0}],
+                 "from_ms": None, "to_ms": 900000, "by": "ann", "k_ms": 5, "raw_partition": 0, "raw_offset": 6},
     "Bundle": {"org": "o", "bundle": b"b" * 8, "attempt": "a1", "k_ms": 0, "files": {"milepost.yaml": b"sources: {}"}},
     "DeadLetter": {"topic": "raw-events", "partition": 0, "offset": 1, "stage": "decode", "rule": "", "reason": "not_decodable", "detail": "d", "problem": b"p" * 8,
                    "org": "", "source": "", "type": "", "k_ms": 3, "bundle": b"b" * 8},
@@ -42,7 +45,7 @@ def as_avro(schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
     """The example with the bytes of its numbers of fixed size."""
     sizes = {"Int64": 8, "Int32": 4}
     types = {field["name"]: field["type"] for field in schema["fields"]}
-    names = {name: of if isinstance(of, str) else of.get("name", "") for name, of in types.items()}
+    names = {name: of.get("name", "") if isinstance(of, dict) else str(of) for name, of in types.items()}
     return {
         name: value.to_bytes(sizes[names[name]], "big", signed=True) if names[name] in sizes else value
         for name, value in example.items()

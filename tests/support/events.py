@@ -32,14 +32,16 @@ KINDS = (
     "duplicate", "rewritten", "volatile", "conflict", "misrouted", "misrouted_key", "backdated",
     "future", "garbage", "unknown_type", "unknown_source", "missing_key", "contract", "amended", "voided",
     "revised", "moved", "repaired", "changed_company", "null_amount",
+    "by_hand_link", "by_hand_unlink", "rejoined", "membership", "person_only", "unique", "blocked",
     "quiet", "tombstone", "forged", "clock_back", "tick", "apply", "other_org", "out_of_range",
 )  # fmt: skip
 """Every kind of act.  The first nine make events that count."""
 
 WEIGHTS: Mapping[str, int] = {
-    "sale": 12, "visit": 6, "linked": 38, "device_only": 3, "late": 30, "far_late": 4, "boundary": 6,
-    "duplicate": 24, "rewritten": 3, "volatile": 3, "conflict": 32, "misrouted": 26, "misrouted_key": 4, "garbage": 3,
-    "amended": 12, "voided": 26, "revised": 12, "moved": 8,
+    "sale": 12, "visit": 6, "linked": 48, "device_only": 3, "late": 34, "far_late": 4, "boundary": 6,
+    "duplicate": 30, "rewritten": 3, "volatile": 3, "conflict": 38, "misrouted": 32, "misrouted_key": 4, "garbage": 3,
+    "amended": 12, "voided": 32, "revised": 12, "moved": 8, "by_hand_link": 10, "by_hand_unlink": 12, "rejoined": 4, "membership": 14,
+    "person_only": 14, "unique": 8, "blocked": 2,
 }  # fmt: skip
 """How often a kind is drawn; the others once."""
 
@@ -126,7 +128,10 @@ sources:
     identities:
       - {entity: company, key: code, from: data.code}
       - {entity: company, key: name, from: data.name, label: true}
+      - {entity: company, key: vat, from: data.vat, unique: true}
       - {entity: device, key: serial, from: data.serial}
+      - {entity: person, key: email, from: data.email}
+      - {entity: person, key: login, from: data.login, limit: LOGINS}
     volatile: [data.note]
     future_skew: 10m
   till:
@@ -154,6 +159,7 @@ metrics:
     unit: euro
     scale: 2
   buyers: {from: sold, aggregate: distinct(device), dimensions: [region], unit: devices}
+  people: {from: sold, aggregate: distinct(person), dimensions: [channel], unit: people}
   big_sales: {from: sold_big, aggregate: count, dimensions: [region, channel], unit: sales}
   big_half: {from: sold_big, aggregate: sum(half), unit: euro}
   visitors: {from: visited, aggregate: sum(visitors), dimensions: [region], unit: people}
@@ -161,27 +167,34 @@ metrics:
   big_rate: {formula: big_sales / sales, unit: ratio}
   spread: {formula: (amount_max - amount_min) * 2.0 + visitors, unit: euro}
   conversion: {formula: sales / (visits - big_sales), unit: ratio}
+identity:
+  blocked: {code: [test], person/login: [guest]}
+  free_mail: {kinds: [person/login], domains: [mail.example]}
 """
 
 _SCHEMAS = {
     "schemas/Sale.avsc": _schema(
-        "Sale", ("code?", "string"), ("name?", "string"), ("serial?", "string"), ("amount?", "double"),
+        "Sale", ("code?", "string"), ("name?", "string"), ("vat?", "string"), ("serial?", "string"),
+        ("email?", "string"), ("login?", "string"), ("amount?", "double"),
         ("region?", "string"), ("channel", "string"), ("note?", "string"),
     ),
-    "schemas/Quiet.avsc": _schema("Quiet", ("code?", "string"), ("name?", "string"), ("serial?", "string")),
+    "schemas/Quiet.avsc": _schema(
+        "Quiet", ("code?", "string"), ("name?", "string"), ("vat?", "string"), ("serial?", "string"),
+        ("email?", "string"), ("login?", "string"),
+    ),
     "schemas/Visit.avsc": _schema("Visit", ("code?", "string"), ("visitors", "long"), ("region?", "string")),
 }  # fmt: skip
 
 
-def _bundle(big: str) -> dict[str, bytes]:
-    return {"milepost.yaml": _YAML.replace("BIG", big).encode(), **_SCHEMAS}
+def _bundle(big: str, logins: int) -> dict[str, bytes]:
+    return {"milepost.yaml": _YAML.replace("BIG", big).replace("LOGINS", str(logins)).encode(), **_SCHEMAS}
 
 
-BUNDLE: Mapping[str, bytes] = _bundle("100.0")
+BUNDLE: Mapping[str, bytes] = _bundle("100.0", 1)
 """Uses every aggregate, dimensions, formulas, conditions, volatile fields, optional and required keys."""
-EDITIONS: Sequence[Mapping[str, bytes]] = (BUNDLE, _bundle("50.0"), _bundle("25.0"), BUNDLE)
+EDITIONS: Sequence[Mapping[str, bytes]] = (BUNDLE, _bundle("50.0", 2), _bundle("25.0", 2), BUNDLE)
 """The same with another condition in `sold_big`: `big_sales` and `big_half` are new versions, the rest is untouched; then
-back to the first."""
+back to the first.  In between a person may have two logins."""
 
 
 def bundle_id(files: Mapping[str, bytes]) -> bytes:
@@ -286,6 +299,7 @@ DIMENSIONS: Mapping[str, tuple[str, ...]] = {
     "amount_p95": ("region",),
     "amount_p50": ("region",),
     "buyers": ("region",),
+    "people": ("channel",),
     "big_sales": ("region", "channel"),
     "big_half": (),
     "visitors": ("region",),
@@ -317,7 +331,7 @@ def leaf_partition(leaf: bytes, partitions: int) -> int:
 
 _RAW_EVENT = avro.schema("RawEvent")
 COMPANIES = 6
-NAMES = (*(f"code:c{n}" for n in range(COMPANIES)), *(f"name:n{n}" for n in range(COMPANIES)))
+NAMES = (*(f"code:c{n}" for n in range(COMPANIES)), *(f"name:n{n}" for n in range(COMPANIES)), "vat:v0", "vat:v1")
 """The companies that a question may name; a scenario need not hold them all."""
 
 _STEPS = (0, 0, 1, 999, clock.MINUTE, clock.QUARTER - 1, clock.QUARTER, clock.HOUR, 6 * clock.HOUR, clock.DAY)
@@ -393,6 +407,8 @@ class _Writer:
         whole: dict[str, Any] = {
             **by,
             "serial": f"d{act.what % 5}",
+            "email": f"p{act.step % 4}@a.example" if act.what % 3 else None,
+            "login": f"l{act.who % 5}" if act.step % 3 == 0 else None,
             "amount": _AMOUNTS[act.what % len(_AMOUNTS)],
             "region": ("north", "süd", None)[act.what % 3],
             "channel": ("web", "desk")[act.who % 2],
@@ -438,6 +454,67 @@ class _Writer:
 
     def _device_only(self, act: Act) -> None:
         self._count(self._make(act, code=..., name=...), "device_only")
+
+    def _person_only(self, act: Act) -> None:
+        """An event of a person, or of a device, without a company: only a membership attributes it."""
+        key = ("serial", "email", "login")[act.who % 3]
+        none = {name: ... for name in ("code", "name", "serial", "email", "login") if name != key}
+        value = {"serial": f"d{act.what % 5}", "email": f"p{act.what % 4}@a.example", "login": f"l{act.what % 5}"}[key]
+        t_ms = self.now - _LATE[act.step % len(_LATE)] * (act.what % 2)
+        self._count(self._make(act, t_ms, **{**none, key: value}), "person_only")
+
+    def _unique(self, act: Act) -> None:
+        """A company with a number of which a component has one at most."""
+        self._count(self._make(act, vat=f"v{act.what % 3}"), "unique")
+
+    def _blocked(self, act: Act) -> None:
+        """A key that means nothing is no key."""
+        nothing = ("null", " N/A", "0", "0000-00", "-1", "Unknown", "test", "gmail.com", "none ")[act.what % 9]
+        which = ("code", "name", "serial", "login")[act.who % 4]
+        value = ("guest", "gmx.de", "mail.example", nothing)[act.step % 4] if which == "login" else nothing
+        self._count(self._make(act, **{which: value}), "blocked")
+
+    # -- by hand
+
+    def _by_hand(self, act: Act, kind: str, *labels: str, **data: Any) -> None:
+        self._count(self._envelope("milepost", f"milepost.{kind}", self.now, data), *labels)
+
+    def _some_key(self, entity: str, number: int) -> str:
+        known = {
+            "company": (*NAMES, *NAMES[:3], "vat:v2"),
+            "device": tuple(f"serial:d{n}" for n in range(5)),
+            "person": (*(f"email:p{n}@a.example" for n in range(4)), *(f"login:l{n}" for n in range(5))),
+        }[entity]
+        return known[number % len(known)]
+
+    def _by_hand_link(self, act: Act) -> None:
+        entity = ("company", "company", "device", "person")[act.step % 4]
+        keys_ = [self._some_key(entity, number) for number in (act.who, act.what, act.who + act.step)]
+        self._by_hand(act, "link", "by_hand", entity=entity, keys=keys_[: 2 + (act.what % 5 == 0)], by="ann")
+
+    def _by_hand_unlink(self, act: Act) -> None:
+        entity = ("company", "company", "device", "person")[act.step % 4]
+        keys_ = [self._some_key(entity, number) for number in (act.who, act.what)]
+        self._by_hand(act, "unlink", "by_hand", entity=entity, keys=keys_[: 1 + (act.what % 3 == 0)])
+
+    def _rejoined(self, act: Act) -> None:
+        """Taken apart by hand, and proposed again over a third key."""
+        code, name, other = (one % COMPANIES for one in (act.who, act.what, act.what + 1 + act.step % 4))
+        self._count(self._make(act, code=f"c{code}", name=f"n{name}"))
+        self._by_hand(act, "link", "by_hand", keys=[f"name:n{name}", f"name:n{other}"])
+        self.now += 1 + act.step
+        self._by_hand(act, "unlink", "by_hand", keys=[f"code:c{code}"])
+        self.now += 1 + act.step
+        self._count(self._make(act, code=f"c{code}", name=f"n{other}"), "rejoined")
+
+    def _membership(self, act: Act) -> None:
+        entity = ("person", "person", "device")[act.step % 3]
+        start = self.now - _LATE[act.who % len(_LATE)] if act.what % 4 else None
+        end = None if act.who % 3 == 0 else (start or self.now) + _LATE[act.what % len(_LATE)]
+        times = {name: None if at is None else clock.rfc3339(at) for name, at in (("from", start), ("to", end))}
+        who = self._some_key(entity, act.what)
+        company = self._some_key("company", act.who)
+        self._by_hand(act, "membership", "membership", entity=entity, member=who, company=company, **times)
 
     def _late(self, act: Act) -> None:
         t_ms = clock.floor(self.now - _LATE[act.what % len(_LATE)]) - act.who % 2
@@ -560,6 +637,8 @@ class _Writer:
         self.send(changed)
 
     def _other_data(self, event: Mapping[str, Any], act: Act) -> dict[str, Any]:
+        if event["type"] == "milepost.membership":
+            return {**event["data"], "to": (None, clock.rfc3339(self.now + clock.QUARTER))[act.who % 2]}
         if event["source"] != "shop" or event["type"] != "sale":
             return dict(event["data"])
         changed = {"amount": _AMOUNTS[act.step % len(_AMOUNTS)], "region": ("north", "süd", None)[act.who % 3]}

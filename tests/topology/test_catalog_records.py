@@ -118,3 +118,9 @@ def test_personal_data_is_in_no_field_dimension_or_record() -> None:
     )
     places = {text.split("\n")[one.line - 1].split(":")[0].strip() for one in findings(bundle(text))}
     assert places == {"departed", "departed_on_time", "seen"}
+
+
+def test_the_source_of_decisions_is_ours() -> None:
+    """A bundle cannot declare the source under which links by hand come, whatever they are."""
+    (one,) = findings(bundle(MANUAL.replace("  registry:", "  milepost:")))
+    assert (one.line, "ours" in one.message) == (12, True)

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from milepost.topology import dedupe, ingest, measure, metrics, panes
-from milepost.topology.decisions import Graph
+from milepost.topology import dedupe, graph, ingest, measure, metrics, panes
 from milepost.topology.dedupe import Seen, Verdict
+from milepost.topology.graph import Fold, Graph
+from milepost.topology.memberships import FOREVER, Memberships, Stay
 from tests.support.events import METRICS, NAMES, ORG, Question, Scenario, seeded
 from tests.support.invariants import same_answers, same_counts
 from tests.support.versus import ask_engine, ask_oracle, counts_of, engine_of, oracle_of
@@ -19,7 +20,8 @@ COUNTED = ("accepted", "duplicate", "misrouted", "signal", "dead:id_conflict", "
 
 
 def asked(scenario: Scenario) -> list[Question]:
-    """The same questions of every scenario: each metric, alone and by company, at its moments, on each basis."""
+    """The same questions of every scenario: each metric, alone and of a company, at its moments, on each basis; two of
+    them also by company."""
     out = []
     for i, metric in enumerate(METRICS):
         for basis in ("latest", "corrected", "as_shown"):
@@ -34,6 +36,9 @@ def asked(scenario: Scenario) -> list[Question]:
                 arguments["at"] = scenario.moments[len(scenario.moments) * (i + 1) // (len(METRICS) + 1)]
             for company in (None, NAMES[i % len(NAMES)]):
                 out.append(Question(kind="value", metric=metric, company=company, arguments=arguments))
+            if metric in ("sales", "people"):
+                by = {**arguments, "by": "company"}
+                out.append(Question(kind="breakdown", metric=metric, company=None, arguments=by))
     return out
 
 
@@ -118,9 +123,55 @@ def _day_rows_lag(patch: pytest.MonkeyPatch) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "mutate", [_forget, _latest_body, _late_dropped, _place_not_first, _no_links, _wide_buckets, _day_rows_lag]
-)
+def _root_by_arrival(patch: pytest.MonkeyPatch) -> None:
+    """A component goes under the leaf that it met first."""
+    real = Fold._join
+
+    def join(self: Any, a: bytes, b: bytes) -> bytes:
+        first = self.first[a]
+        label = real(self, a, b)
+        self.first[label] = first
+        return label
+
+    patch.setattr(Fold, "_join", join)
+
+
+def _cut_ignored(patch: pytest.MonkeyPatch) -> None:
+    """An unlink closes its edges, and the next proposal joins the sides again."""
+    patch.setattr(Fold, "_between", lambda self, a, b: set())
+
+
+def _edges_stay(patch: pytest.MonkeyPatch) -> None:
+    """An unlink is read and forgotten."""
+    patch.setattr(Fold, "_unlink", lambda self, label, leaving: None)
+
+
+def _limits_ignored(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(graph, "_limits", lambda protection: ())
+
+
+def _membership_by_now(patch: pytest.MonkeyPatch) -> None:
+    """All that a person ever did is the employer's of now."""
+    real = Memberships.stays
+
+    def stays(self: Any, company: Any, components: Any, c_ms: int | None) -> list[Stay]:
+        found = real(self, company, components, c_ms)
+        return [Stay(leaf, 0, FOREVER) for leaf in sorted({one.leaf for one in found if one.stop == FOREVER})]
+
+    patch.setattr(Memberships, "stays", stays)
+
+
+def _blocked_values_are_keys(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ingest.identity, "means_nothing", lambda entity, value: False)
+
+
+MUTANTS = (
+    _forget, _latest_body, _late_dropped, _place_not_first, _no_links, _wide_buckets, _day_rows_lag,
+    _root_by_arrival, _cut_ignored, _edges_stay, _limits_ignored, _membership_by_now, _blocked_values_are_keys,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("mutate", MUTANTS)
 def test_a_broken_engine_is_caught(
     mutate: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

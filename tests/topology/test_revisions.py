@@ -155,7 +155,7 @@ def histories(many: int, seed: int = 1) -> list[Sent]:
     sent: list[Sent] = []
     for i in range(many):
         t_ms = TEN + chance.randrange(6) * 10 * MINUTE
-        event = visit(f"e{i}", t_ms, company=str(i % 2), minutes=float(chance.randrange(-3, 9)), device=f"d{i % 4}",
+        event = visit(f"e{i}", t_ms, company=str(1 + i % 2), minutes=float(chance.randrange(-3, 9)), device=f"d{i % 4}",
                       page=f"p{chance.randrange(3)}", plan=chance.choice(("free", "pro")))  # fmt: skip
         for revision in range(chance.randrange(4) + 1):
             data = {

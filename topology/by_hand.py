@@ -1,0 +1,139 @@
+"""By hand: what a person decides about identity, as raw events of ours.
+
+    milepost.link       {entity, keys: [key:value, ...], by}           the keys are one thing
+    milepost.unlink     {entity, keys: [key:value, ...], by}           the keys leave what they are part of
+    milepost.membership {entity, member: key:value, company: key:value, from, to, by}
+
+They come under the source `milepost`, of any organisation, under the contracts of this module; so known time, dedupe,
+replay and explanation are those of every event.  A link is not amended: its opposite is decided.  A membership is: the
+same id with a higher revision, or void.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from milepost.schemas.contracts import Contract, compile_contract
+from milepost.schemas.errors import ContractError
+from milepost.schemas.keys import raw_key
+from milepost.schemas.records import Event, Identified, Key, Reject
+from milepost.schemas.serde import wire
+from milepost.schemas.times import time_ms
+from milepost.topology.definitions import Catalog, Source
+from milepost.topology.protection import COMPANY, blocked
+from milepost.topology.state import Output
+
+NAME: Final = "milepost"
+LINK: Final = "milepost.link"
+UNLINK: Final = "milepost.unlink"
+MEMBERSHIP: Final = "milepost.membership"
+KEYS_MAX: Final = 1_000
+"""Keys that one decision names at most."""
+BY_MAX: Final = 256
+_KEY_BYTES_MAX: Final = 256
+_ENTITY: Final = '{"name": "entity", "type": "string", "default": "company"}'
+_BY: Final = '{"name": "by", "type": ["null", "string"], "default": null}'
+_KEYS: Final = '{"name": "keys", "type": {"type": "array", "items": "string"}}'
+_MEMBER: Final = '{"name": "member", "type": "string"}, {"name": "company", "type": "string"}'
+_UNTIL: Final = (
+    '{"name": "from", "type": ["null", "string"], "default": null},'
+    '{"name": "to", "type": ["null", "string"], "default": null}'
+)
+
+
+def _contract(name: str, *fields: str) -> Contract:
+    text = f'{{"type": "record", "name": "{name}", "fields": [{", ".join(fields)}]}}'
+    return compile_contract(name, text.encode())
+
+
+SOURCE: Final = Source(
+    name=NAME,
+    owner="",
+    types={
+        LINK: _contract("Linking", _ENTITY, _KEYS, _BY),
+        UNLINK: _contract("Unlinking", _ENTITY, _KEYS, _BY),
+        MEMBERSHIP: _contract("Belonging", _ENTITY.replace("company", "person"), _MEMBER, _UNTIL, _BY),
+    },
+    identities=(),
+    pii=(),
+    volatile=(),
+    future_skew_ms=600_000,
+)
+"""The source of decisions; no bundle declares it."""
+
+Leaf = Callable[[bytes, str, str, str], bytes]
+
+
+def identify(event: Event, catalog: Catalog, org_key: bytes, leaf: Leaf) -> Identified | Reject:
+    """The keys that a decision names."""
+    try:
+        if len(event.data["by"] or "") > BY_MAX:
+            raise ContractError("contract_violation", f"by has at most {BY_MAX} letters")
+        if event.type == MEMBERSHIP:
+            member = _key(event.data["entity"], event.data["member"], catalog, org_key, leaf)
+            company = _key(COMPANY, event.data["company"], catalog, org_key, leaf)
+            if member.entity == COMPANY:
+                raise ContractError("contract_violation", "a member is no company: two companies are linked")
+            _validity(event.data)
+            return Identified(leaf=company.leaf, keys=(member, company), members=(), edges=())
+        if event.revision or event.repair or event.void:
+            raise ContractError("contract_violation", f"a {event.type} is not amended; decide the opposite")
+        named, least = event.data["keys"], 1 if event.type == UNLINK else 2
+        if not least <= len(named) <= KEYS_MAX:
+            raise ContractError("contract_violation", f"{least} to {KEYS_MAX} keys are expected, {len(named)} came")
+        found = {key.leaf: key for one in named if (key := _key(event.data["entity"], one, catalog, org_key, leaf))}
+        if len(found) < least:
+            raise ContractError("contract_violation", f"{least} different keys are expected")
+    except ContractError as error:
+        return Reject(error.reason, error.detail)
+    keys = tuple(found.values())
+    return Identified(leaf=keys[0].leaf, keys=keys, members=(), edges=())
+
+
+def decision(
+    event: Event, who: Identified, rank: Mapping[tuple[str, str], int], k_ms: int, partition: int, offset: int
+) -> Output:
+    """The record of a decision on `identity-links`: one a raw key, never overwritten."""
+    key = raw_key(event.org, event.source, event.id, event.revision, event.repair)
+    from_ms, to_ms = _validity(event.data) if event.type == MEMBERSHIP else (None, None)
+    fields = {
+        "org": event.org, "what": event.type.removeprefix("milepost."),
+        "id": raw_key(event.org, event.source, event.id),
+        "revision": event.revision, "repair": event.repair, "void": event.void,
+        "keys": [
+            {"leaf": one.leaf, "entity": one.entity, "kind": one.kind, "rank": rank[one.entity, one.kind]}
+            for one in who.keys
+        ],
+        "from_ms": from_ms, "to_ms": to_ms, "by": event.data["by"] or "", "k_ms": k_ms, "raw_partition": partition,
+        "raw_offset": offset,
+    }  # fmt: skip
+    return Output(topic="identity-links", partition=0, key=key, value=wire("Decision").encode(fields))
+
+
+def _key(entity: str, text: str, catalog: Catalog, org_key: bytes, leaf: Leaf) -> Key:
+    kind, colon, value = text.partition(":")
+    if not colon:
+        raise ContractError("contract_violation", "a key is written key:value")
+    if (entity, kind) not in catalog.key_rank:
+        raise ContractError("contract_violation", "the definitions in force have no key of that kind")
+    try:
+        size = len(value.encode())
+    except UnicodeEncodeError as error:
+        raise ContractError("contract_violation", "a key's value is valid Unicode") from error
+    if not 0 < size <= _KEY_BYTES_MAX:
+        raise ContractError("contract_violation", f"a key's value has 1 to {_KEY_BYTES_MAX} bytes")
+    found = leaf(org_key, entity, kind, value)
+    if not found or blocked(catalog.protection, entity, kind, value):
+        raise ContractError("contract_violation", "a key's value is blocked: it means nothing")
+    identities = (one for source in catalog.sources.values() for one in source.identities)
+    label = any(one.label for one in identities if (one.entity, one.key) == (entity, kind))
+    return Key(leaf=found, entity=entity, kind=kind, value=value, label=label)
+
+
+def _validity(data: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """from and to of a membership, ms.  ContractError when they do not hold."""
+    from_ms, to_ms = (None if data[name] is None else time_ms(data[name]) for name in ("from", "to"))
+    if from_ms is not None and to_ms is not None and from_ms >= to_ms:
+        raise ContractError("contract_violation", "from lies before to")
+    return from_ms, to_ms

@@ -74,7 +74,7 @@ def told(seed: int, partitions: int = 3, chunk: int = 7) -> Told:
                 continue
             id = f"e{len(events)}"
             event = visit(
-                id, now - chance.choice((0, HOUR, 2 * DAY)), str(chance.randrange(4)), minutes=chance.choice((20, 35, 50, 70))
+                id, now - chance.choice((0, HOUR, 2 * DAY)), f"c{chance.randrange(4)}", minutes=chance.choice((20, 35, 50, 70))
             )  # fmt: skip
             events[id], made.edition[id], made.minutes[id] = event, number, event["data"]["minutes"]
             if what < 0.5 and partitions > 1:
@@ -113,7 +113,7 @@ def judged(driver: Driver) -> dict[str, set[tuple[str, bytes]]]:
 def answers(driver: Driver, made: Told) -> dict[str, Any]:
     questions, found = Questions(driver.reader), {}
     for metric in ("visits", "long_visits", "long_rate", "minutes_sum"):
-        for company in (None, *(f"crm_id:{n}" for n in range(4))):
+        for company in (None, *(f"crm_id:c{n}" for n in range(4))):
             for basis, at in asked(made):
                 question = Question(metric=metric, now_ms=made.moments[-1], company=company, at_ms=at, basis=basis)
                 answer = run(questions.value(question))

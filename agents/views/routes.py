@@ -17,6 +17,7 @@ from milepost.agents.views.asking import Asking, Doors, Parameter, answer, ask
 from milepost.agents.views.files import Files
 from milepost.agents.views.problems import CONTENT_TYPE, Problem, ProblemRunner, middleware
 from milepost.agents.views.services import Services
+from milepost.topology import cloudevents
 from milepost.topology.explain import Explanations
 
 Answering = Callable[[Doors, Asking], Awaitable[web.Response]]
@@ -92,15 +93,19 @@ PAGING: Final = (
 METRIC: Final = _in_path("metric", "name of a metric")
 
 
+TAKEN: Final = ("application/json", "application/x-ndjson", cloudevents.STRUCTURED, cloudevents.BATCH)
+"""What a body may be."""
+
+
 def routes(files: Files) -> tuple[Route, ...]:
     """The table."""
     return (
         Route(
             method="POST",
             path="/v1/events",
-            about="Send one event, an array, or NDJSON",
+            about="Send one event, an array, NDJSON, or CloudEvents (binary, structured, batch)",
             answers=events.accept,
-            body="an event, an array of events, or one event a line",
+            body="an event, an array of events, one event a line, a CloudEvent, or a batch of them",
         ),
         Route(
             path="/v1/metrics",
@@ -247,7 +252,7 @@ def openapi(table: tuple[Route, ...]) -> dict[str, Any]:
             call["requestBody"] = {
                 "required": True,
                 "description": route.body,
-                "content": {kind: {"schema": {}} for kind in ("application/json", "application/x-ndjson")},
+                "content": {kind: {"schema": {}} for kind in TAKEN},
             }
         paths.setdefault(route.path.replace(":.+", ""), {})[route.method.lower()] = call
     texts = {name: {"type": "string"} for name in ("type", "title", "detail", "guess", "fix")}

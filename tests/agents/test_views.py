@@ -22,6 +22,8 @@ from aiohttp import web
 from milepost.agents.peers import Refused, Sealer
 from milepost.agents.views import Health, SendFailed, attach
 from milepost.ops.settings import Settings
+from milepost.schemas.records import Envelope
+from milepost.topology import decode
 from milepost.topology.bases import instant, written
 from milepost.topology.digest import digest
 from milepost.topology.driver import Driver
@@ -259,6 +261,30 @@ def test_explain_and_diff(site: Site) -> None:
         site.get(f"{path}/explain", next="xyz").status == 422
         and site.get(f"{path}/explain", limit="1001").status == 422
     )
+
+
+def test_cloudevents_in_every_form(site: Site) -> None:
+    """Structured, batch and binary requests are taken like our own form; a wrong one is a problem that says why."""
+    one = {"specversion": "1.0", **event(id="ce-1")}
+    structured, batch = "application/cloudevents+json", "application/cloudevents-batch+json"
+    sent = len(site.worker.sent)
+    assert site.post(json.dumps(one).encode(), structured).json["accepted"] == 1
+    assert site.post(json.dumps([one, {**one, "id": "ce-2"}]).encode(), batch).json["accepted"] == 2
+    attributes = {f"ce_{name}": one[name] for name in ("specversion", "id", "source", "type", "time", "org")}
+    assert site.post(json.dumps(one["data"]).encode(), **attributes).json["accepted"] == 1
+    keys = [output.key for output in site.worker.sent[sent:]]
+    assert len(keys) == 4 and keys[0] == keys[1] == keys[3]
+    last = decode.envelope(site.worker.sent[-1].value or b"")
+    assert isinstance(last, Envelope) and (last.id, last.data) == ("ce-1", one["data"])
+    for body, kind, headers in (
+        (json.dumps([one]), structured, {}), (json.dumps(one), batch, {}), (json.dumps(event(id="x")), structured, {}),
+        (json.dumps(one["data"]), "text/plain", attributes),
+        (json.dumps(one["data"]), "application/json", {**attributes, "ce_specversion": "0.3"}),
+    ):  # fmt: skip
+        refused = site.post(body.encode(), kind, **headers)
+        assert refused.status == 400 and refused.json["title"] == "the request is no CloudEvent"
+    nobody = site.post(json.dumps({name: told for name, told in one.items() if name != "org"}).encode(), structured)
+    assert nobody.status == 422 and "extension attribute org" in nobody.json["detail"]
 
 
 def test_series_and_breakdown(site: Site) -> None:

@@ -12,7 +12,7 @@ from faust.web import View
 from faust.web.base import BlueprintManager
 
 from milepost.agents import peers
-from milepost.agents.views import events, internal, operations, queries
+from milepost.agents.views import events, internal, operations, outcomes, queries
 from milepost.agents.views.asking import Asking, Doors, Parameter, answer, ask
 from milepost.agents.views.files import Files
 from milepost.agents.views.problems import CONTENT_TYPE, Problem, ProblemRunner, middleware
@@ -106,6 +106,12 @@ def routes(files: Files) -> tuple[Route, ...]:
             about="Send one event, an array, NDJSON, or CloudEvents (binary, structured, batch)",
             answers=events.accept,
             body="an event, an array of events, one event a line, a CloudEvent, or a batch of them",
+        ),
+        Route(
+            path="/v1/events/raw-events/{position}",
+            about="What became of a receipt: accepted, duplicate, dead_letter, misrouted or unknown",
+            answers=outcomes.outcome,
+            parameters=(_in_path("position", "partition@offset"),),
         ),
         Route(
             path="/v1/metrics",

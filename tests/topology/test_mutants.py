@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from milepost.topology import dedupe, ingest, measure, metrics, panes
+from milepost.topology import dedupe, ingest, measure, metrics, panes, sketches
 from milepost.topology.decisions import Graph
 from milepost.topology.dedupe import Seen, Verdict
 from tests.support.events import METRICS, NAMES, ORG, Question, Scenario, seeded
@@ -118,8 +118,24 @@ def _day_rows_lag(patch: pytest.MonkeyPatch) -> None:
     )
 
 
+def _rounded_values(patch: pytest.MonkeyPatch) -> None:
+    """A percentile's values are told to a tenth instead of a hundredth."""
+    real = sketches.percentile
+    patch.setattr(sketches, "percentile", lambda counts, percent: real(counts, percent) * 11 / 10)
+
+
 @pytest.mark.parametrize(
-    "mutate", [_forget, _latest_body, _late_dropped, _place_not_first, _no_links, _wide_buckets, _day_rows_lag]
+    "mutate",
+    [
+        _forget,
+        _latest_body,
+        _late_dropped,
+        _place_not_first,
+        _no_links,
+        _wide_buckets,
+        _day_rows_lag,
+        _rounded_values,
+    ],
 )
 def test_a_broken_engine_is_caught(
     mutate: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch

@@ -37,7 +37,7 @@ from milepost.topology.ingest import Ingest
 from milepost.topology.ingest_mark import IngestMark
 from milepost.topology.measure import MeasureLeg, MeasureMark
 from milepost.topology.reading import Progress, Reader
-from milepost.topology.state import Output, Partition, Store
+from milepost.topology.state import Output, Partition, Record, Store
 from milepost.topology.steps import Got, Part
 
 log = logging.getLogger("milepost.agents")
@@ -237,8 +237,20 @@ class Worker:
     async def here(self, parts: Sequence[Part], stale_ms: int | None) -> Sequence[Got | Refused]:
         return await self.gathering.here(parts, stale_ms)
 
-    async def dead_letters(self) -> Sequence[Mapping[str, Any]]:
-        """Problems: dead letters with one fingerprint, newest first; of each partition the newest 10,000 are read."""
+    async def raw(self, partition: int, offset: int) -> Record | None:
+        topic = self.settings.topic("raw-events")
+        async for records in read_range(self.settings.bootstrap, topic, partition, offset, offset + 1):
+            for record in records:
+                found: Record = record
+                return found
+        return None
+
+    async def letters(self, partition: int, offset: int) -> Sequence[Mapping[str, Any]]:
+        place = ("raw-events", partition, offset)
+        return [one for one in await self._letters() if (one["topic"], one["partition"], one["offset"]) == place]
+
+    async def _letters(self) -> Sequence[dict[str, Any]]:
+        """The dead letters: of each partition the newest 10,000 are read."""
         topic = self.settings.topic("dead-letters")
         last: dict[bytes, dict[str, Any]] = {}
         ends = await self.runtime.ends({TP(topic, partition) for partition in range(self.partitions)})
@@ -251,8 +263,12 @@ class Worker:
                         last[record.key or b""] = wire("DeadLetter").decode(record.value or b"")
                     except ContractError:
                         continue  # not ours: nothing of it can be said
+        return list(last.values())
+
+    async def dead_letters(self) -> Sequence[Mapping[str, Any]]:
+        """Problems: dead letters with one fingerprint, newest first."""
         problems: dict[bytes, dict[str, Any]] = {}
-        for letter in last.values():
+        for letter in await self._letters():
             problem = problems.setdefault(
                 letter["problem"],
                 {**{name: letter[name] for name in _SAID}, "problem": letter["problem"].hex(),

@@ -184,13 +184,16 @@ def test(
 @app.command()
 def send(
     file: Annotated[Path, typer.Argument(help="One JSON event a line; - reads stdin.", allow_dash=True)],
+    wait: Annotated[bool, typer.Option("--wait", help="End when every answer includes what was sent.")] = False,
     json: Json = False,
 ) -> None:
     """Send events to the worker's gateway.  Exit 1 when any was rejected."""
-    from milepost.ops.send import send_lines
+    from milepost.ops.send import send_lines, wait_included
 
     with _said(json), _client() as client, _lines(file) as lines:
         report = send_lines(client, lines, say=_progress)
+        if wait:
+            wait_included(client, report)
         _show(json, report.as_data(), report.text())
         if report.rejected:
             raise typer.Exit(FAILED)

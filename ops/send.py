@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from milepost.ops.broker import Say, silent
-from milepost.ops.client import Client
+from milepost.ops.client import Client, Refused
 
 ITEMS_MAX: Final = 1000
 BYTES_MAX: Final = 4 * 1024 * 1024
@@ -19,11 +20,15 @@ SHOWN_MAX: Final = 10
 
 @dataclass(slots=True)
 class SendReport:
-    """What became of the lines: outcome (accepted, duplicate, rejected) -> count, and the first rejections."""
+    """What became of the lines: outcome (accepted, duplicate, rejected) -> count, and the first rejections.
+
+    receipts: raw partition, as `raw-events/3` -> the last receipt there, and its event's organisation
+    """
 
     outcomes: Counter[str] = field(default_factory=Counter)
     problems: list[dict[str, Any]] = field(default_factory=list)
     last_receipt: str = ""
+    receipts: dict[str, tuple[str, str | None]] = field(default_factory=dict)
 
     @property
     def rejected(self) -> int:
@@ -42,15 +47,27 @@ def send_lines(client: Client, lines: Iterable[bytes], *, say: Say = silent) -> 
     report = SendReport()
     for numbers, events in _requests(lines, report):
         answer = client.post("/v1/events", events)
-        for number, item in zip(numbers, _items(answer), strict=True):
+        for number, event, item in zip(numbers, events, _items(answer), strict=True):
             outcome = str(item.get("status", item.get("outcome", "accepted")))
             report.outcomes[outcome] += 1
-            report.last_receipt = str(item.get("receipt") or report.last_receipt)
+            if receipt := item.get("receipt"):
+                report.last_receipt = receipt
+                report.receipts[receipt.partition("@")[0]] = (
+                    receipt,
+                    event.get("org") if isinstance(event, dict) else None,
+                )
             if outcome == "rejected":
                 problem = item.get("problem") or {}
                 _reject(report, number, str(problem.get("detail") or problem.get("title") or "no reason given"))
         say(f"{sum(report.outcomes.values()):,} lines sent")
     return report
+
+
+def wait_included(client: Client, report: SendReport) -> None:
+    """Wait until every answer includes what was sent.  StoreError when the worker does not get there."""
+    for receipt, org in report.receipts.values():
+        with contextlib.suppress(Refused):  # an organisation without definitions: nothing of it is ever answered
+            client.get("/v1/metrics", org=org, after=receipt)
 
 
 def _requests(lines: Iterable[bytes], report: SendReport) -> Iterator[tuple[list[int], list[Any]]]:

@@ -20,7 +20,10 @@ class Reject(msgspec.Struct, frozen=True):
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
-    """A raw event as its source sent it, before the contract is looked at.  `time` is RFC 3339 with a zone."""
+    """A raw event as its source sent it, before the contract is looked at.  `time` is RFC 3339 with a zone.
+
+    specversion, datacontenttype: of a CloudEvent, whatever they hold; an event that is none has no specversion
+    """
 
     org: str
     source: str
@@ -31,6 +34,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     revision: int = 0
     void: bool = False
     repair: int = 0
+    specversion: Any = None
+    datacontenttype: Any = None
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ from milepost.schemas.keys import PART_BYTES_MAX
 from milepost.schemas.records import Envelope, Event, Reject
 from milepost.schemas.serde import HEADER_BYTES, MAGIC, wire
 from milepost.schemas.times import time_ms
-from milepost.topology import by_hand
+from milepost.topology import by_hand, cloudevents
 from milepost.topology.catalog import Catalog, Source
 
 VALUE_BYTES_MAX: Final = 1024 * 1024
@@ -32,7 +32,8 @@ _decode_data = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def envelope(value: bytes) -> Envelope | Reject:
-    """The envelope of a record on `raw-events`: JSON, or Avro single-object encoding of RawEvent."""
+    """The envelope of a record on `raw-events`: JSON (ours, or a structured CloudEvent, which says `specversion`), or
+    Avro single-object encoding of RawEvent."""
     if len(value) > VALUE_BYTES_MAX:
         return Reject("too_large", f"at most {VALUE_BYTES_MAX} bytes are expected, {len(value)} came")
     try:
@@ -41,11 +42,15 @@ def envelope(value: bytes) -> Envelope | Reject:
         return Reject(error.reason, error.detail)
     except msgspec.ValidationError as error:
         # The typed decoder stops at the first wrong type; whether the bytes are JSON at all is another question.
-        return Reject("contract_violation", f"the envelope does not hold: {error}") if _is_json(value) else _NOT_JSON
+        if not _is_json(value):
+            return _NOT_JSON
+        return Reject("contract_violation", cloudevents.hint(value) or f"the envelope does not hold: {error}")
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return Reject("not_decodable", f"neither JSON nor Avro single-object encoding: {_plain(error)}")
     except RecursionError:
         return _TOO_DEEP
+    if found.specversion is not None and (detail := cloudevents.fault(found)) is not None:
+        return Reject("contract_violation", detail)
     for part in (found.org, found.source, found.id, found.type):
         if not (part.isascii() and 0 < len(part) <= PART_BYTES_MAX):
             fault = _parts_fault(found)

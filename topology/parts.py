@@ -4,7 +4,7 @@
     Leaves FirstDay Sums StaySums MemberLeaves  of measure     rows of cells, added up where they lie
     Told                                     of measure        what the ticks have said
     Evidence  Changes                        of measure        the facts behind numbers (evidence.py)
-    Reached                                  of both           how far it has come (receipts.py)
+    Reached  SignalsOf                       of both           what became of a receipt (receipts.py)
 
 Each answers from one partition's tables as they are; what may be long comes in pages (with the `start` of the next).
 Definitions, identity and time are not looked up here: whoever asks has decided them, and says so in the fields.
@@ -26,7 +26,7 @@ from milepost.topology.digest import TableRows
 from milepost.topology.evidence import Changes, Evidence
 from milepost.topology.metrics import unpacked
 from milepost.topology.reading import Progress, Reader
-from milepost.topology.receipts import Reached
+from milepost.topology.receipts import Reached, SignalsOf
 from milepost.topology.refold import refold
 from milepost.topology.scans import STEP_ROWS, Family, Pair, Take, Tally, after, family, leaves, pieces, read
 from milepost.topology.state import UPTO
@@ -326,6 +326,7 @@ KINDS: Final[Mapping[str, type[Part]]] = {
         Evidence,
         Changes,
         Reached,
+        SignalsOf,
     )
 }
 """The parts there are, by name."""

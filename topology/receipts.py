@@ -15,8 +15,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from milepost.schemas import keys
+from milepost.schemas.serde import wire
+from milepost.topology import metrics
 from milepost.topology.reading import Reader
 from milepost.topology.refusals import BadParameter
+from milepost.topology.scans import after
+from milepost.topology.state import UPTO
 from milepost.topology.steps import Steps, gather
 
 _RECEIPT: Final = re.compile(r"raw-events/([0-9]{1,6})@([0-9]{1,18})")
@@ -75,3 +80,40 @@ def taken(reader: Reader, one: Receipt, needed: Mapping[int, int]) -> Steps[bool
     return all(
         origins.get(one.partition, -1) >= offset for (_, origins), offset in zip(got, needed.values(), strict=True)
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignalsOf:
+    """(company leaf, [rule, version, fields as JSON] of each signal) of an accepted event; None: none lies here.
+
+    half: the first half of the leaf that it lies under, all that `seen` knows of it
+    """
+
+    partition: int
+    half: bytes
+    pane: int
+    event: bytes
+    revision: int
+    repair: int
+    leg: str = "measure"
+
+    def read(self, reader: Reader) -> Steps[list[Any] | None]:
+        facts = reader.stores("measure", self.partition)["facts"]
+        at = self.half
+        while True:
+            found = next(facts.scan(at, after(self.half)), None)
+            if found is None:
+                return None
+            leaf = found[0][: keys.LEAF_BYTES]
+            row = facts.get(metrics.fact_key(leaf, self.pane, self.event, self.revision, self.repair))
+            if row is not None:
+                told = wire("Signals").decode(row[UPTO:])
+                return [leaf, [[one["rule"], one["version"], one["fields"]] for one in told["signals"]]]
+            at = after(leaf)
+            yield None
+
+    def pack(self, value: Any) -> Any:
+        return value
+
+    def unpack(self, data: Any) -> Any:
+        return data

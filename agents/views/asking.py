@@ -164,7 +164,7 @@ async def found(doors: Doors, asking: Asking, make: Callable[[], Steps[T]]) -> T
     services = doors.services
     stale_ms = asking.stale_ms()
     if (text := asking.text("after")) is not None:
-        await _included(doors, text, stale_ms)
+        await included(doors, text, stale_ms)
     until = time.monotonic() + services.patience_s
     pause_s = 0.02
 
@@ -188,7 +188,7 @@ async def found(doors: Doors, asking: Asking, make: Callable[[], Steps[T]]) -> T
         pause_s = min(0.25, pause_s * 2)
 
 
-async def _included(doors: Doors, text: str, stale_ms: int | None) -> None:
+async def included(doors: Doors, text: str, stale_ms: int | None) -> None:
     """Wait until the effect of a receipt is in the answers.  Raises Late."""
     services = doors.services
     if stale_ms is not None:

@@ -1,6 +1,6 @@
 """Events: the gateway.  It places events in the raw log and refuses only what cannot be keyed.
 
-    body -> items (one, array, NDJSON) -> raw key and partition -> append, acknowledged -> a receipt an item
+    body -> items (one, array, NDJSON, CloudEvents) -> raw key and partition -> append, acknowledged -> receipts
 
 The bytes of an item enter the log as they came; whether they hold under their contract is decided behind the log, so
 that nothing is lost: a wrong event is a dead letter that can be repaired, not a request that was once refused.
@@ -21,7 +21,7 @@ from milepost.agents.views.problems import Problem
 from milepost.agents.views.services import Services
 from milepost.schemas.errors import StoreError
 from milepost.schemas.keys import PART_BYTES_MAX, raw_place
-from milepost.topology import dedupe
+from milepost.topology import cloudevents, dedupe
 from milepost.topology.parts import SeenRows
 from milepost.topology.reading import Unavailable
 from milepost.topology.state import Output
@@ -71,7 +71,7 @@ class _Item:
 async def accept(doors: Doors, asking: Asking) -> web.Response:
     """202 once every accepted item is acknowledged by the broker; 422 when none could be keyed."""
     services = doors.services
-    items = _placed(_split(asking.request.content_type, await whole_body(asking.request)), services.reader.partitions)
+    items = _placed(_bodies(asking.request, await whole_body(asking.request)), services.reader.partitions)
     await _look_up(items, services)
     outputs = [item.output for item in items if item.output is not None]
     offsets = iter(await services.send(outputs) if outputs else [])
@@ -112,6 +112,24 @@ async def whole_body(request: web.Request, bytes_max: int = BODY_BYTES_MAX, fix:
             raise too_large
         parts.append(part)
     return b"".join(parts)
+
+
+def _bodies(request: web.Request, body: bytes) -> list[bytes]:
+    """The bytes of each event, in whichever form they came: ours, or a CloudEvent's."""
+    kind = request.content_type
+    if kind not in (cloudevents.STRUCTURED, cloudevents.BATCH):
+        if "ce-specversion" not in request.headers:
+            return _split(kind, body)
+        try:
+            return [cloudevents.binary(request.headers, kind, body)]
+        except cloudevents.NoCloudEvent as error:
+            raise Problem(400, "the request is no CloudEvent", str(error)) from error
+    if (body.lstrip()[:1] == b"[") != (kind == cloudevents.BATCH):
+        raise Problem(400, "the request is no CloudEvent", f"{kind} is expected to hold an object, a batch an array")
+    bodies = _split(kind, body)
+    if any(b'"specversion"' not in one for one in bodies):
+        raise Problem(400, "the request is no CloudEvent", f"{kind} holds events with a specversion")
+    return bodies
 
 
 def _split(content_type: str, body: bytes) -> list[bytes]:
@@ -172,7 +190,7 @@ def _item(body: bytes, partitions: int) -> _Item:
                     reason="missing_key", detail=f"{name} has {length} bytes; 1 to {PART_BYTES_MAX} are expected"
                 )
     except msgspec.ValidationError as error:
-        return _Item(reason="missing_key", detail=str(error)[:200])
+        return _Item(reason="missing_key", detail=cloudevents.hint(body) or str(error)[:200])
     except (msgspec.DecodeError, UnicodeError) as error:
         return _Item(reason="not_decodable", detail=str(error)[:200])
     except RecursionError:

@@ -12,11 +12,12 @@ from faust.web import View
 from faust.web.base import BlueprintManager
 
 from milepost.agents import peers
-from milepost.agents.views import definitions, events, identity, internal, operations, queries
+from milepost.agents.views import definitions, events, identity, internal, operations, outcomes, queries
 from milepost.agents.views.asking import Asking, Doors, Parameter, answer, ask
 from milepost.agents.views.files import Files
 from milepost.agents.views.problems import CONTENT_TYPE, Problem, ProblemRunner, middleware
 from milepost.agents.views.services import Services
+from milepost.topology import cloudevents
 from milepost.topology.explain import Explanations
 
 Answering = Callable[[Doors, Asking], Awaitable[web.Response]]
@@ -99,17 +100,27 @@ DRY_RUN: Final = Parameter(name="dry_run", about="true: only say what it would d
 METRIC: Final = _in_path("metric", "name of a metric")
 
 
+TAKEN: Final = ("application/json", "application/x-ndjson", cloudevents.STRUCTURED, cloudevents.BATCH)
+"""What a body may be."""
+
+
 def routes(files: Files) -> tuple[Route, ...]:
     """The table."""
     return (
         Route(
             method="POST",
             path="/v1/events",
-            about="Send one event, an array, or NDJSON",
+            about="Send one event, an array, NDJSON, or CloudEvents (binary, structured, batch)",
             answers=events.accept,
-            body="an event, an array of events, or one event a line",
-            takes=("application/json", "application/x-ndjson"),
+            body="an event, an array of events, one event a line, a CloudEvent, or a batch of them",
+            takes=TAKEN,
             success=202,
+        ),
+        Route(
+            path="/v1/events/raw-events/{position}",
+            about="What became of a receipt: accepted, duplicate, dead_letter, misrouted or unknown",
+            answers=outcomes.outcome,
+            parameters=(_in_path("position", "partition@offset"),),
         ),
         Route(
             method="POST",

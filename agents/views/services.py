@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from milepost.agents.peers import Refused, Sealer
 from milepost.ops.settings import Settings
 from milepost.topology.reading import Reader
-from milepost.topology.state import Output
+from milepost.topology.state import Output, Record
 from milepost.topology.steps import Got, Part
 
 
@@ -64,6 +64,14 @@ class Services(Protocol):
         """Append to topics (named as in the line) and wait for the broker's acknowledgement: the offsets, in order.
 
         Raises SendFailed."""
+        ...
+
+    async def raw(self, partition: int, offset: int) -> Record | None:
+        """The record at a position of the raw log; None: there is none, or compaction has removed it."""
+        ...
+
+    async def letters(self, partition: int, offset: int) -> Sequence[Mapping[str, Any]]:
+        """The dead letters of a position of the raw log, among the newest."""
         ...
 
     async def dead_letters(self) -> Sequence[Mapping[str, Any]]:

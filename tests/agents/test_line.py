@@ -50,7 +50,7 @@ def test_the_worker_answers_as_the_csv(settings: Settings) -> None:
 
 
 def test_a_writer_reads_its_own_writes(settings: Settings) -> None:
-    """A receipt of the gateway, passed as `after`, is in the very next answer; without any pause."""
+    """A receipt of the gateway, passed as `after`, is in the very next answer, without any pause; its outcome is told."""
     with Deployment(settings) as deployment:
         deployment.apply()
         with deployment.start().client() as client:
@@ -64,6 +64,15 @@ def test_a_writer_reads_its_own_writes(settings: Settings) -> None:
                 receipt = told["items"][0]["receipt"]
                 assert client.value("departures", after=receipt)["value"] == i + 1
                 assert client.value("aircraft_in_service", after=receipt)["value"] == i + 1
+            outcome = client.get(f"/v1/events/{receipt}")
+            assert outcome["outcome"] == "accepted" and len(outcome["signals"]) == 2
+            told = client.post(
+                "/v1/events", {"org": "port-authority", "source": "flights", "id": "own-x", "type": "no"}
+            )
+            outcome = client.get(f"/v1/events/{told['items'][0]['receipt']}")
+            assert (outcome["outcome"], outcome["reason"]) == ("dead_letter", "contract_violation")
+            explained = client.get("/v1/metrics/departures/explain", limit=10, after=receipt)
+            assert explained["agrees"] is True and len(explained["rows"]) == 10
 
 
 def test_a_worker_comes_back_at_another_port(settings: Settings) -> None:

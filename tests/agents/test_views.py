@@ -24,6 +24,8 @@ from milepost.agents.views import Health, SendFailed, attach
 from milepost.ops.apply import AppliedReport, demo_bundle
 from milepost.ops.settings import Settings
 from milepost.schemas.errors import StoreError
+from milepost.schemas.records import Envelope
+from milepost.topology import decode
 from milepost.topology.bases import instant, written
 from milepost.topology.catalog import bundle_id
 from milepost.topology.digest import digest
@@ -75,6 +77,14 @@ class Worker:
 
     async def here(self, parts: Sequence[Part], stale_ms: int | None) -> list[Got | Refused]:
         return list(await self.gather(parts))
+
+    async def raw(self, partition: int, offset: int) -> Any:
+        log = self.reader.driver.topics["raw-events"][partition]
+        return log[offset] if offset < len(log) else None
+
+    async def letters(self, partition: int, offset: int) -> Sequence[Mapping[str, Any]]:
+        letters = self.reader.driver.dead_letters
+        return [one for one in letters if (one["partition"], one["offset"]) == (partition, offset)]
 
     async def send(self, outputs: Sequence[Output]) -> list[int]:
         if self.fails:
@@ -260,6 +270,68 @@ def test_explain_and_diff(site: Site) -> None:
         site.get(f"{path}/explain", next="xyz").status == 422
         and site.get(f"{path}/explain", limit="1001").status == 422
     )
+
+
+def test_cloudevents_in_every_form(site: Site) -> None:
+    """Structured, batch and binary requests are taken like our own form; a wrong one is a problem that says why."""
+    one = {"specversion": "1.0", **event(id="ce-1")}
+    structured, batch = "application/cloudevents+json", "application/cloudevents-batch+json"
+    sent = len(site.worker.sent)
+    assert site.post(json.dumps(one).encode(), structured).json["accepted"] == 1
+    assert site.post(json.dumps([one, {**one, "id": "ce-2"}]).encode(), batch).json["accepted"] == 2
+    attributes = {f"ce_{name}": one[name] for name in ("specversion", "id", "source", "type", "time", "org")}
+    assert site.post(json.dumps(one["data"]).encode(), **attributes).json["accepted"] == 1
+    keys = [output.key for output in site.worker.sent[sent:]]
+    assert len(keys) == 4 and keys[0] == keys[1] == keys[3]
+    last = decode.envelope(site.worker.sent[-1].value or b"")
+    assert isinstance(last, Envelope) and (last.id, last.data) == ("ce-1", one["data"])
+    for body, kind, headers in (
+        (json.dumps([one]), structured, {}), (json.dumps(one), batch, {}), (json.dumps(event(id="x")), structured, {}),
+        (json.dumps(one["data"]), "text/plain", attributes),
+        (json.dumps(one["data"]), "application/json", {**attributes, "ce_specversion": "0.3"}),
+    ):  # fmt: skip
+        refused = site.post(body.encode(), kind, **headers)
+        assert refused.status == 400 and refused.json["title"] == "the request is no CloudEvent"
+    nobody = site.post(json.dumps({name: told for name, told in one.items() if name != "org"}).encode(), structured)
+    assert nobody.status == 422 and "extension attribute org" in nobody.json["detail"]
+
+
+def test_the_outcome_of_a_receipt(settings: Settings) -> None:
+    """Accepted with its signals, a duplicate of which record, a dead letter with its reason, a misrouted record."""
+    driver = filled()
+    serving = served(Worker(settings, Tables(driver.reader)))
+    try:
+        _outcomes(next(serving), driver)
+    finally:
+        next(serving, None)
+
+
+def _outcomes(site: Site, driver: Driver) -> None:
+
+    def outcome(at: str) -> Any:
+        return site.get(f"/v1/events/{at}").json
+
+    def sent(one: Mapping[str, Any]) -> str:
+        partition, offset = driver.produce(one, NOW)
+        driver.run()
+        return f"raw-events/{partition}@{offset}"
+
+    data = {"carrier": "UA", "origin": "EWR", "dest": "IAH", "dep_delay": 1.0}
+    first = sent(event(id="o-1", data=data))
+    told = outcome(first)
+    assert (told["outcome"], told["first"]) == ("accepted", first) and told["failed_rules"] == []
+    assert {one["rule"] for one in told["signals"]} == {"departed", "departed_on_time"}
+    assert told["signals"][0]["fields"]["origin"] == "EWR" and told["leaf"].startswith("mk_")
+    again = outcome(sent(event(id="o-1", data=data)))
+    assert (again["outcome"], again["first"]) == ("duplicate", first)
+    dead = outcome(sent(event(id="o-2", data={"carrier": "UA"})))
+    assert (dead["outcome"], dead["reason"], dead["stage"]) == ("dead_letter", "contract_violation", "decode")
+    conflict = outcome(sent(event(id="o-1", data={**data, "dep_delay": 2.0})))
+    assert (conflict["outcome"], conflict["reason"]) == ("dead_letter", "id_conflict")
+    offset = driver.append("raw-events", 0, b"any key", json.dumps(event(id="o-3", data=data)).encode(), (), NOW)
+    driver.run()
+    assert outcome(f"raw-events/0@{offset}")["outcome"] == "misrouted"
+    assert site.get("/v1/events/raw-events/9@1").status == 422
 
 
 def test_series_and_breakdown(site: Site) -> None:

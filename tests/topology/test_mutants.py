@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from milepost.topology import dedupe, graph, ingest, measure, metrics, panes
+from milepost.topology import dedupe, graph, ingest, measure, metrics, panes, sketches
 from milepost.topology.dedupe import Seen, Verdict
 from milepost.topology.graph import Fold, Graph
 from milepost.topology.memberships import FOREVER, Memberships, Stay
@@ -165,9 +165,16 @@ def _blocked_values_are_keys(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ingest.identity, "means_nothing", lambda entity, value: False)
 
 
+def _rounded_values(patch: pytest.MonkeyPatch) -> None:
+    """A percentile's values are told to a tenth instead of a hundredth."""
+    real = sketches.percentile
+    patch.setattr(sketches, "percentile", lambda counts, percent: real(counts, percent) * 11 / 10)
+
+
 MUTANTS = (
     _forget, _latest_body, _late_dropped, _place_not_first, _no_links, _wide_buckets, _day_rows_lag,
     _root_by_arrival, _cut_ignored, _edges_stay, _limits_ignored, _membership_by_now, _blocked_values_are_keys,
+    _rounded_values,
 )  # fmt: skip
 
 

@@ -30,6 +30,8 @@ EDGES_MAX: Final = 1_000_000
 REFUSED_MAX: Final = 100_000
 """Refusals remembered at most: the first ones."""
 FOLDS_MAX: Final = 64
+LEAVES_MAX: Final = 1_000_000
+"""Folds are remembered while they hold no more leaves together, and 64 of them at most."""
 ITEMS_A_STEP: Final = 2_000
 
 Refusal = Literal["unlinked", "unique", "limit", "too_large"]
@@ -361,7 +363,8 @@ class Graph:
                 fold.take(self.items[place[2]])
         found = Components(fold, self.items)
         if self._changed == changed:
-            if len(self._folded) >= FOLDS_MAX:
+            held = sum(len(one.joined) for one in self._folded.values())
+            if len(self._folded) >= FOLDS_MAX or held + len(found.joined) > LEAVES_MAX:
                 self._folded.clear()
             self._folded[limits, count] = found
             # What covers most goes on being the one that is added to.

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from milepost.topology import graph as module
 from milepost.topology.definitions import Kind, Protection
-from milepost.topology.graph import KEYS_MAX, Components, Decision, Fold, Graph, Item, Link, Named, chain
+from milepost.topology.graph import KEYS_MAX, Components, Fold, Graph, Item
+from milepost.topology.links import Decision, Link, Named, chain
 from tests.oracle import identity
 from tests.oracle.log import Decision as ByHand
 from tests.oracle.log import KeyFact
@@ -187,6 +188,10 @@ def test_a_star_of_aliases_is_folded_near_linearly_and_goes_on_where_it_stopped(
     assert len(taken) == 2
     made.add(Link(a=leaf(0), b=leaf(many + 2), rank_a=0, rank_b=1, k_ms=many + 9))
     assert [one.why for one in made.at(None).refused] == ["too_large"]
+    named = (Named(leaf=leaf(7), kind=CODE, rank=1),)
+    made.add(Decision(id=b"an unlink by han", what="unlink", keys=named, k_ms=many + 20))
+    assert sum(1 for _ in made.folded(None)) >= 80
+    assert len(made.at(None).leaves(leaf(0))) == KEYS_MAX - 1 and made.at(None).leaves(leaf(7)) == (leaf(7),)
 
 
 def test_folds_are_remembered_by_what_they_cover_and_within_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,7 @@ class Asked:
     companies: Companies
     root: bytes | None
     memberships: Memberships
+    _attributed: dict[bytes, list[Stay]] = field(default_factory=dict)
 
     @property
     def stays(self) -> Sequence[Stay]:
@@ -78,11 +79,12 @@ class Asked:
         A question about the whole organisation needs none: what persons do is in it anyway."""
         if not self.memberships or (self.root is None and not leafwise):
             return {}
-        roots = {self.root} if self.root is not None else set(map(self.components.root, self.memberships.companies))
-        return {
-            root: self.memberships.stays(self.components.leaves(root), self.components, self.moment.decided_at)
-            for root in roots
-        }
+        if not self._attributed:
+            roots = {self.root} if self.root is not None else set(map(self.components.root, self.memberships.companies))
+            for root in roots:
+                leaves = self.components.leaves(root)
+                self._attributed[root] = self.memberships.stays(leaves, self.components, self.moment.decided_at)
+        return self._attributed
 
     @property
     def measures(self) -> dict[bytes, Measure]:

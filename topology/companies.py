@@ -15,7 +15,8 @@ import orjson
 
 from milepost.schemas import keys
 from milepost.topology.bases import written
-from milepost.topology.graph import Components, Link, chain
+from milepost.topology.graph import Components
+from milepost.topology.links import Link, chain
 from milepost.topology.parts import CompanyKeys, KeyRows
 from milepost.topology.protection import COMPANY
 from milepost.topology.reading import Reader

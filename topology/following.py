@@ -7,7 +7,7 @@ from typing import Any
 from milepost.schemas.errors import ContractError
 from milepost.schemas.serde import HEADER_BYTES, wire
 from milepost.topology.decisions import Decisions
-from milepost.topology.graph import Decision, Link, Named
+from milepost.topology.links import Decision, Link, Named
 from milepost.topology.memberships import Membership, panes_of
 
 

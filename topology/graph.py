@@ -11,17 +11,18 @@ is never refused, but for size: it lifts the cuts between the two, for good.
 
 The fold is near linear (the smaller component is relabelled), remembered for each number of items that it covers, and
 goes on where it stopped when something is added behind.  An item with an older k folds anew, except where order cannot
-matter (no limits, cuts or refusals).  An unlink costs the size of its component.
+matter (no limits, cuts or refusals).  An unlink costs the size of its component, in steps.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
 from milepost.topology.definitions import Kind, Protection
+from milepost.topology.links import Decision, Link, Refusal, Refused
 
 KEYS_MAX: Final = 100_000
 """Keys of one component at most."""
@@ -30,77 +31,12 @@ EDGES_MAX: Final = 1_000_000
 REFUSED_MAX: Final = 100_000
 """Refusals remembered at most: the first ones."""
 FOLDS_MAX: Final = 64
+LEAVES_MAX: Final = 1_000_000
+"""Folds are remembered while they hold no more leaves together, and 64 of them at most."""
 ITEMS_A_STEP: Final = 2_000
 
-Refusal = Literal["unlinked", "unique", "limit", "too_large"]
 Limits = tuple[tuple[Kind, int], ...]
-_NO_KIND: Final[Kind] = ("", "")
 _NO_CUTS: Final[frozenset[tuple[int, bool]]] = frozenset()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
-    """An edge: two leaves of one entity are the same thing, known from `k_ms` on.
-
-    rank_a, rank_b: the place of each key's kind in the bundle (0 = first), which decides the root
-    at:             raw position (partition, offset) of the record that says so
-    """
-
-    a: bytes
-    b: bytes
-    rank_a: int
-    rank_b: int
-    k_ms: int
-    kind_a: Kind = _NO_KIND
-    kind_b: Kind = _NO_KIND
-    by_hand: bool = False
-    by: str = ""
-    at: tuple[int, int] = (-1, -1)
-
-    @property
-    def edge(self) -> bytes:
-        return self.a + self.b
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Named:
-    """A key that a decision names."""
-
-    leaf: bytes
-    kind: Kind
-    rank: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """What a person decided: `link`: the keys are one thing; `unlink`: the keys leave what they are part of."""
-
-    id: bytes
-    what: Literal["link", "unlink"]
-    keys: tuple[Named, ...]
-    k_ms: int
-    by: str = ""
-    at: tuple[int, int] = (-1, -1)
-
-    @property
-    def links(self) -> list[Link]:
-        """The edges that a link by hand opens: from its first key to each other."""
-        first = self.keys[0]
-        return [
-            Link(
-                a=first.leaf, b=one.leaf, rank_a=first.rank, rank_b=one.rank, k_ms=self.k_ms, kind_a=first.kind,
-                kind_b=one.kind, by_hand=True, by=self.by, at=self.at,
-            )
-            for one in self.keys[1:]
-        ]  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A link that was not made, and why."""
-
-    link: Link
-    why: Refusal
 
 
 class Components:
@@ -186,7 +122,14 @@ class Fold:
         """Fold one more item."""
         if isinstance(item, Link):
             self._link(item)
-        elif item.what == "link":
+            self.done += 1
+        else:
+            for _ in self.taking(item):
+                pass
+
+    def taking(self, item: Decision) -> Generator[None, object, None]:
+        """The same in steps: an unlink costs the size of its component."""
+        if item.what == "link":
             for link in item.links:
                 self._link(link)
         else:
@@ -196,7 +139,7 @@ class Fold:
             leaving = {one.leaf for one in item.keys}
             for label in sorted({self.labels[leaf] for leaf in leaving}):
                 if any(leaf not in leaving for leaf in self.groups[label]):
-                    self._unlink(label, leaving)
+                    yield from self._unlink(label, leaving)
         self.done += 1
 
     def _link(self, link: Link) -> None:
@@ -276,7 +219,7 @@ class Fold:
             self._sides.setdefault(a, set()).update(sides)
         return a
 
-    def _unlink(self, label: bytes, leaving: set[bytes]) -> None:
+    def _unlink(self, label: bytes, leaving: set[bytes]) -> Generator[None, object, None]:
         """Cut a component in those that leave and the rest, and close every edge across."""
         number, self._cut = self._cut, self._cut + 1
         leaves = self.groups.pop(label)
@@ -284,16 +227,20 @@ class Fold:
         for of in (self.first, self._counts, self._sides):
             of.pop(label, None)
         made: dict[tuple[frozenset[tuple[int, bool]], bool], frozenset[tuple[int, bool]]] = {}
-        for leaf in leaves:
+        for at, leaf in enumerate(leaves, start=1):
             before, side = self._cuts.get(leaf, _NO_CUTS), leaf in leaving
             if (before, side) not in made:
                 made[before, side] = before | {(number, side)}  # leaves of one side share one set
             self._cuts[leaf] = made[before, side]
             self._alone(leaf)
-        for edge in edges:
+            if at % ITEMS_A_STEP == 0:
+                yield None
+        for at, edge in enumerate(edges, start=1):
             if (edge.a in leaving) == (edge.b in leaving):
                 a, b = self.labels[edge.a], self.labels[edge.b]
                 self.edges[a if a == b else self._join(a, b)].append(edge)
+            if at % ITEMS_A_STEP == 0:
+                yield None
 
 
 Item = Link | Decision
@@ -358,10 +305,15 @@ class Graph:
             if at:
                 yield None
             for place in todo[at : at + ITEMS_A_STEP]:
-                fold.take(self.items[place[2]])
+                item = self.items[place[2]]
+                if isinstance(item, Link):
+                    fold.take(item)
+                else:
+                    yield from fold.taking(item)
         found = Components(fold, self.items)
         if self._changed == changed:
-            if len(self._folded) >= FOLDS_MAX:
+            held = sum(len(one.joined) for one in self._folded.values())
+            if len(self._folded) >= FOLDS_MAX or held + len(found.joined) > LEAVES_MAX:
                 self._folded.clear()
             self._folded[limits, count] = found
             # What covers most goes on being the one that is added to.
@@ -386,30 +338,6 @@ class Graph:
         made = Graph(items={**self.items, decision.id: decision}, _order=[*self._order])
         made._order.append((max(decision.k_ms, self._order[-1][0] + 1 if self._order else 0), True, decision.id))
         return made
-
-
-def chain(links: Sequence[Link], leaf: bytes, root: bytes) -> list[Link]:
-    """The shortest way over links from a leaf to its root; of several the one over the earlier links."""
-    near: dict[bytes, list[tuple[bytes, Link]]] = {}
-    for link in links:
-        near.setdefault(link.a, []).append((link.b, link))
-        near.setdefault(link.b, []).append((link.a, link))
-    came: dict[bytes, tuple[bytes, Link] | None] = {leaf: None}
-    edge = [leaf]
-    while edge and root not in came:
-        further = []
-        for at in edge:
-            for other, link in near.get(at, ()):
-                if other not in came:
-                    came[other] = at, link
-                    further.append(other)
-        edge = further
-    way: list[Link] = []
-    at = root
-    while (step := came.get(at)) is not None:
-        at = step[0]
-        way.append(step[1])
-    return way[::-1]
 
 
 def _limits(protection: Protection | None) -> Limits:

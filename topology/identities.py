@@ -15,7 +15,8 @@ from milepost.schemas.times import time_ms
 from milepost.topology import by_hand
 from milepost.topology.bases import written
 from milepost.topology.companies import Companies, KeyRow, written_link
-from milepost.topology.graph import Components, Decision, Named
+from milepost.topology.graph import Components
+from milepost.topology.links import Decision, Named
 from milepost.topology.protection import COMPANY
 from milepost.topology.questions import Question, Questions
 from milepost.topology.reading import Reader

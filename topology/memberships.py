@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from milepost.topology.graph import Components, Named
+from milepost.topology.graph import Components
+from milepost.topology.links import Named
 from milepost.topology.panes import PANE_MS
 
 MEMBERSHIPS_MAX: Final = 1_000

@@ -2,7 +2,7 @@
 
     body -> keys found, or refused with a guess -> dry_run: what it would do | a raw event of ours -> its receipt
 
-A decision is appended to the raw log like any event, so its outcome is at /v1/events once it is read.
+A decision is appended to the raw log like any event; one that does not hold after all becomes a dead letter.
 """
 
 from __future__ import annotations

@@ -5,11 +5,14 @@ from __future__ import annotations
 import random
 import time
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from milepost.topology import graph as module
 from milepost.topology.definitions import Kind, Protection
-from milepost.topology.graph import KEYS_MAX, Components, Decision, Fold, Graph, Item, Link, Named, chain
+from milepost.topology.graph import KEYS_MAX, Components, Fold, Graph, Item
+from milepost.topology.links import Decision, Link, Named, chain
 from tests.oracle import identity
 from tests.oracle.log import Decision as ByHand
 from tests.oracle.log import KeyFact
@@ -185,6 +188,26 @@ def test_a_star_of_aliases_is_folded_near_linearly_and_goes_on_where_it_stopped(
     assert len(taken) == 2
     made.add(Link(a=leaf(0), b=leaf(many + 2), rank_a=0, rank_b=1, k_ms=many + 9))
     assert [one.why for one in made.at(None).refused] == ["too_large"]
+    named = (Named(leaf=leaf(7), kind=CODE, rank=1),)
+    made.add(Decision(id=b"an unlink by han", what="unlink", keys=named, k_ms=many + 20))
+    assert sum(1 for _ in made.folded(None)) >= 80
+    assert len(made.at(None).leaves(leaf(0))) == KEYS_MAX - 1 and made.at(None).leaves(leaf(7)) == (leaf(7),)
+
+
+def test_folds_are_remembered_by_what_they_cover_and_within_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Moments between two items share a fold, an item behind forgets none, an older one only those that it changes; what
+    is remembered is bounded by leaves."""
+    made = graph(*(proposal(0, one, 10 * one) for one in range(1, 6)))
+    assert made.at(20) is made.at(29) is not made.at(30)
+    now, early = made.at(None), made.at(15)
+    assert now is made.at(50) is made.at(99)
+    made.add(proposal(0, 7, 70))
+    assert made.at(50) is now and made.at(None) is not now
+    made.add(proposal(0, 8, 40))
+    assert made.at(15) is early and made.at(50) is not now and together(made.at(50), 0, 5, 8)
+    monkeypatch.setattr(module, "LEAVES_MAX", 8)
+    folds = {id(made.at(at)) for at in (10, 20, 30, 40) for _ in range(2)}
+    assert len(folds) == 4 and sum(len(one.joined) for one in made._folded.values()) <= 8
 
 
 def test_a_thing_is_explained_by_the_shortest_chain() -> None:

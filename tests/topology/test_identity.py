@@ -11,8 +11,8 @@ from milepost.schemas import keys
 from milepost.topology import memberships
 from milepost.topology.digest import digest
 from milepost.topology.driver import Driver
-from milepost.topology.graph import Named
 from milepost.topology.identities import Identities
+from milepost.topology.links import Named
 from milepost.topology.memberships import Membership, Memberships
 from milepost.topology.questions import Question, Questions
 from milepost.topology.refusals import BadParameter, QuestionError, UnknownKey

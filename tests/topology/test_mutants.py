@@ -143,7 +143,7 @@ def _cut_ignored(patch: pytest.MonkeyPatch) -> None:
 
 def _edges_stay(patch: pytest.MonkeyPatch) -> None:
     """An unlink is read and forgotten."""
-    patch.setattr(Fold, "_unlink", lambda self, label, leaving: None)
+    patch.setattr(Fold, "_unlink", lambda self, label, leaving: iter(()))
 
 
 def _limits_ignored(patch: pytest.MonkeyPatch) -> None:

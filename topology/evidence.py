@@ -46,7 +46,11 @@ ORDER_BYTES: Final = _ORDER.size
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
-    """What a number was read with (see the module).  leaves: None: all;  start, stop: panes;  until: quarter hours"""
+    """What a number was read with (see the module).
+
+    start, stop: panes;  until: quarter hours;  leaves: None: all
+    stays: (leaf, start, stop): leaves that belong to the company in these panes only (memberships.py)
+    """
 
     version: bytes
     shape: Shape
@@ -56,6 +60,13 @@ class Side:
     until: int
     dims: dict[str, str]
     leaves: tuple[bytes, ...] | None = None
+    stays: tuple[tuple[bytes, int, int], ...] = ()
+
+    def has(self, leaf: bytes, pane: int) -> bool:
+        """Whether what a leaf did in a pane is read by the side."""
+        if self.leaves is None or leaf in self.leaves:
+            return True
+        return any(one == leaf and start <= pane < stop for one, start, stop in self.stays)
 
 
 class Entry(NamedTuple):
@@ -178,7 +189,8 @@ class Changes:
         """Why a fact counts on one side only (`added`: on the second)."""
         if self.before.version != self.after.version:
             return "definition"
-        inside = [side.leaves is None or message.leaf in side.leaves for side in (self.before, self.after)]
+        pane = message.t_ms // panes.PANE_MS
+        inside = [side.has(message.leaf, pane) for side in (self.before, self.after)]
         if inside[0] != inside[1]:
             return "merged" if inside[1] else "unmerged"
         other = self.before if added else self.after
@@ -186,7 +198,7 @@ class Changes:
             return "period"
         holder = next((one for one in known if revisions.counts(known, one.rank, other.until)), None)
         if holder is None:
-            in_time = other.start <= message.t_ms // panes.PANE_MS < other.stop
+            in_time = other.start <= pane < other.stop
             return "late" if in_time else "period"
         return "voided" if scan.void(message, holder) else "amended"
 
@@ -240,6 +252,7 @@ class _Scan:
             found.update(
                 dict.fromkeys(scans.leaves(self.store("days"), one.version) if one.leaves is None else one.leaves)
             )
+            found.update((leaf, None) for leaf, _, _ in one.stays)
         return sorted(found)
 
     def numbers(self, members: Sequence[bytes]) -> list[int]:
@@ -279,9 +292,10 @@ class _Counted:
 
     def __call__(self, message: SignalMessage, known: list[Known]) -> _Found | None:
         side = self.side
-        if not side.start <= message.t_ms // panes.PANE_MS < side.stop:
+        pane = message.t_ms // panes.PANE_MS
+        if not side.start <= pane < side.stop:
             return None
-        if self.leaves is not None and message.leaf not in self.leaves:
+        if self.leaves is not None and message.leaf not in self.leaves and not side.has(message.leaf, pane):
             return None
         if not _known_by(message, known, side.until):
             return None

@@ -21,7 +21,7 @@ from milepost.topology.bases import Span, written
 from milepost.topology.catalog import Measure, Metric
 from milepost.topology.completeness import completeness, partitions_of
 from milepost.topology.evidence import CAUSES, EVENTS_MAX, ORDER_BYTES, Change, Changes, Entry, Evidence, Side
-from milepost.topology.parts import Sums, Told
+from milepost.topology.parts import StaySums, Sums, Told
 from milepost.topology.questions import Questions
 from milepost.topology.reading import Progress, Unavailable
 from milepost.topology.refusals import BadParameter
@@ -217,7 +217,11 @@ class Explanations(Questions):
         return rows, further
 
 
-def _side(sums: Sums, span: Span, leaves: tuple[bytes, ...] | None = None) -> Side:
+def _side(sums: Sums, span: Span, *others: Sums) -> Side:
+    """What a part adds up, and others of the same measure and partition beside it."""
+    parts = [sums, *others]
+    stays = tuple((leaf, start, stop) for one in parts for leaf, _, start, stop in _stays(one))
+    everyone = any(one.leaves is None and not isinstance(one, StaySums) for one in parts)
     return Side(
         version=sums.version,
         shape=sums.shape,
@@ -226,8 +230,13 @@ def _side(sums: Sums, span: Span, leaves: tuple[bytes, ...] | None = None) -> Si
         stop=span.stop,
         until=sums.until,
         dims=sums.dims,
-        leaves=sums.leaves if leaves is None else leaves,
+        leaves=None if everyone else tuple(leaf for one in parts for leaf in one.leaves or ()),
+        stays=stays,
     )
+
+
+def _stays(sums: Sums) -> tuple[tuple[bytes, bytes, int, int], ...]:
+    return sums.stays if isinstance(sums, StaySums) else ()
 
 
 def _changes(before: _Read, after: _Read, was: bytes, now: bytes, behind: bytes, take: int) -> list[Changes]:
@@ -238,14 +247,12 @@ def _changes(before: _Read, after: _Read, was: bytes, now: bytes, behind: bytes,
         sides = []
         for read, some, other in ((before, sums[0], sums[1]), (after, sums[1], sums[0])):
             here = [one for one in some if one.partition == partition]
-            leaves = None
-            if read.asked.root is not None or any(one.leaves is not None for one in (*some, *other)):
-                leaves = tuple(leaf for one in here for leaf in one.leaves or ())
-            if some:
-                sides.append(_side(some[0], read.span, leaves))
-            else:
-                nothing = replace(other[0], version=_NOTHING)
-                sides.append(_side(nothing, read.span, leaves))
+            if some and here:
+                sides.append(_side(here[0], read.span, *here[1:]))
+                continue
+            # Nothing of it is read here, or nothing at all: a side that counts no fact.
+            like = some[0] if some else replace(other[0], version=_NOTHING)
+            sides.append(replace(_side(like, read.span), leaves=(), stays=()))
         found.append(Changes(partition=partition, before=sides[0], after=sides[1], behind=behind, take=take))
     return found
 

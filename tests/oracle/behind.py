@@ -71,7 +71,11 @@ def _counted(oracle: Oracle, here: Side, name: str) -> list[tuple[Event, Fractio
     metric = here.below[name]
     found = []
     for event, one in oracle._signals_of(metric, here.frame.org):
-        if _counts(event, one, here.frame) and (adds := _adds(metric, event, one)) is not None:
+        if (
+            oracle._whose(event, here.frame)
+            and _counts(event, one, here.frame)
+            and (adds := _adds(metric, event, one)) is not None
+        ):
             found.append((event, adds))
     return found
 
@@ -85,7 +89,7 @@ def _adds(metric: Metric, event: Event, one: Signal) -> Fraction | None:
 
 
 def _why(oracle: Oracle, event: Event, was: Frame, now: Frame, other: Frame) -> str:
-    inside = [frame.leaves is None or event.leaf in frame.leaves for frame in (was, now)]
+    inside = [oracle._whose(event, frame) for frame in (was, now)]
     if inside[0] != inside[1]:
         return "merged" if inside[1] else "unmerged"
     if _known(event, other):

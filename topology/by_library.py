@@ -23,6 +23,8 @@ Value = bool | float | str | None
 DOUBLE_MAX: Final = 1.7976931348623157e308
 UNITS_MAX: Final = 10_000
 """Characters and elements that an expression with a loop or a + of texts is evaluated over by the library, at most."""
+PATTERN_UNITS_MAX: Final = 1_000
+"""The same where a pattern stands in the loop: the library reads the pattern anew for each element."""
 
 
 def library_environment(paths: Iterable[str], types: Mapping[str, FieldType], *, checked: bool) -> cel.Env:
@@ -53,11 +55,11 @@ def evaluator(
     types: Mapping[str, FieldType],
     *,
     boolean: bool,
-    bounded: bool,
+    units_max: int,
 ) -> Callable[[Mapping[str, Any], Mapping[str, Any]], Value]:
     """The function of a rule's expression, evaluated by the library.  Raises Syntax when its checker refuses it.
 
-    boolean: the value must be true or false;  bounded: the values are counted first
+    boolean: the value must be true or false;  units_max: of its values, 0 for no bound
     """
     try:
         checked = library_environment(paths, types, checked=True).compile(canonical)
@@ -67,8 +69,8 @@ def evaluator(
 
     def evaluate(data: Mapping[str, Any], event: Mapping[str, Any]) -> Value:
         values = library_values(paths, data, event)
-        if bounded and sum(map(_units, values.values())) > UNITS_MAX:
-            message = f"it goes through more than {UNITS_MAX} characters and elements"
+        if units_max and sum(map(_units, values.values())) > units_max:
+            message = f"it goes through more than {units_max} characters and elements"
             raise RuleError(f"{text!r} has no value: {message}")
         try:
             result = program.eval(data=values)

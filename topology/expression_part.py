@@ -38,7 +38,7 @@ REFUSALS: Final[frozenset[str]] = frozenset(get_args(Refusal))
 
 PartKind = Kind | Literal["timestamp", "duration"]
 
-Trait = Literal["unsure", "loop", "joins", "joins_in_loop"]
+Trait = Literal["unsure", "loop", "joins", "joins_in_loop", "pattern_in_loop"]
 """unsure: the Python can raise `Unsure`;  joins: + on texts or lists (whose size nobody knows before)."""
 
 SAID: Final = {

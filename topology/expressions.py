@@ -292,8 +292,10 @@ def _by_library(
         why = part.library or "a conversion of text"
         message = f"+ of texts or lists stands in a loop beside {why}, which only the library evaluates, without bound"
         raise ExpressionFault(message, reason="bound")
-    bounded = bool(part.traits & {"loop", "joins"})
-    return by_library.evaluator(text, part.text, paths, types, boolean=boolean, bounded=bounded)
+    units_max = by_library.UNITS_MAX if part.traits & {"loop", "joins"} else 0
+    if "pattern_in_loop" in part.traits:
+        units_max = by_library.PATTERN_UNITS_MAX
+    return by_library.evaluator(text, part.text, paths, types, boolean=boolean, units_max=units_max)
 
 
 def _formula(

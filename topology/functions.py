@@ -16,7 +16,7 @@ from milepost.schemas.field_types import FieldType
 from milepost.topology import meanings, patterns
 from milepost.topology.by_library import has_value
 from milepost.topology.cel import Call, Comprehension, Const, ListOf, Node, Select, Struct, Syntax, as_loop, dotted
-from milepost.topology.expression_part import Fault, Part, Refusal, element, fails, made
+from milepost.topology.expression_part import Fault, Part, Refusal, Trait, element, fails, made
 from milepost.topology.meanings import DATES, SPANS, Unsure
 
 if TYPE_CHECKING:
@@ -213,20 +213,34 @@ def _matches(translator: Translator, node: Call) -> Part:
     written = pattern.value
     if len(written.encode()) > patterns.PATTERN_MAX:
         raise Fault(f"a pattern has at most {patterns.PATTERN_MAX} bytes", pattern.at, reason="bound")
-    if patterns.size(written) > patterns.SIZE_MAX:
-        message = f"a pattern has at most {patterns.SIZE_MAX} characters once its repetitions are written out"
-        raise Fault(message, pattern.at, reason="bound")
+    _spend(translator, written, pattern)
     spelled = json.dumps(written, ensure_ascii=False)
     if not has_value(f'"".matches({spelled})'):
         raise Fault("the pattern is no regular expression of RE2", pattern.at, reason="pattern")
     failing = True if inner.kind == "mixed" else None
     text = f"{inner.text}.matches({spelled})"
     test = patterns.as_python(written)
+    traits: set[Trait] = {"pattern_in_loop"} if translator.loops else set()
     if test is None:
-        return made("boolean", "", text, inner, fails=failing, library="a pattern that Python may read otherwise")
+        if translator.loops > 1:
+            message = "a pattern that only the library reads, which it does anew each time, stands in one loop at most"
+            raise Fault(message, pattern.at, reason="bound")
+        why = "a pattern that Python may read otherwise"
+        return made("boolean", "", text, inner, fails=failing, library=why, traits=traits)
     name = f"_k{len(translator.constants)}"
     translator.constants[name] = test
-    return made("boolean", f"{name}({inner.code})", text, inner, fails=failing, traits={"unsure"})
+    return made("boolean", f"{name}({inner.code})", text, inner, fails=failing, traits=traits | {"unsure"})
+
+
+def _spend(translator: Translator, written: str, at: Node) -> None:
+    """The patterns of one expression are bounded together: the library reads each anew for each text."""
+    for where, most in (("", patterns.SIZE_MAX), (" inside loops", patterns.LOOPED_SIZE_MAX)):
+        if where and not translator.loops:
+            continue
+        translator.sizes[where] += patterns.size(written)
+        if translator.sizes[where] > most:
+            message = f"the patterns{where} have at most {most} characters once their repetitions are written out"
+            raise Fault(message, at.at, reason="bound")
 
 
 def _size(translator: Translator, node: Node, inner: Part) -> Part:

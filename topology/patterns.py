@@ -24,10 +24,12 @@ from milepost.topology.meanings import Unsure
 PATTERN_MAX: Final = 256
 """Bytes of a pattern, at most."""
 SIZE_MAX: Final = 1000
-"""Size of a pattern, at most: its characters, with what is repeated n times counted n times."""
+"""Size of an expression's patterns, at most: their characters, with what is repeated n times counted n times."""
+LOOPED_SIZE_MAX: Final = 128
+"""The same for the patterns inside its loops."""
 ZONE: Final = re.compile(r"([+-]?)(0[0-9]|1[0-4]):([0-5][0-9])")
 """A zone as a fixed offset."""
-_UNICODE_CLASS: Final = 100
+_UNICODE_CLASS: Final = 300
 _TEXT_MAX: Final = 256
 _TEXT_MAX_STARRED: Final = 64
 """Characters of a text that Python's `re` is given: time is their number, or its square, times the pattern."""
@@ -70,6 +72,8 @@ def size(pattern: str) -> int:
             at = len(pattern) if end < 0 else end + 1
             last, weight = 1, at - begun
         elif pattern[begun : begun + 2] in ("\\p", "\\P"):
+            end = pattern.find("}", at) if pattern.startswith("{", at) else at
+            at = len(pattern) if end < 0 else end + 1
             last = weight = _UNICODE_CLASS
         elif letter not in "*+?|^$":
             last = 1

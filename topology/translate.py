@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
@@ -52,7 +53,8 @@ def translate(tree: Node, types: Mapping[str, FieldType], *, formula: bool) -> t
 class Translator:
     """One expression's translation.
 
-    bound: the variables of the loops around a node, as parts;  constants: values that the code names
+    bound: the variables of the loops around a node, as parts;  loops: how many;  constants: values that the code names;
+    sizes: of the patterns met so far
     """
 
     def __init__(self, types: Mapping[str, FieldType], formula: bool) -> None:
@@ -60,6 +62,7 @@ class Translator:
         self.formula = formula
         self.bound: dict[str, Part] = {}
         self.loops = 0
+        self.sizes: Counter[str] = Counter()
         self.constants: dict[str, object] = {}
 
     def part(self, node: Node) -> Part:

@@ -194,12 +194,17 @@ def children(node: Node) -> tuple[Node, ...]:
     return ()
 
 
+def plain(name: str) -> bool:
+    """Whether a name can stand behind a dot as it is; others stand in back quotes."""
+    return name.isascii() and name.isidentifier() and name not in ("false", "in", "null", "true")
+
+
 def dotted(node: Node) -> tuple[str, ...] | None:
     """`a.b.c` as ("a", "b", "c"), or None when the node is no plain path."""
     match node:
         case Ident(name=name):
             return (name,)
-        case Select(operand=operand, name=name, test=False):
+        case Select(operand=operand, name=name, test=False) if plain(name):
             before = dotted(operand)
             return None if before is None else (*before, name)
     return None

@@ -15,7 +15,19 @@ from typing import TYPE_CHECKING, Final, Literal
 from milepost.schemas.field_types import FieldType
 from milepost.topology import meanings, patterns
 from milepost.topology.by_library import has_value
-from milepost.topology.cel import Call, Comprehension, Const, ListOf, Node, Select, Struct, Syntax, as_loop, dotted
+from milepost.topology.cel import (
+    Call,
+    Comprehension,
+    Const,
+    ListOf,
+    Node,
+    Select,
+    Struct,
+    Syntax,
+    as_loop,
+    dotted,
+    plain,
+)
 from milepost.topology.expression_part import Fault, Part, Refusal, Trait, element, fails, made
 from milepost.topology.meanings import DATES, SPANS, Unsure
 
@@ -89,20 +101,27 @@ def whole(translator: Translator, node: Node, where: str) -> Part:
 def select(translator: Translator, node: Select, inner: Part) -> Part:
     """A field of an object, or whether it is there."""
     name = node.name
-    text = f"{inner.text}.{name}"
+    text = f"{inner.text}.{name}" if plain(name) else f"{inner.text}[{json.dumps(name, ensure_ascii=False)}]"
     if inner.kind == "mixed":
+        if node.test and not plain(name):
+            raise Fault("has() of a name in back quotes", node.at, f"write {json.dumps(name)} in …", reason="name")
         if node.test:
             return made("boolean", "", f"has({text})", inner, fails=True)
         return made("mixed", "", text, inner, fails=True, nullable=True)
     if inner.kind == "map":
         if node.test:
-            return made("boolean", f"({name!r} in {inner.code})", f"({json.dumps(name)} in {inner.text})", inner)
+            return made(
+                "boolean",
+                f"({name!r} in {inner.code})",
+                f"({json.dumps(name, ensure_ascii=False)} in {inner.text})",
+                inner,
+            )
         found = translator.read(element(inner.of), f"{inner.code}[{name!r}]", text, inner)
         return replace(found, fails=True)
     if inner.kind != "record" or inner.of is None:
         message = f"{inner.name or 'this'} is {inner.said}, which has no fields"
         raise Fault(message, node.at)
-    of = inner.of.fields.get(name)
+    of = inner.of.fields.get(name) if plain(name) else None
     if of is None:
         guess = next(iter(difflib.get_close_matches(name, inner.of.fields, n=1)), "")
         raise Fault(f"the object has no field {name!r}", node.at, reason="name", guess=guess)
@@ -327,7 +346,8 @@ def _bool(translator: Translator, node: Call, only: Node) -> Part:
 
 
 def _string(translator: Translator, node: Call, only: Node) -> Part:
-    if isinstance(only, Call) and (only.function in ("int", "size", "_%_") or only.function in DATES):
+    computed = isinstance(only, Call) and (only.function in ("int", "size", "_%_") or only.function in DATES)
+    if computed or (isinstance(only, Const) and only.kind == "int"):
         inner = whole(translator, only, "string()")
         return made("string", f"str({inner.code})", f"string({inner.text})", inner)
     inner = translator.part(only)

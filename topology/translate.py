@@ -387,7 +387,7 @@ class Translator:
     def _list(self, node: ListOf) -> Part:
         parts = [self.part(one) for one in node.elements]
         if not parts:
-            raise Fault("a list that is empty", node.at)
+            raise Fault("a list that is empty", node.at, "size(x) == 0 asks whether a list is empty")
         of = self._one_kind(parts, node)
         code = f"[{', '.join(one.code for one in parts)}]"
         text = f"[{', '.join(one.text for one in parts)}]"
@@ -402,7 +402,7 @@ class Translator:
         if len(names) != len(keys) or len(set(names)) != len(names):
             raise Fault("the names in an object are texts, each once", node.at, reason="keys")
         if not values:
-            raise Fault("an object that is empty", node.at)
+            raise Fault("an object that is empty", node.at, "size(x) == 0 asks whether an object is empty")
         of = self._one_kind(values, node)
         code = f"{{{', '.join(f'{name!r}: {one.code}' for name, one in zip(names, values, strict=True))}}}"
         spelled = [json.dumps(name, ensure_ascii=False) for name in names]

@@ -415,3 +415,12 @@ def test_a_rule_is_fast() -> None:
             evaluate(data, EVENT)
         best = min(best, (time.perf_counter() - start) / 2000)
     assert best < 2e-6
+
+
+def test_a_name_in_back_quotes_is_one_name() -> None:
+    """A name that holds a dot is looked up whole, never as a path, whoever evaluates."""
+    data = {**FULL, "free": {"a.b": 3, "a": 1}}
+    assert judged("data.free.`a.b`", data) == 3.0 and judged("has(data.free.`a.b`)", data) is True
+    assert judged("data.free.`a.b` > 1.0 && data.inner == data.inner", data, "boolean") is True
+    for text in ("data.`inner.depth` > 0.0", "data.`n.n` > 0.0", "`data.n` > 0.0"):
+        assert fault(text, "boolean").reason in ("name", "syntax")

@@ -29,6 +29,7 @@ from milepost.schemas.keys import PART_BYTES_MAX, checked_secret, org_key
 from milepost.schemas.serde import wire
 from milepost.schemas.stamps import Stamp
 from milepost.topology.catalog import Catalog, Source, load_bundle
+from milepost.topology.uncompiled import Uncompiled, uncompiled
 
 MARKER: Final = b"marker"
 LOOK_BACK_MS: Final = 60_000
@@ -73,12 +74,17 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanReport:
-    """What an apply would do.  `current` is the bundle in force, "" when there is none."""
+    """What an apply would do.
+
+    current:    the bundle in force, "" when there is none
+    uncompiled: expressions of rules that the library evaluates, some tens of microseconds each, and why
+    """
 
     org: str
     bundle: str
     current: str
     changes: tuple[Change, ...]
+    uncompiled: tuple[Uncompiled, ...] = ()
 
 
 Bundle = Path | Mapping[str, bytes]
@@ -117,6 +123,7 @@ def plan_bundle(settings: Settings, bundle: Bundle, org: str) -> PlanReport:
         bundle=catalog.bundle_id.hex(),
         current=now.bundle_id.hex() if now is not None else "",
         changes=tuple(_changes(before, now.files if now else {}, catalog, files)),
+        uncompiled=uncompiled(catalog.rules),
     )
 
 

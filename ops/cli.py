@@ -126,7 +126,9 @@ def plan(folder: Folder, org: Org, json: Json = False) -> None:
     with _said(json):
         report = plan_bundle(_reachable(_settings()), folder, org)
         lines = [f"  {change.how:8} {change.what} {change.name}" for change in report.changes]
-        _show(json, dataclasses.asdict(report), "\n".join(lines) or "nothing would change")
+        lines = lines or ["nothing would change"]
+        lines += [f"  by the library: {one.rule} {one.place}: {one.text} ({one.why})" for one in report.uncompiled]
+        _show(json, dataclasses.asdict(report), "\n".join(lines))
 
 
 @app.command()

@@ -294,8 +294,8 @@ def _of_time(translator: Translator, node: Call, inner: Part, zone: tuple[Node, 
     if inner.kind == "mixed":
         return made("number", "", text, inner, fails=True)
     if inner.kind == "timestamp":
-        code = DATES[node.function].format(f"{inner.code}, {offset}")
-        return made("number", code, text, inner, traits={"unsure"})
+        at = f"({inner.code} // {meanings.SECOND}{offset:+})"
+        return made("number", DATES[node.function].format(at=at, ns=inner.code), text, inner)
     if inner.kind == "duration" and node.function in SPANS and not zone:
         unit, limit = SPANS[node.function]
         return made("number", f"_cut({inner.code}, {unit}, {limit})", text, inner)

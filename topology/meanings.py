@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any, Final
 
 FAILURES: Final = (TypeError, AttributeError, LookupError, ZeroDivisionError, OverflowError, ValueError)
@@ -24,7 +24,8 @@ JOINED_MAX: Final = 65_536
 """Characters or elements of what + makes of texts or lists, at most."""
 
 SECOND: Final = 1_000_000_000
-_EPOCH: Final = datetime(1970, 1, 1)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 # A year off CEL's own bounds (years 1 to 9999), so that no zone leads out of them.
 _FIRST: Final = -62_100_000_000 * SECOND
 _LAST: Final = 253_370_000_000 * SECOND
@@ -230,11 +231,10 @@ def _timestamp(text: str) -> int:
     if not _TIME.fullmatch(text):
         raise Unsure
     try:
-        at = datetime.fromisoformat(text)
+        since = datetime.fromisoformat(text) - _EPOCH
     except ValueError:
         raise Unsure from None
-    behind = at.utcoffset() or timedelta(0)
-    return _instant(((at.replace(tzinfo=None) - behind - _EPOCH) // timedelta(microseconds=1)) * 1000)
+    return _instant((since.days * 86_400 + since.seconds) * SECOND + since.microseconds * 1000)
 
 
 def _duration(text: str) -> int:
@@ -262,8 +262,8 @@ def _span(ns: int) -> int:
     return ns
 
 
-def _date(ns: int, offset_s: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=_instant(ns) // 1000 + offset_s * 1_000_000)
+def _day(seconds: int) -> date:
+    return date.fromordinal(seconds // 86_400 + _EPOCH_DAY)
 
 
 def _cut(ns: int, unit: int, limit: int) -> int:
@@ -273,18 +273,20 @@ def _cut(ns: int, unit: int, limit: int) -> int:
 
 
 DATES: Final[Mapping[str, str]] = {
-    "getFullYear": "_date({}).year",
-    "getMonth": "(_date({}).month - 1)",
-    "getDate": "_date({}).day",
-    "getDayOfMonth": "(_date({}).day - 1)",
-    "getDayOfWeek": "(_date({}).isoweekday() % 7)",
-    "getDayOfYear": "(_date({}).timetuple().tm_yday - 1)",
-    "getHours": "_date({}).hour",
-    "getMinutes": "_date({}).minute",
-    "getSeconds": "_date({}).second",
-    "getMilliseconds": "(_date({}).microsecond // 1000)",
+    "getFullYear": "_day({at}).year",
+    "getMonth": "(_day({at}).month - 1)",
+    "getDate": "_day({at}).day",
+    "getDayOfMonth": "(_day({at}).day - 1)",
+    "getDayOfWeek": "(({at} // 86400 + 4) % 7)",
+    "getDayOfYear": "(_day({at}).timetuple().tm_yday - 1)",
+    "getHours": "({at} % 86400 // 3600)",
+    "getMinutes": "({at} % 3600 // 60)",
+    "getSeconds": "({at} % 60)",
+    "getMilliseconds": "({ns} // 1000000 % 1000)",
 }
-"""A function of a time -> its source, with the time and the zone's offset in seconds to be filled in."""
+"""A function of a time -> its source: of the seconds since 1970 in its zone, `at`, or of the nanoseconds.
+
+The first of January 1970 was a Thursday, CEL's fourth day."""
 
 SPANS: Final[Mapping[str, tuple[int, int]]] = {
     "getHours": (3600 * SECOND, 0),

@@ -63,7 +63,7 @@ WRONG: Mapping[str, Any] = {
     "_text_of_number": str,
     "_text_of_truth": str,
     "_cut": lambda ns, unit, limit: ns // unit % (limit or 2**62),
-    "_date": lambda ns, offset, right=meanings._date: right(ns, 0),
+    "_day": lambda seconds, right=meanings._day: right(seconds + 3600),
     "_from_seconds": lambda seconds: seconds * 1000,
     "_duration": lambda text: 0,
 }
@@ -100,7 +100,7 @@ def test_a_wrong_operator_is_found(sign: str, wrong: str, monkeypatch: pytest.Mo
 
 def test_a_wrong_table_of_dates_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Months that begin at one, as Python's do, are found."""
-    monkeypatch.setitem(functions.DATES, "getMonth", "_date({}).month")
+    monkeypatch.setitem(functions.DATES, "getMonth", "_day({at}).month")
     assert _found()
 
 

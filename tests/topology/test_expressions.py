@@ -16,6 +16,7 @@ from milepost.schemas.contracts import compile_contract, paths_of
 from milepost.schemas.errors import RuleError
 from milepost.topology import translate
 from milepost.topology.by_library import plain
+from milepost.topology.catalog import load_bundle
 from milepost.topology.cel import parse
 from milepost.topology.expressions import (
     EVENT_FIELDS,
@@ -25,6 +26,8 @@ from milepost.topology.expressions import (
     library_environment,
     library_values,
 )
+from milepost.topology.uncompiled import uncompiled
+from tests.support.small import FILES
 
 INNER = {"type": "record", "name": "Inner", "fields": [{"name": "depth", "type": "double"}]}
 FIELDS: dict[str, Any] = {
@@ -424,3 +427,14 @@ def test_a_name_in_back_quotes_is_one_name() -> None:
     assert judged("data.free.`a.b` > 1.0 && data.inner == data.inner", data, "boolean") is True
     for text in ("data.`inner.depth` > 0.0", "data.`n.n` > 0.0", "`data.n` > 0.0"):
         assert fault(text, "boolean").reason in ("name", "syntax")
+
+
+def test_plan_can_say_which_expressions_are_not_compiled() -> None:
+    """Of a catalog's rules, those that the library evaluates: rule, place, text and why."""
+    text = FILES["milepost.yaml"].replace(
+        b"{on: visit, fields: {minutes: data.minutes,",
+        b"{on: visit, when: \"data.page.matches('^(a|b)*$')\", fields: {minutes: data.minutes,",
+    )
+    assert uncompiled(load_bundle(FILES).rules) == ()
+    (one,) = uncompiled(load_bundle({**FILES, "milepost.yaml": text}).rules)
+    assert (one.rule, one.place) == ("visited", "when") and "matches" in one.text and "pattern" in one.why

@@ -77,6 +77,7 @@ class Part:
     of:         of a list's or object's values; of a record, its own type
     library:    why the library evaluates the expression, or ""; the code is void then
     traits:     what bounds depend on
+    whole:      a double made of a whole number, as int() does
     """
 
     code: str
@@ -89,6 +90,7 @@ class Part:
     of: FieldType | None = None
     library: str = ""
     traits: frozenset[Trait] = frozenset()
+    whole: bool = False
 
     @property
     def said(self) -> str:

@@ -47,6 +47,7 @@ class Expression:
     paths:     what it reads: `data.x`, `event.type` (rules) or metric names (formulas), sorted
     kind:      of its value: number (a double), string, boolean
     nullable:  whether the value can be None (absent)
+    whole:     a number without decimals, because int(), size(), % or a part of a time made it
     library:   why the library evaluates it, "" when it is compiled
     evaluate:  (data, event) -> value; `data` as the contract's check returns it.  Raises RuleError.  Rules only.
     """
@@ -56,6 +57,7 @@ class Expression:
     paths: tuple[str, ...]
     kind: Literal["number", "string", "boolean"]
     nullable: bool
+    whole: bool
     library: str
     evaluate: Callable[[Mapping[str, Any], Mapping[str, Any]], Value] = field(compare=False, repr=False)
 
@@ -139,6 +141,7 @@ def compile_expression(
         paths=paths,
         kind=kind,
         nullable=part.nullable and wants != "boolean",
+        whole=part.whole,
         library=part.library,
         evaluate=evaluate,
     )

@@ -52,7 +52,7 @@ def function(translator: Translator, node: Call) -> Part:
     name, count = node.function, len(node.args) + (node.target is not None)
     if name in ("_%_", "int", "size") or name in DATES:
         inner = whole(translator, node, name)
-        return replace(inner, code=f"float({inner.code})", text=f"double({inner.text})")
+        return replace(inner, code=f"float({inner.code})", text=f"double({inner.text})", whole=True)
     if name in _TEXT_TESTS:
         return _text_test(translator, node)
     if name == "matches" and count == 2:

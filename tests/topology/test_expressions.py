@@ -420,6 +420,14 @@ def test_a_rule_is_fast() -> None:
     assert best < 2e-6
 
 
+def test_a_number_made_whole_is_known_to_be() -> None:
+    """A dimension may be a whole number; one that text or arithmetic made has decimals, for all anybody knows."""
+    for text in ("int(data.n)", "size(data.tags)", "int(data.n) % 3", "timestamp(event.time).getHours()"):
+        assert rule(text).whole, text
+    for text in ("double(data.s)", "double(data.nn)", "int(data.n) / 2", "-int(data.n) * 1.5", "data.n"):
+        assert not rule(text).whole, text
+
+
 def test_a_name_in_back_quotes_is_one_name() -> None:
     """A name that holds a dot is looked up whole, never as a path, whoever evaluates."""
     data = {**FULL, "free": {"a.b": 3, "a": 1}}

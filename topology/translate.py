@@ -1,8 +1,8 @@
 """Translate: CEL as rules may use it, node by node, into Python source and canonical CEL.
 
 Canonical CEL is one spelling that means the same to the library: literals as doubles, `has(x)` as `x != null`, every
-operator in brackets, loop variables `x1`, `x2`.  This module has the operators, literals and paths; `functions.py` has
-what is called by name, loops included.
+operator in brackets, loop variables `x1`, `x2`.  This module has the operators, literals and paths; `containers.py` has
+lists and objects, `functions.py` what is called by name, loops included.
 
 `fails` says whether evaluating a part can fail; && and || need it, because in CEL an error on one side is absorbed when
 the other side decides (`error || true` is true).  Where one side cannot fail it is evaluated first, which is the same.
@@ -22,14 +22,13 @@ from typing import Final
 from milepost.schemas.field_types import FieldType
 from milepost.topology.by_library import DOUBLE_MAX
 from milepost.topology.cel import Call, Comprehension, Const, Ident, ListOf, Node, Select, Struct, dotted
+from milepost.topology.containers import SCALARS, TIMES, alike, both, exact, in_, in_literals, index, list_of, map_of
 from milepost.topology.expression_part import Fault, Part, PartKind, Trait, element, fails, made
-from milepost.topology.functions import FUNCTIONS, METHODS, function, loop, select, what, whole
+from milepost.topology.functions import FUNCTIONS, METHODS, function, loop, select, what
 
 _ORDER: Final = {"_<_": "<", "_<=_": "<=", "_>_": ">", "_>=_": ">="}
 _EQUAL: Final = {"_==_": "==", "_!=_": "!="}
 _SUMS: Final = {"_+_": "+", "_-_": "-", "_*_": "*", "_/_": "/"}
-_SCALARS: Final = ("number", "string", "boolean")
-_TIMES: Final = ("timestamp", "duration")
 _IN_FORMULAS: Final = frozenset(
     {*_ORDER, *_EQUAL, *_SUMS, "_&&_", "_||_", "!_", "-_", "_?_:_", "_%_", "@in", "int", "double", "size"}
     | {"startsWith", "endsWith", "contains"}
@@ -92,15 +91,15 @@ class Translator:
                 inner = self.number(only, "-")
                 return made("number", f"(-{inner.code})", f"(-{inner.text})", inner, computed=inner.computed)
             case Call(target=None, function="@in", args=(left, ListOf() as right)):
-                return self._in_literals(node, self.part(left), right)
+                return in_literals(self, node, self.part(left), right)
             case Call(target=None, function="@in", args=(left, right)):
-                return self._in(node, self.part(left), self.part(right))
+                return in_(self, node, self.part(left), self.part(right))
             case Call(target=None, function="_[_]", args=(left, right)):
-                return self._index(node, self.part(left), right)
+                return index(self, node, self.part(left), right)
             case ListOf():
-                return self._list(node)
+                return list_of(self, node)
             case Struct():
-                return self._map(node)
+                return map_of(self, node)
             case Comprehension():
                 return loop(self, node)
             case Select():
@@ -212,16 +211,16 @@ class Translator:
         if "mixed" in (left.kind, right.kind):
             kind, text = "mixed", f"({condition.text} ? dyn({left.text}) : dyn({right.text}))"
         elif "null" in (left.kind, right.kind):
-            if not ({left.kind, right.kind} - {"null"}) <= {*_SCALARS}:
+            if not ({left.kind, right.kind} - {"null"}) <= {*SCALARS}:
                 raise Fault("a choice between null and an object or a list", node.at)
             # The checker has no type for "text or null" written as literals; dyn() takes the question from it.
             text = f"({condition.text} ? dyn({left.text}) : dyn({right.text}))"
-        elif left.kind != right.kind or (kind in ("list", "map", "record") and not _alike(left.of, right.of)):
+        elif left.kind != right.kind or (kind in ("list", "map", "record") and not alike(left.of, right.of)):
             raise Fault(f"both results of ?: are of one kind, here {left.said} and {right.said}", node.at)
         else:
             text = f"({condition.text} ? {left.text} : {right.text})"
             if kind in ("list", "map"):
-                of = _both(left, right)
+                of = both(left, right)
         return made(
             kind,
             code,
@@ -250,9 +249,9 @@ class Translator:
         library = ""
         codes = [left.code, right.code]
         if left.kind == "list":
-            plain = element(left.of).kind in _SCALARS and not (left.computed or right.computed)
-            library = "" if plain and _alike(left.of, right.of) else "a comparison of lists of objects"
-            codes = [_exact(one) for one in (left, right)]
+            plain = element(left.of).kind in SCALARS and not (left.computed or right.computed)
+            library = "" if plain and alike(left.of, right.of) else "a comparison of lists of objects"
+            codes = [exact(one) for one in (left, right)]
         elif left.kind in ("map", "record"):
             library = "a comparison of objects"
         code = f"({codes[0]} {sign} {codes[1]})"
@@ -260,7 +259,7 @@ class Translator:
 
     def _order(self, node: Node, sign: str, left: Part, right: Part) -> Part:
         self._same(node, sign, left, right)
-        if left.kind not in (*_SCALARS, *_TIMES, "mixed"):
+        if left.kind not in (*SCALARS, *TIMES, "mixed"):
             raise Fault(f"{sign} compares numbers, text or times, not {left.said}", node.at)
         failing = True if "mixed" in (left.kind, right.kind) else None
         code = f"({left.code} {sign} {right.code})"
@@ -276,7 +275,7 @@ class Translator:
                 fix = f'text stands in quotes: "{number.name.removesuffix(".0")}"'
             if text.kind == "number" and number.kind == "string" and _is_number(number.name.strip('"')):
                 fix = f"a number stands without quotes: {number.name.strip(chr(34))}"
-            if text.kind == "string" and number.kind in _TIMES and text.name:
+            if text.kind == "string" and number.kind in TIMES and text.name:
                 fix = f"a {number.kind} is made of text by {number.kind}({text.name})"
         raise Fault(f"{sign} compares one kind: {one} is {left.said}, {other} is {right.said}", node.at, fix)
 
@@ -309,157 +308,17 @@ class Translator:
         if left.kind == "list" and several:
             why, mixed = "a list of several kinds", FieldType(kind="mixed", nullable=True)
             return made("list", "", text, left, right, fails=True, of=mixed, library=why, traits=self._joins())
-        if left.kind == "list" and not _alike(left.of, right.of):
+        if left.kind == "list" and not alike(left.of, right.of):
             raise Fault("+ takes two lists of one kind", node.at, reason="several_kinds")
         code = f"_join({left.code}, {right.code})"
         if self.loops:
             code = f"_weigh(s, {code})"
-        of = _both(left, right) if left.kind == "list" else None
+        of = both(left, right) if left.kind == "list" else None
         computed = left.computed or right.computed
         return made(left.kind, code, text, left, right, computed=computed, of=of, traits=self._joins())
 
     def _joins(self) -> frozenset[Trait]:
         return frozenset({"joins", "joins_in_loop"} if self.loops else {"joins"})
-
-    def _in_literals(self, node: Node, left: Part, right: ListOf) -> Part:
-        parts = [self.part(one) for one in right.elements]
-        if left.kind == "mixed" or any(one.kind == "mixed" for one in parts):
-            return self._in(node, left, self._list(right))
-        if left.kind not in _SCALARS:
-            raise Fault(f"in looks for a number, text, true or false, not {left.said}", node.at)
-        for one in parts:
-            if one.kind != left.kind:
-                message = f"in looks for {left.said}, {one.name or 'an element'} is {one.said}"
-                raise Fault(message, node.at)
-        if not parts:
-            raise Fault("in looks in a list that is empty", node.at)
-        text = f"({left.text} in [{', '.join(one.text for one in parts)}])"
-        constant = all(isinstance(one, Const) for one in right.elements)
-        codes = ", ".join(one.code for one in parts)
-        items = f"{{{codes}}}" if constant else f"({codes},)"
-        code = f"_among({left.code}, {items})" if left.computed and not constant else f"({left.code} in {items})"
-        return made("boolean", code, text, left, *parts, fails=fails(left, *parts))
-
-    def _in(self, node: Node, left: Part, right: Part) -> Part:
-        failing = left.fails or right.fails or right.nullable
-        text = f"({left.text} in {right.text})"
-        if right.kind == "mixed" or (left.kind == "mixed" and right.kind in ("list", "map")):
-            return made("boolean", "", text, left, right, fails=True, library="in of several kinds")
-        if right.kind == "map":
-            if left.kind != "string":
-                raise Fault(f"the names in an object are text, {left.name or 'this'} is {left.said}", node.at)
-            # Null is no name: CEL has no overload for it.
-            return made("boolean", f"(_text({left.code}) in {right.code})", text, left, right)
-        if right.kind != "list":
-            raise Fault(f"in looks in a list or an object, {right.name or 'this'} is {right.said}", node.at)
-        of = element(right.of)
-        if of.kind == "mixed" or (of.kind in ("list", "map", "record") and of.kind == left.kind):
-            return made("boolean", "", text, left, right, fails=True, library="in of several kinds")
-        if left.kind not in _SCALARS or of.kind != left.kind:
-            message = f"in looks for {left.said} in a list, {right.name or 'this one'} is of another kind"
-            raise Fault(message, node.at)
-        items = self.weighed(replace(right, code=_exact(right)))
-        code = f"_among({left.code}, {items})" if left.computed else f"({left.code} in {items})"
-        return made("boolean", code, text, left, right, fails=failing)
-
-    def _index(self, node: Node, left: Part, right: Node) -> Part:
-        of = element(left.of)
-        if left.kind == "list":
-            index = whole(self, right, "a list's index")
-            text = f"{left.text}[{index.text}]"
-            at = right.value if isinstance(right, Const) else -1
-            positive = isinstance(at, int) and at >= 0
-            code = f"{left.code}[{index.code}]" if positive else f"_at({left.code}, {index.code})"
-            found = self.read(of, code, text, left, index)
-            return replace(found, fails=True)
-        key = self.part(right)
-        text = f"{left.text}[{key.text}]"
-        if left.kind == "map":
-            if key.kind == "mixed":
-                return replace(self.read(of, "", text, left, key), fails=True)
-            if key.kind != "string":
-                raise Fault(f"the names in an object are text, {key.name or 'this'} is {key.said}", node.at)
-            return replace(self.read(of, f"{left.code}[{key.code}]", text, left, key), fails=True)
-        if left.kind == "mixed":
-            return made("mixed", "", text, left, key, fails=True, nullable=True)
-        raise Fault(f"[ ] takes a list or an object, {left.name or 'this'} is {left.said}", node.at)
-
-    def _list(self, node: ListOf) -> Part:
-        parts = [self.part(one) for one in node.elements]
-        if not parts:
-            raise Fault("a list that is empty", node.at, "size(x) == 0 asks whether a list is empty")
-        of = self._one_kind(parts, node)
-        code = f"[{', '.join(one.code for one in parts)}]"
-        text = f"[{', '.join(one.text for one in parts)}]"
-        computed = any(one.computed for one in parts)
-        return made("list", code, text, *parts, fails=fails(*parts), computed=computed, of=of)
-
-    def _map(self, node: Struct) -> Part:
-        if node.message:
-            raise Fault(f"{node.message} is a protobuf message; rules have none", node.at, reason="message")
-        keys, values = node.inner[::2], [self.part(one) for one in node.inner[1::2]]
-        names = [one.value for one in keys if isinstance(one, Const) and isinstance(one.value, str)]
-        if len(names) != len(keys) or len(set(names)) != len(names):
-            raise Fault("the names in an object are texts, each once", node.at, reason="keys")
-        if not values:
-            raise Fault("an object that is empty", node.at, "size(x) == 0 asks whether an object is empty")
-        of = self._one_kind(values, node)
-        code = f"{{{', '.join(f'{name!r}: {one.code}' for name, one in zip(names, values, strict=True))}}}"
-        spelled = [json.dumps(name, ensure_ascii=False) for name in names]
-        text = f"{{{', '.join(f'{name}: {one.text}' for name, one in zip(spelled, values, strict=True))}}}"
-        if all(isinstance(one, Const) for one in node.inner):  # made once, not for each event
-            known = {
-                name: float(one.value) if isinstance(one.value, int) and one.kind != "bool" else one.value
-                for name, one in zip(names, node.inner[1::2], strict=True)
-                if isinstance(one, Const)
-            }
-            code = f"_k{len(self.constants)}"
-            self.constants[code] = known
-        computed = any(one.computed for one in values)
-        return made("map", code, text, *values, fails=fails(*values), computed=computed, of=of)
-
-    def _one_kind(self, parts: list[Part], node: Node) -> FieldType:
-        kinds = {one.kind for one in parts} - {"null"}
-        first = next((one for one in parts if one.kind != "null"), parts[0])
-        if "mixed" in kinds:
-            return FieldType(kind="mixed", nullable=True)
-        if len(kinds) != 1 or first.kind in _TIMES:
-            said = " and ".join(sorted({one.said for one in parts}))
-            message = f"what stands in a list or an object is of one kind, here it is {said}"
-            raise Fault(message, node.at, reason="several_kinds")
-        if first.kind in ("list", "map", "record") and any(not _alike(one.of, first.of) for one in parts):
-            raise Fault("the lists or objects in a list are of several kinds", node.at, reason="several_kinds")
-        return as_type(parts)
-
-
-def as_type(parts: list[Part]) -> FieldType:
-    """The type of what stands in a list: parts of one kind, or null."""
-    first = next(one for one in parts if one.kind != "null")
-    nullable = any(one.nullable for one in parts)
-    if first.kind == "record" and first.of is not None:
-        return FieldType(kind="record", nullable=nullable, fields=first.of.fields)
-    assert first.kind != "timestamp" and first.kind != "duration"
-    return FieldType(kind=first.kind, nullable=nullable, of=first.of)
-
-
-def _alike(one: FieldType | None, other: FieldType | None) -> bool:
-    """Whether two lists' elements are of one kind; which numbers are whole and what may be null does not matter."""
-    if one is None or other is None:
-        return one is other
-    if one.kind in ("record", "map", "list"):
-        return one == other
-    return one.kind == other.kind
-
-
-def _both(left: Part, right: Part) -> FieldType:
-    one, other = element(left.of), element(right.of)
-    return replace(one, nullable=one.nullable or other.nullable, whole=one.whole or other.whole)
-
-
-def _exact(inner: Part) -> str:
-    """A list's code, whole numbers as doubles: beyond 2^53 Python compares more exactly than doubles do."""
-    of = element(inner.of)
-    return f"_floats({inner.code})" if of.kind == "number" and of.whole else inner.code
 
 
 def _is_number(text: str) -> bool:

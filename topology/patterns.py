@@ -46,7 +46,7 @@ _ATOM: Final = re.compile(
     """,
     re.VERBOSE,
 )
-_TIMES: Final = re.compile(r"\{([0-9]{1,4})(,)?([0-9]{1,4})?\}|[*+?]")
+_TIMES: Final = re.compile(r"\{(0|[1-9][0-9]{0,3})(,)?(0|[1-9][0-9]{0,3})?\}|[*+?]")
 _RANGE: Final = re.compile(r"[0-9A-Za-z]-[0-9A-Za-z]")
 
 
@@ -172,6 +172,6 @@ def _class(inner: str) -> str | None:
 
 
 def _ordered(times: re.Match[str]) -> bool:
-    """{n}, {n,} and {n,m} with n <= m; {,m} is text to RE2."""
+    """{n}, {n,} and {n,m} with n <= m; {,m} and {00} are text to RE2."""
     low, high = int(times[1]), int(times[3]) if times[3] else None
     return high is None or (times[2] is not None and low <= high)

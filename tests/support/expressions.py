@@ -454,3 +454,58 @@ def same(one: Any, other: Any) -> bool:
     if type(one) is not type(other) or one != other:
         return False
     return not isinstance(one, float) or math.copysign(1.0, one) == math.copysign(1.0, other)
+
+
+_ATOMS: Final = (
+    "a", "b", "-", "_", " ", "é", "1", ".", r"\d", r"\w", r"\s", r"\D", r"\.", r"\-", r"\\", r"\/", "[a-c]", "[^a]", "[a-]",
+    "[-a]", "[a-c1-3_]", r"[\d.]", r"[^\s]", "[é]", "[]a]", "[a", "x]", "{", "}", "{,2}", "^", "$", r"\b", r"\z", "(?i)", "#",
+    "&", "[a&&b]", "~", "[a-c-e]", "[c-a]", "[:alpha:]", "[[:alpha:]]", r"\n", r"\x41", r"\pL", r"\Q", "/", "%", "٣", r"\K",
+)  # fmt: skip
+_REPEATS: Final = ("", "", "", "", "*", "+", "?", "{2}", "{0,1}", "{1,}", "{2,1}", "*?", "**", "{0}", "{00}")
+_LETTERS: Final = "aabbc11-_. é\n\v\t٣xAKſ\\/{,2}[]&#~$^\r"
+
+
+def patterns(random: Random, count: int) -> Iterator[str]:
+    """Regular expressions, and some that are none."""
+    for _ in range(count):
+        parts = [
+            random.choice(_ATOMS) + random.choice(_REPEATS) + random.choice(("", "", "", "", "|", "(", ")"))
+            for _ in range(random.randrange(1, 5))
+        ]
+        text = random.choice(("", "", "^")) + "".join(parts)
+        text += ")" * (text.count("(") - text.count(")"))
+        yield text + random.choice(("", "", "$"))
+
+
+def letters(random: Random, count: int) -> list[str]:
+    """Short texts, of what patterns tell apart."""
+    return ["".join(random.choice(_LETTERS) for _ in range(random.randrange(7))) for _ in range(count)]
+
+
+def spellings(random: Random, count: int) -> Iterator[str]:
+    """Numbers, times and durations as people and programs write them, right and almost right."""
+
+    def digits(most: int) -> str:
+        return "".join(random.choice("0123456789") for _ in range(random.randrange(most + 1)))
+
+    def two(limit: int) -> str:
+        return f"{random.randrange(limit):02}"
+
+    ways: tuple[Callable[[], str], ...] = (
+        lambda: random.choice(("", "-", "+", " ")) + digits(20),
+        lambda: random.choice(("", "-", "+")) + digits(16) + "." + digits(17),
+        lambda: digits(3) + random.choice(("e", "E")) + random.choice(("", "-", "+")) + digits(3),
+        lambda: random.choice(("true", "True", "TRUE", "t", "1", "false", "no", "nan", "-inf", "0x1p3", "1_0", "\u0661")),
+        lambda: (
+            f"{random.choice(('1969', '1970', '2000', '2013', '9999', '0001', '1500', '2012'))}-{two(14)}-{two(33)}"
+            f"{random.choice('TTTTTt ')}{two(25)}:{two(61)}:{two(62)}{random.choice(('', '', '.5', '.123456', '.1234567', '.'))}"
+            f"{random.choice(('Z', 'Z', 'z', '', '+00:00', '-05:30', '+13:59', '+24:00', '-0500', '+01'))}"
+        ),
+        lambda: "".join(
+            random.choice(("", "-")) + digits(4) + random.choice(("", ".5")) + random.choice(("h", "m", "s", "ms", "us", "d", ""))
+            for _ in range(random.randrange(1, 4))
+        ),
+        lambda: f"{random.randrange(100)}h{random.randrange(100)}m{random.randrange(100)}s",
+    )  # fmt: skip
+    for _ in range(count):
+        yield random.choice(ways)()

@@ -5,6 +5,7 @@ Positive control: translations that are wrong in one place each, all found by th
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -12,9 +13,12 @@ from random import Random
 from typing import Any
 
 import pytest
+from cel_expr_python import cel
 
 from milepost.topology import functions, meanings, patterns, translate
-from tests.support.expressions import CORNERS, ERROR, compare, judge, same, texts
+from milepost.topology.by_library import plain
+from tests.support.expressions import CORNERS, ERROR, compare, judge, letters, same, spellings, texts
+from tests.support.expressions import patterns as written_patterns
 
 SEED = 2013
 COUNT = 1200
@@ -113,6 +117,87 @@ def test_a_pattern_read_as_it_is_written_is_found(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(patterns, "as_python", naive)
     assert judge([r"'b\n'.matches('b$')", r"'٣'.matches('\\d')"], Random(SEED), events=1).wrong
+
+
+def _patterns_that_differ(seed: int, count: int) -> tuple[int, list[tuple[str, str]]]:
+    """How many patterns Python takes, and where it says something else than the library."""
+    random, taken, wrong = Random(seed), 0, []
+    env = cel.NewEnv(variables={"s": cel.Type.STRING})
+    for pattern in written_patterns(random, count):
+        program = env.compile(f"s.matches({json.dumps(pattern)})")
+        test = patterns.as_python(pattern) if program.eval(data={"s": ""}).type().name() == "BOOL" else None
+        if test is None:
+            continue
+        taken += 1
+        for text in letters(random, 25):
+            if test(text) != plain(program.eval(data={"s": text})):
+                wrong.append((pattern, text))
+    return taken, wrong
+
+
+def test_a_pattern_that_python_takes_means_the_same() -> None:
+    """Patterns at random, broken ones among them, on texts of what engines tell apart: Python and RE2 agree."""
+    taken, wrong = _patterns_that_differ(SEED, 3000)
+    assert taken > 300 and wrong == []
+
+
+def test_a_pattern_that_means_something_else_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Positive control: with Python's own classes, they do not agree."""
+    monkeypatch.setitem(patterns._CLASSES, "s", r"\s")
+    assert _patterns_that_differ(SEED, 3000)[1]
+
+
+CONVERSIONS: dict[str, Any] = {
+    "int(s)": meanings._int_of,
+    "double(s)": meanings._double_of,
+    "bool(s)": meanings._truth_of,
+    "int(timestamp(s))": lambda text: meanings._timestamp(text) // meanings.SECOND,
+    "timestamp(s).getMilliseconds()": lambda text: meanings._timestamp(text) // 1_000_000 % 1000,
+    "duration(s).getMilliseconds() + duration(s).getSeconds() * 1000": lambda text: (
+        meanings._duration(text) // 1_000_000
+    ),
+}
+"""What the library is asked -> what a compiled conversion says to a text, if it is sure."""
+
+
+def _conversions_that_differ(seed: int, count: int) -> tuple[int, list[tuple[str, str]]]:
+    env = cel.NewEnv(variables={"s": cel.Type.STRING})
+    programs = {question: env.compile(question) for question in CONVERSIONS}
+    sure, wrong = 0, []
+    for text in spellings(Random(seed), count):
+        for question, convert in CONVERSIONS.items():
+            try:
+                ours = convert(text)
+            except meanings.Unsure:
+                continue
+            sure += 1
+            result = programs[question].eval(data={"s": text})
+            if result.type().name() == "ERROR" or not same(ours, plain(result)):
+                wrong.append((question, text))
+    return sure, wrong
+
+
+def test_a_conversion_that_is_sure_is_right() -> None:
+    """Numbers, times and durations in right and wrong spellings: what is not left to the library equals it."""
+    sure, wrong = _conversions_that_differ(SEED, 4000)
+    assert sure > 1000 and wrong == []
+
+
+@pytest.mark.parametrize(
+    ("question", "naive"),
+    [("int(s)", int), ("double(s)", float), ("bool(s)", lambda text: text.lower() in ("true", "t", "1"))],
+)
+def test_a_conversion_of_pythons_is_found(question: str, naive: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Positive control: Python reads some texts that CEL does not, and the other way round."""
+
+    def careless(text: str) -> Any:
+        try:
+            return naive(text)
+        except ValueError:
+            raise meanings.Unsure from None
+
+    monkeypatch.setitem(CONVERSIONS, question, careless)
+    assert _conversions_that_differ(SEED, 4000)[1]
 
 
 def test_zero_with_a_sign_counts() -> None:

@@ -127,7 +127,7 @@ def plan(folder: Folder, org: Org, json: Json = False) -> None:
         report = plan_bundle(_reachable(_settings()), folder, org)
         lines = [f"  {change.how:8} {change.what} {change.name}" for change in report.changes]
         lines = lines or ["nothing would change"]
-        lines += [f"  by the library: {one.rule} {one.place}: {one.text} ({one.why})" for one in report.uncompiled]
+        lines += [f"  {one}" for one in report.uncompiled]
         _show(json, dataclasses.asdict(report), "\n".join(lines))
 
 

@@ -21,6 +21,9 @@ class Uncompiled:
     text: str
     why: str
 
+    def __str__(self) -> str:
+        return f"by the library: {self.rule} {self.place}: {self.text} ({self.why})"
+
 
 def uncompiled(rules: Mapping[str, Rule]) -> tuple[Uncompiled, ...]:
     """In the order of the rules' names, the condition before the fields."""

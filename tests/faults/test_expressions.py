@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from multiprocessing import get_context
 
 from tests.support.expressions import Tally, compare
 
@@ -18,7 +19,7 @@ EACH = 5000
 def test_a_hundred_thousand_expressions_are_one_language(sized: Sized) -> None:
     """Compiled, by the library, and as written: the value, null or error of each expression is the same."""
     seeds, each = range(sized(20, 1)), sized(EACH, 100)
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as pool:
         tallies: list[Tally] = list(pool.map(partial(compare, count=each), seeds))
     wrong = [one for tally in tallies for one in tally.wrong]
     assert not wrong, "\n".join(wrong[:3])

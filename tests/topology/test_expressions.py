@@ -446,3 +446,4 @@ def test_plan_can_say_which_expressions_are_not_compiled() -> None:
     assert uncompiled(load_bundle(FILES).rules) == ()
     (one,) = uncompiled(load_bundle({**FILES, "milepost.yaml": text}).rules)
     assert (one.rule, one.place) == ("visited", "when") and "matches" in one.text and "pattern" in one.why
+    assert str(one).startswith("by the library: visited when: data.page.matches(")

@@ -156,10 +156,10 @@ def loop(translator: Translator, node: Comprehension) -> Part:
     to = translator.part(known.to) if known.to is not None else None
     translator.loops -= 1
     translator.bound = outer
-    return _looped(known.macro, x, over, test, to, node)
+    return _looped(known.macro, x, over, test, to, node.at)
 
 
-def _looped(macro: str, x: str, over: Part, test: Part | None, to: Part | None, node: Node) -> Part:
+def _looped(macro: str, x: str, over: Part, test: Part | None, to: Part | None, at: int) -> Part:
     items = f"_loop(s, {over.code})"
     inner = [one for one in (over, test, to) if one is not None]
     spelled = ", ".join(one.text for one in (test, to) if one is not None)
@@ -179,7 +179,7 @@ def _looped(macro: str, x: str, over: Part, test: Part | None, to: Part | None, 
         code, of, computed = f"[{x} for {x} in {items}{chosen}]", over.of, over.computed
     else:
         if to.kind not in ("number", "string", "boolean", "mixed"):
-            raise Fault(f"map() makes a list of numbers, text, true or false, not of {to.said}", node.at)
+            raise Fault(f"map() makes a list of numbers, text, true or false, not of {to.said}", at)
         code, computed = f"[{to.code} for {x} in {items}{chosen}]", to.computed
         of = FieldType(kind=to.kind, nullable=to.nullable)
     return made("list", code, text, *inner, fails=failing, computed=computed, of=of, traits={"loop"})

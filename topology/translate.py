@@ -191,8 +191,13 @@ class Translator:
         code = "d" if names[0] == "data" else "e"
         for length in range(2, len(names) + 1):
             inside = self.types.get(".".join(names[: length - 1]))
-            step = f"{code}[{names[length - 1]!r}]"
-            code = f"(None if {code} is None else {step})" if inside is not None and inside.nullable else step
+            field = names[length - 1]
+            if inside is None or not inside.nullable:
+                code = f"{code}[{field!r}]"
+            elif code.startswith(("(", "_")):  # written in line once: each further time would double the code
+                code = f"_below({code}, {field!r})"
+            else:
+                code = f"(None if {code} is None else {code}[{field!r}])"
         found = self.read(known, code, name, Part("", "", "null"), name=name)
         return replace(found, fails=False)
 
@@ -249,6 +254,9 @@ class Translator:
         library = ""
         codes = [left.code, right.code]
         if left.kind == "list":
+            kinds = {element(left.of).kind, element(right.of).kind}
+            if len(kinds) > 1 and right.kind == "list" and kinds <= set(SCALARS):
+                raise Fault(f"{sign} compares lists of one kind", node.at)
             plain = element(left.of).kind in SCALARS and not (left.computed or right.computed)
             library = "" if plain and alike(left.of, right.of) else "a comparison of lists of objects"
             codes = [exact(one) for one in (left, right)]

@@ -165,12 +165,25 @@ def test_what_is_within_the_bounds_compiles(text: str) -> None:
         assert "no value" in error.detail
 
 
+def objects(levels: int) -> Any:
+    """Objects in one another that may each be null."""
+    schema: Any = "double"
+    for level in range(levels):
+        schema = {"type": "record", "name": f"R{level}", "fields": [{"name": "a", "type": ["null", schema]}]}
+    return schema
+
+
+def test_a_long_path_of_nulls_is_a_short_function() -> None:
+    """Null below null, thirty objects deep: neither the code nor the time doubles with each."""
+    schema = json.dumps(objects(30)).encode()
+    contract = compile_contract("R29", schema)
+    expression = compile_expression("data" + ".a" * 30, "rule", data=paths_of(contract.type))
+    assert expression.compiled and expression.evaluate(contract.check({"a": {"a": None}}), EVENT) is None
+
+
 def test_null_below_null_does_not_double_for_ever() -> None:
     """Each object that may be null doubles the canonical text of what is below it; that has an end, too."""
-    schema: Any = "double"
-    for level in range(14):
-        schema = {"type": "record", "name": f"R{level}", "fields": [{"name": "a", "type": ["null", schema]}]}
-    items = {"type": "array", "items": schema}
+    items = {"type": "array", "items": objects(14)}
     contract = compile_contract(
         "T", json.dumps({"type": "record", "name": "T", "fields": [{"name": "l", "type": items}]}).encode()
     )

@@ -23,8 +23,8 @@ Value = bool | float | str | None
 DOUBLE_MAX: Final = 1.7976931348623157e308
 UNITS_MAX: Final = 10_000
 """Characters and elements that an expression with a loop or a + of texts is evaluated over by the library, at most."""
-PATTERN_UNITS_MAX: Final = 1_000
-"""The same where a pattern stands in the loop: the library reads the pattern anew for each element."""
+SEARCHED_UNITS_MAX: Final = 1_000
+"""The same where the loop searches for each element: the library goes through all of a list, reads a pattern anew."""
 
 
 def library_environment(paths: Iterable[str], types: Mapping[str, FieldType], *, checked: bool) -> cel.Env:

@@ -47,7 +47,8 @@ def in_(translator: Translator, node: Node, left: Part, right: Part) -> Part:
     failing = left.fails or right.fails or right.nullable
     text = f"({left.text} in {right.text})"
     if right.kind == "mixed" or (left.kind == "mixed" and right.kind in ("list", "map")):
-        return made("boolean", "", text, left, right, fails=True, library="in of several kinds")
+        why, traits = "in of several kinds", translator.searches()
+        return made("boolean", "", text, left, right, fails=True, library=why, traits=traits)
     if right.kind == "map":
         if left.kind != "string":
             raise Fault(f"the names in an object are text, {left.name or 'this'} is {left.said}", node.at)
@@ -57,13 +58,14 @@ def in_(translator: Translator, node: Node, left: Part, right: Part) -> Part:
         raise Fault(f"in looks in a list or an object, {right.name or 'this'} is {right.said}", node.at)
     of = element(right.of)
     if of.kind == "mixed" or (of.kind in ("list", "map", "record") and of.kind == left.kind):
-        return made("boolean", "", text, left, right, fails=True, library="in of several kinds")
+        why, traits = "in of several kinds", translator.searches()
+        return made("boolean", "", text, left, right, fails=True, library=why, traits=traits)
     if left.kind not in SCALARS or of.kind != left.kind:
         message = f"in looks for {left.said} in a list, {right.name or 'this one'} is of another kind"
         raise Fault(message, node.at)
     items = translator.weighed(replace(right, code=exact(right)))
     code = f"_among({left.code}, {items})" if left.computed else f"({left.code} in {items})"
-    return made("boolean", code, text, left, right, fails=failing)
+    return made("boolean", code, text, left, right, fails=failing, traits=translator.searches())
 
 
 def index(translator: Translator, node: Node, left: Part, right: Node) -> Part:

@@ -38,8 +38,9 @@ REFUSALS: Final[frozenset[str]] = frozenset(get_args(Refusal))
 
 PartKind = Kind | Literal["timestamp", "duration"]
 
-Trait = Literal["unsure", "loop", "joins", "joins_in_loop", "pattern_in_loop"]
-"""unsure: the Python can raise `Unsure`;  joins: + on texts or lists (whose size nobody knows before)."""
+Trait = Literal["unsure", "loop", "joins", "joins_in_loop", "searches_in_loop"]
+"""unsure: the Python can raise `Unsure`;  joins: + on texts or lists (whose size nobody knows before);  searches: goes
+through a text or a list for each element of a loop."""
 
 SAID: Final = {
     "number": "a number",

@@ -296,8 +296,8 @@ def _by_library(
         message = f"+ of texts or lists stands in a loop beside {why}, which only the library evaluates, without bound"
         raise ExpressionFault(message, reason="bound")
     units_max = by_library.UNITS_MAX if part.traits & {"loop", "joins"} else 0
-    if "pattern_in_loop" in part.traits:
-        units_max = by_library.PATTERN_UNITS_MAX
+    if "searches_in_loop" in part.traits:
+        units_max = by_library.SEARCHED_UNITS_MAX
     return by_library.evaluator(text, part.text, paths, types, boolean=boolean, units_max=units_max)
 
 

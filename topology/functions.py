@@ -28,7 +28,7 @@ from milepost.topology.cel import (
     dotted,
     plain,
 )
-from milepost.topology.expression_part import Fault, Part, Refusal, Trait, element, fails, made
+from milepost.topology.expression_part import Fault, Part, Refusal, element, fails, made
 from milepost.topology.meanings import DATES, SPANS, Unsure
 
 if TYPE_CHECKING:
@@ -220,7 +220,9 @@ def _text_test(translator: Translator, node: Call) -> Part:
     method = _TEXT_TESTS[node.function]
     code = f"{left.code}.{method}({right.code})" if method else f"({right.code} in {translator.weighed(left)})"
     failing = True if "mixed" in (left.kind, right.kind) else None
-    return made("boolean", code, f"{left.text}.{node.function}({right.text})", left, right, fails=failing)
+    text = f"{left.text}.{node.function}({right.text})"
+    traits = translator.searches() if node.function == "contains" else frozenset()
+    return made("boolean", code, text, left, right, fails=failing, traits=traits)
 
 
 def _matches(translator: Translator, node: Call) -> Part:
@@ -239,7 +241,7 @@ def _matches(translator: Translator, node: Call) -> Part:
     failing = True if inner.kind == "mixed" else None
     text = f"{inner.text}.matches({spelled})"
     test = patterns.as_python(written)
-    traits: set[Trait] = {"pattern_in_loop"} if translator.loops else set()
+    traits = translator.searches()
     if test is None:
         if translator.loops > 1:
             message = "a pattern that only the library reads, which it does anew each time, stands in one loop at most"

@@ -33,6 +33,8 @@ _IN_FORMULAS: Final = frozenset(
     {*_ORDER, *_EQUAL, *_SUMS, "_&&_", "_||_", "!_", "-_", "_?_:_", "_%_", "@in", "int", "double", "size"}
     | {"startsWith", "endsWith", "contains"}
 )
+SEARCHES_MAX: Final = 4
+"""Searches for each element of a loop, at most, where the library may evaluate: it counts no steps for them."""
 _SUMS_OF_TIMES: Final[Mapping[tuple[str, str, str], tuple[PartKind, str]]] = {
     ("timestamp", "+", "duration"): ("timestamp", "_instant"),
     ("duration", "+", "timestamp"): ("timestamp", "_instant"),
@@ -46,21 +48,27 @@ _SUMS_OF_TIMES: Final[Mapping[tuple[str, str, str], tuple[PartKind, str]]] = {
 def translate(tree: Node, types: Mapping[str, FieldType], *, formula: bool) -> tuple[Part, dict[str, object]]:
     """Translate a whole expression: the part, and the constants that its code refers to by name.  Raises Fault."""
     translator = Translator(types, formula)
-    return translator.part(tree), translator.constants
+    part = translator.part(tree)
+    if (part.library or "unsure" in part.traits) and translator.looped_searches > SEARCHES_MAX:
+        message = (
+            f"its loops search more than {SEARCHES_MAX} times for each element, beside what only the library knows"
+        )
+        raise Fault(message, tree.at, reason="bound")
+    return part, translator.constants
 
 
 class Translator:
     """One expression's translation.
 
     bound: the variables of the loops around a node, as parts;  loops: how many;  constants: values that the code names;
-    sizes: of the patterns met so far
+    sizes: of the patterns met so far;  looped_searches: how often a loop goes through a text or a list
     """
 
     def __init__(self, types: Mapping[str, FieldType], formula: bool) -> None:
         self.types = types
         self.formula = formula
         self.bound: dict[str, Part] = {}
-        self.loops = 0
+        self.loops = self.looped_searches = 0
         self.sizes: Counter[str] = Counter()
         self.constants: dict[str, object] = {}
 
@@ -131,6 +139,11 @@ class Translator:
     def weighed(self, inner: Part) -> str:
         """The code of what is searched through: inside a loop it costs steps."""
         return f"_weigh(s, {inner.code})" if self.loops else inner.code
+
+    def searches(self) -> frozenset[Trait]:
+        """The traits of what goes through a text or a list; inside loops they are counted."""
+        self.looped_searches += bool(self.loops)
+        return frozenset({"searches_in_loop"} if self.loops else ())
 
     def read(self, of: FieldType, code: str, text: str, *inner: Part, name: str = "", nullable: bool = False) -> Part:
         """A value taken out of a list or object: as its type says, whole numbers as doubles."""
@@ -259,11 +272,12 @@ class Translator:
                 raise Fault(f"{sign} compares lists of one kind", node.at)
             plain = element(left.of).kind in SCALARS and not (left.computed or right.computed)
             library = "" if plain and alike(left.of, right.of) else "a comparison of lists of objects"
-            codes = [exact(one) for one in (left, right)]
+            codes = [self.weighed(replace(one, code=exact(one))) for one in (left, right)]
         elif left.kind in ("map", "record"):
             library = "a comparison of objects"
         code = f"({codes[0]} {sign} {codes[1]})"
-        return made("boolean", code, text, left, right, fails=failing, library=library)
+        traits = self.searches() if {left.kind, right.kind} - {*SCALARS, *TIMES} else frozenset()
+        return made("boolean", code, text, left, right, fails=failing, library=library, traits=traits)
 
     def _order(self, node: Node, sign: str, left: Part, right: Part) -> Part:
         self._same(node, sign, left, right)

@@ -81,6 +81,7 @@ def nested(begin: str, middle: str, end: str) -> str:
         "data.tags.all(t, t.matches('a{200}'))",
         r"data.tags.all(t, t.matches('\\pL'))",
         "data.tags.all(t, data.tags.all(u, t.matches('(a|b)*c')))",
+        "data.marks.all(x, data.mixed != x" + " && data.marks == data.marks" * 5 + ")",
         "data.tags.all(t, (data.s + t).matches('(a|b)*c'))",
         "data.tags.map(t, data.s + t).exists(x, double(x) > 1.0)",
     ],
@@ -222,6 +223,21 @@ AT_WORK: dict[str, tuple[str, dict[str, Any], str]] = {
         "data.tags.exists(t, data.tags.exists(u, t == 'x' && data.mixed == u))",
         {"tags": ["a"] * 150},
         "steps",
+    ),
+    "lists compared in a loop": (
+        "data.counts.exists(x, data.counts != data.counts)",
+        {"counts": list(range(4900))},
+        "steps",
+    ),
+    "lists compared in a loop by the library": (
+        "data.marks.exists(x, data.marks != data.marks && data.mixed == x)",
+        {"marks": [0.5] * 4900},
+        "goes through",
+    ),
+    "a search in a loop by the library": (
+        "data.marks.exists(x, x + 1.0 in data.marks && data.mixed == x)",
+        {"marks": [0.5] * 4900},
+        "goes through",
     ),
     "a pattern in a loop": ("data.tags.exists(t, t.matches('(?i)(é|ü|ß){8}'))", {"tags": ["a"] * 600}, "goes through"),
     "a pattern in a loop, once": (

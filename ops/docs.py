@@ -51,7 +51,7 @@ def budgets() -> str:
         ("what + makes of texts or lists", f"{meanings.JOINED_MAX:,} characters or elements", "dead letter"),
         (
             "what the library goes through in a loop",
-            f"{by_library.UNITS_MAX:,} characters and elements, {by_library.SEARCHED_UNITS_MAX:,} where it searches for each",
+            f"{by_library.UNITS_MAX:,} characters and elements; {by_library.SEARCHED_UNITS_MAX:,} with searches",
             "dead letter",
         ),
     )

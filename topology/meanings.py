@@ -101,9 +101,9 @@ def _loop(steps: list[int], items: Collection[Any]) -> Collection[Any]:
     return _spend(steps, items, len(items))
 
 
-def _weigh(steps: list[int], items: Collection[Any]) -> Collection[Any]:
+def _weigh(steps: list[int], items: Collection[Any] | None) -> Collection[Any] | None:
     """What is searched through inside a loop costs steps, too: an eighth of its elements, a 256th of its characters."""
-    return _spend(steps, items, len(items) // (256 if type(items) is str else 8))
+    return None if items is None else _spend(steps, items, len(items) // (256 if type(items) is str else 8))
 
 
 def _spend(steps: list[int], items: Collection[Any], count: int) -> Collection[Any]:
@@ -141,8 +141,8 @@ def _float(value: int | float | None) -> float | None:
     return None if value is None else float(value)
 
 
-def _floats(values: Iterable[int | float | None]) -> list[float | None]:
-    return [None if one is None else float(one) for one in values]
+def _floats(values: Iterable[int | float | None] | None) -> list[float | None] | None:
+    return None if values is None else [None if one is None else float(one) for one in values]
 
 
 def _below(record: Mapping[str, Any] | None, name: str) -> Any:

@@ -61,6 +61,7 @@ FIELDS: Final[dict[str, Any]] = {
     "tags": {"type": "array", "items": "string"},
     "marks": {"type": "array", "items": "double"},
     "counts": {"type": "array", "items": "long"},
+    "more": ["null", {"type": "array", "items": "long"}],
     "holes": ["null", {"type": "array", "items": ["null", "double"]}],
     "items": {"type": "array", "items": ITEM},
     "free": {"type": "map", "values": "double"},
@@ -243,7 +244,7 @@ class Sample:
 
     def numbers(self, d: int) -> str:
         if d <= 0:
-            return self.one(("data.marks", "data.counts", "data.holes", "[1.0, 2.5]", "[data.n, data.nn]"))
+            return self.one(("data.marks", "data.counts", "data.holes", "data.more", "[1.0, 2.5]", "[data.n, data.nn]"))
         return self.pick(
             lambda: f"({self.numbers(d - 1)} + {self.numbers(d - 1)})",
             lambda: f"[{self.number(d - 1)}, {self.number(d - 1)}]",
@@ -335,6 +336,7 @@ def rows(random: Random, count: int) -> list[dict[str, Any]]:
             "tags": many(["", "a", "ab", "b.c"]),
             "marks": many([0.0, 1.0, 2.5, -0.0]),
             "counts": many([0, 1, 2**53 + 1]),
+            "more": random.choice([None, many([0, 1, 2**53 + 1])]),
             "holes": random.choice([None, many([None, 1.0, 2.5])]),
             "items": [item() for _ in range(random.randrange(3))],
             "free": random.choice([{}, {"k": 1.0}, {"k": 0.0, "a": 2.5}]),
@@ -376,6 +378,11 @@ CORNERS: Final = (
     "[data.n / 0.0 - data.n / 0.0].exists(x, x in [x])",
     "(0.0 / data.n) in data.holes",
     "9007199254740992.0 in data.counts",
+    "1.0 in data.more",
+    "data.more == data.counts",
+    "data.tags.exists(t, data.holes != data.more)",
+    "data.tags.exists(t, 1.0 in data.more)",
+    "data.tags.all(t, data.ns.contains(t))",
     "data.counts == [9007199254740992.0]",
     "data.ns in data.free",
     "string(data.n)",

@@ -29,7 +29,7 @@ SECONDS_MAX = 1.0
 
 PLAIN: dict[str, Any] = {
     "n": 2.0, "nn": None, "w": 1, "nw": None, "s": "a", "ns": None, "b": True, "nb": None, "at": "", "inner": None,
-    "tags": [], "marks": [], "counts": [], "holes": None, "items": [], "free": {}, "words": None, "mixed": None,
+    "tags": [], "marks": [], "counts": [], "more": None, "holes": None, "items": [], "free": {}, "words": None, "mixed": None,
 }  # fmt: skip
 
 

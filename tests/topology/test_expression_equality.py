@@ -21,7 +21,7 @@ from tests.support.expressions import CORNERS, ERROR, compare, judge, letters, s
 from tests.support.expressions import patterns as written_patterns
 
 SEED = 2013
-COUNT = 1200
+COUNT = 2000
 EVENTS = 200  # of a corner: so many that each odd value meets each other
 
 FEATURES = (

@@ -31,6 +31,7 @@ from milepost.schemas.serde import wire
 from milepost.schemas.stamps import Stamp
 from milepost.topology.catalog import Catalog, check_owner, load_bundle
 from milepost.topology.changes import Change, compared, kept, lines
+from milepost.topology.uncompiled import Uncompiled, uncompiled
 
 MARKER: Final = b"marker"
 EARLIER_MAX: Final = 32
@@ -83,10 +84,12 @@ class AppliedReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanReport:
-    """What an apply would do.  `current` is the bundle in force, "" when there is none.
+    """What an apply would do.
 
+    current:    the bundle in force, "" when there is none
     kept:       how many definitions of each kind keep their version
     unfinished: the last apply was cut short: the bundle in force did not reach every raw partition
+    uncompiled: expressions of rules that the library evaluates, some tens of microseconds each, and why
     """
 
     org: str
@@ -95,6 +98,7 @@ class PlanReport:
     changes: tuple[Change, ...]
     kept: Mapping[str, int]
     unfinished: bool = False
+    uncompiled: tuple[Uncompiled, ...] = ()
 
     def text(self) -> str:
         """For people."""
@@ -103,6 +107,7 @@ class PlanReport:
             told.append(
                 "the last apply was cut short and did not reach every partition; an apply, also of the same, does"
             )
+        told += [f"  {one}" for one in self.uncompiled]
         return "\n".join(told)
 
 
@@ -145,6 +150,7 @@ def plan_against(past: Sequence[Catalog], files: Mapping[str, bytes], org: str) 
         current=before.bundle_id.hex() if before is not None else "",
         changes=compared(before, catalog, past[1:]),
         kept=kept(before, catalog),
+        uncompiled=uncompiled(catalog.rules),
     )
 
 

@@ -17,7 +17,7 @@ from typing import Final
 
 from milepost.ops.settings import VARIABLES
 from milepost.schemas.errors import DeclarationError
-from milepost.topology import describe
+from milepost.topology import by_library, cel, describe, functions, meanings, patterns
 
 _BLOCK: Final = re.compile(r"(<!-- generated: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -35,7 +35,36 @@ def settings() -> str:
     return "\n".join(["| variable | default | what |", "|---|---|---|", *rows]) + "\n"
 
 
-PARTS: Final[Mapping[str, Callable[[], str]]] = {"diagram": diagram, "line": line, "settings": settings}
+def budgets() -> str:
+    """What bounds a rule, from the constants that do."""
+    rows = (
+        ("length", f"{cel.TEXT_MAX:,} bytes", "plan"),
+        ("levels, nodes of its tree", f"{cel.DEPTH_MAX}, {cel.NODES_MAX:,}", "plan"),
+        ("loops inside one another", f"{functions.LOOPS_MAX}", "plan"),
+        ("a pattern", f"{patterns.PATTERN_MAX} bytes", "plan"),
+        (
+            "all its patterns, repetitions written out",
+            f"{patterns.SIZE_MAX:,} characters, {patterns.LOOPED_SIZE_MAX} of them inside loops",
+            "plan",
+        ),
+        ("steps of its loops", f"{meanings.STEPS_MAX:,} an event", "dead letter"),
+        ("what + makes of texts or lists", f"{meanings.JOINED_MAX:,} characters or elements", "dead letter"),
+        (
+            "what the library goes through in a loop",
+            f"{by_library.UNITS_MAX:,} characters and elements; {by_library.SEARCHED_UNITS_MAX:,} with searches",
+            "dead letter",
+        ),
+    )
+    lines = [f"| {what} | {bound} | {where} |" for what, bound, where in rows]
+    return "\n".join(["| of a rule | at most | beyond it |", "|---|---|---|", *lines]) + "\n"
+
+
+PARTS: Final[Mapping[str, Callable[[], str]]] = {
+    "diagram": diagram,
+    "line": line,
+    "settings": settings,
+    "budgets": budgets,
+}
 
 
 def written(page: str) -> str:

@@ -162,7 +162,7 @@ class MetricReader:
                 self.findings.add((*here, "values", dimension), message, guess=guess, key=True)
 
     def _whole(self, expression: Expression, rule: Rule) -> bool:
-        if expression.canonical.startswith("double("):
+        if expression.whole:
             return True
         types = [source.types[rule.on].type for source in self.sources.values() if rule.on in source.types]
         known = [field_at(one, tuple(expression.canonical.split(".")[1:])) for one in types]

@@ -9,20 +9,24 @@ Source: google/api/expr, `cel/expr/syntax.proto`.
 
 from __future__ import annotations
 
+import functools
 import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Final
+from typing import Final, Literal
 
 from cel_expr_python import cel
 
 TEXT_MAX: Final = 4096
 """Bytes of an expression, at most."""
 DEPTH_MAX: Final = 32
-"""Levels of an expression's tree, at most."""
+"""Levels of an expression's tree, at most; the library's parser has the same bound for brackets and operators."""
+NODES_MAX: Final = 1000
+"""Nodes of an expression's tree, at most; a loop is about six."""
 _BRACKETS_MAX: Final = 64
+TOO_DEEP: Final = f"an expression has at most {DEPTH_MAX} levels"
 
 RESERVED: Final = frozenset(
     {
@@ -106,17 +110,36 @@ class ListOf(Node):
 
 @dataclass(frozen=True, slots=True)
 class Struct(Node):
-    """A map or message literal; `inner` holds its keys and values."""
+    """A map literal, or a message's when it has a name.  `inner`: its keys and values, one after the other."""
 
+    message: str
     inner: tuple[Node, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Comprehension(Node):
-    """What the macros `all exists exists_one map filter` become.  `names` are bound inside."""
+    """What the macros `all exists exists_one map filter` become.
 
-    names: tuple[str, ...]
+    name, result: what is bound inside: the element, and what was collected so far
+    over:         the list or map
+    inner:        the first value collected, the condition to go on, the step, the result
+    """
+
+    name: str
+    result: str
+    over: Node
     inner: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A comprehension, read back as the macro it was written as.  `test` and `to` as the macro has them, or None."""
+
+    macro: Literal["all", "exists", "exists_one", "filter", "map"]
+    name: str
+    over: Node
+    test: Node | None
+    to: Node | None
 
 
 def parse(text: str) -> Node:
@@ -143,11 +166,13 @@ def parse(text: str) -> Node:
             expr = value
         elif number == 3:
             info = value
-    return _node(expr, _positions(info), 0)
+    return _Reader(_positions(info)).node(expr, 0)
 
 
 def as_syntax(error: Exception, text: str) -> Syntax:
     """The library's message, cut to its first fault, with its place in `text`."""
+    if "recursion" in str(error):
+        return Syntax(TOO_DEEP)
     found = re.search(r"ERROR: <input>:(\d+):(\d+): (.*)", str(error))
     if found is None:
         return Syntax(str(error).splitlines()[0])
@@ -162,9 +187,16 @@ def children(node: Node) -> tuple[Node, ...]:
             return (operand,)
         case Call(target=target, args=args):
             return args if target is None else (target, *args)
-        case ListOf(elements=inner) | Struct(inner=inner) | Comprehension(inner=inner):
+        case ListOf(elements=inner) | Struct(inner=inner):
             return inner
+        case Comprehension(over=over, inner=inner):
+            return (over, *inner)
     return ()
+
+
+def plain(name: str) -> bool:
+    """Whether a name can stand behind a dot as it is; others stand in back quotes."""
+    return name.isascii() and name.isidentifier() and name not in ("false", "in", "null", "true")
 
 
 def dotted(node: Node) -> tuple[str, ...] | None:
@@ -172,10 +204,28 @@ def dotted(node: Node) -> tuple[str, ...] | None:
     match node:
         case Ident(name=name):
             return (name,)
-        case Select(operand=operand, name=name, test=False):
+        case Select(operand=operand, name=name, test=False) if plain(name):
             before = dotted(operand)
             return None if before is None else (*before, name)
     return None
+
+
+def as_loop(node: Comprehension) -> Loop:
+    """The macro behind a comprehension: each has a step of its own shape.  Raises Syntax for any other."""
+    step, made = node.inner[2], functools.partial(Loop, name=node.name, over=node.over)
+    match step:
+        case Call(function="_&&_", args=(Ident(name=node.result), test)):
+            return made("all", test=test, to=None)
+        case Call(function="_||_", args=(Ident(name=node.result), test)):
+            return made("exists", test=test, to=None)
+        case Call(function="_?_:_", args=(test, Call(function="_+_", args=(_, Const(kind="int"))), _)):
+            return made("exists_one", test=test, to=None)
+        case Call(function="_?_:_", args=(test, Call(function="_+_", args=(_, ListOf(elements=(to,)))), _)):
+            same = isinstance(to, Ident) and to.name == node.name
+            return made("filter", test=test, to=None) if same else made("map", test=test, to=to)
+        case Call(function="_+_", args=(_, ListOf(elements=(to,)))):
+            return made("map", test=None, to=to)
+    raise Syntax("a loop of an unknown kind", node.at)
 
 
 @cache
@@ -183,43 +233,50 @@ def _parser() -> cel.Env:
     return cel.NewEnv()
 
 
-def _node(data: bytes, positions: dict[int, int], depth: int) -> Node:
-    if depth >= DEPTH_MAX:
-        raise Syntax(f"an expression has at most {DEPTH_MAX} levels")
-    at, kind, body = 0, 0, b""
-    for number, value in _fields(data):
-        if number == 2 and isinstance(value, int):
-            at = positions.get(value, 0)
-        elif isinstance(value, bytes):
-            kind, body = number, value
+class _Reader:
+    def __init__(self, positions: dict[int, int]) -> None:
+        self.positions = positions
+        self.nodes = 0
 
-    def inner(one: object) -> Node:
-        assert isinstance(one, bytes)
-        return _node(one, positions, depth + 1)
+    def node(self, data: bytes, depth: int) -> Node:
+        at, kind, body = 0, 0, b""
+        for number, value in _fields(data):
+            if number == 2 and isinstance(value, int):
+                at = self.positions.get(value, 0)
+            elif isinstance(value, bytes):
+                kind, body = number, value
+        self.nodes += 1
+        if depth >= DEPTH_MAX:
+            raise Syntax(TOO_DEEP, at)
+        if self.nodes > NODES_MAX:
+            raise Syntax(f"an expression has at most {NODES_MAX} nodes", at)
 
-    parts = list(_fields(body))
-    match kind:
-        case 3:
-            return _const(at, parts)
-        case 4:
-            return Ident(at, _text(dict(parts)[1]))
-        case 5:
-            known = dict(parts)
-            return Select(at, inner(known[1]), _text(known[2]), bool(known.get(3, 0)))
-        case 6:
-            known = dict(parts)
-            target = inner(known[1]) if 1 in known else None
-            return Call(at, target, _text(known[2]), tuple(inner(value) for number, value in parts if number == 3))
-        case 7:
-            return ListOf(at, tuple(inner(value) for number, value in parts if number == 1))
-        case 8:
-            entries = [dict(_fields(value)) for number, value in parts if number == 2 and isinstance(value, bytes)]
-            return Struct(at, tuple(inner(entry[part]) for entry in entries for part in (3, 4) if part in entry))
-        case 9:
-            known = dict(parts)
-            names = tuple(_text(known[part]) for part in (1, 3, 8) if part in known)
-            return Comprehension(at, names, tuple(inner(known[part]) for part in (2, 4, 5, 6, 7) if part in known))
-    raise Syntax("an expression of an unknown kind", at)
+        def inner(one: object) -> Node:
+            assert isinstance(one, bytes)
+            return self.node(one, depth + 1)
+
+        parts = list(_fields(body))
+        known = dict(parts)
+        match kind:
+            case 3:
+                return _const(at, parts)
+            case 4:
+                return Ident(at, _text(known[1]))
+            case 5:
+                return Select(at, inner(known[1]), _text(known[2]), bool(known.get(3, 0)))
+            case 6:
+                target = inner(known[1]) if 1 in known else None
+                return Call(at, target, _text(known[2]), tuple(inner(value) for number, value in parts if number == 3))
+            case 7:
+                return ListOf(at, tuple(inner(value) for number, value in parts if number == 1))
+            case 8:
+                entries = [dict(_fields(value)) for number, value in parts if number == 2 and isinstance(value, bytes)]
+                made = tuple(inner(entry[part]) for entry in entries for part in (3, 4) if part in entry)
+                return Struct(at, _text(known.get(1, b"")), made)
+            case 9:
+                over, *rest = (inner(known[part]) for part in (2, 4, 5, 6, 7))
+                return Comprehension(at, _text(known[1]), _text(known[3]), over, tuple(rest))
+        raise Syntax("an expression of an unknown kind", at)
 
 
 def _const(at: int, parts: list[tuple[int, int | bytes]]) -> Const:

@@ -1,14 +1,19 @@
 """Expressions: CEL compiled to Python functions.
 
-    text -> parse (library) -> kinds, from the contract -> check (library) -> a Python function
-                                    └── outside the common subset -> the library evaluates; `compiled` is False
+    text -> parse (library) -> kinds, from the contract -> Python and canonical CEL -> check (library) -> a function
+                                                           └── not proven equal: the library evaluates the canonical CEL
 
-The library takes 5 to 13 microseconds an evaluation, a generated function a tenth of one, and rules run for each event.
-The subset: literals, paths of `data` and `event`, metrics; == != < <= > >= && || ! + - * / % ?: in; has() size() int()
-startsWith endsWith contains.  `translate.py` holds its meaning; the tests prove it equal to the library's.
+The library takes 5 to 40 microseconds an evaluation, a generated function a tenth of one, and rules run for each event.
+`translate.py` and `functions.py` say what each node means; the tests prove the two spellings equal.  What the library
+evaluates is the canonical text too, so an expression means the same whoever evaluates it.
 
-All numbers are doubles: `15` next to a field means `15.0`, and `1 / 2` is a half.  A nullable field that is null has no
-value for an operator (RuleError), except for `== null`, `!= null`, `has()`, `in` and ==, which CEL defines on null.
+All numbers are doubles: `15` next to a field means `15.0`, and `1 / 2` is a half.  `int(x)` cuts off the decimals and
+is a double again, except inside `%`, `[ ]` and `string()`, which take whole numbers of 64 bits.  A nullable field that
+is null has no value for an operator (RuleError), except for `== null`, `!= null`, `has()`, `in` and ==, which CEL
+defines on null.
+
+Bounds: text, levels, nodes (`cel.py`), pattern (`patterns.py`), loops inside one another (`functions.py`) at the door;
+steps and joined length (`meanings.py`), values given to the library (`by_library.py`) at each evaluation.
 """
 
 from __future__ import annotations
@@ -18,20 +23,19 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast
 
-from cel_expr_python import cel
-
 from milepost.schemas.contracts import FieldType
 from milepost.schemas.errors import RuleError
-from milepost.topology import translate
-from milepost.topology.cel import RESERVED, Comprehension, Node, Select, Syntax, as_syntax, children, dotted, parse
-from milepost.topology.translate import DOUBLE_MAX, FAILURES, SAID, Fault, Outside, Part
-
-Value = bool | float | str | None
+from milepost.topology import by_library, meanings, translate
+from milepost.topology.by_library import DOUBLE_MAX, Value, library_environment, library_values
+from milepost.topology.cel import RESERVED, Comprehension, Node, Select, Syntax, children, dotted, parse
+from milepost.topology.expression_part import SAID, Fault, Part, Refusal
 
 EVENT_FIELDS: Final[Mapping[str, FieldType]] = {
     f"event.{name}": FieldType(kind="string") for name in ("type", "time", "source", "org")
 }
 """What a rule sees of the envelope, beside `data`."""
+
+_TYPES: Final = frozenset({"bool", "bytes", "double", "int", "list", "map", "null_type", "string", "type", "uint"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +47,8 @@ class Expression:
     paths:     what it reads: `data.x`, `event.type` (rules) or metric names (formulas), sorted
     kind:      of its value: number (a double), string, boolean
     nullable:  whether the value can be None (absent)
-    compiled:  False when the library evaluates it
+    whole:     a number without decimals, because int(), size(), % or a part of a time made it
+    library:   why the library evaluates it, "" when it is compiled
     evaluate:  (data, event) -> value; `data` as the contract's check returns it.  Raises RuleError.  Rules only.
     """
 
@@ -52,8 +57,13 @@ class Expression:
     paths: tuple[str, ...]
     kind: Literal["number", "string", "boolean"]
     nullable: bool
-    compiled: bool
+    whole: bool
+    library: str
     evaluate: Callable[[Mapping[str, Any], Mapping[str, Any]], Value] = field(compare=False, repr=False)
+
+    @property
+    def compiled(self) -> bool:
+        return not self.library
 
     def value(self, operands: Mapping[str, float | int | None]) -> tuple[float | None, str | None]:
         """A formula's (value, None) or (None, reason): `no_events`, `division_by_zero`, `out_of_range` (semantics S9).
@@ -78,11 +88,17 @@ class Expression:
 
 
 class ExpressionFault(Exception):
-    """An expression that does not hold.  offset: characters from its start; guess: the name probably meant; fix."""
+    """An expression that does not hold.
 
-    def __init__(self, message: str, offset: int = 0, guess: str = "", fix: str = "") -> None:
+    offset: characters from its start;  guess: the name probably meant;  fix: what to write;  reason: of a closed list
+    """
+
+    def __init__(
+        self, message: str, offset: int = 0, guess: str = "", fix: str = "", *, reason: Refusal = "kind"
+    ) -> None:
         super().__init__(message)
         self.message, self.offset, self.guess, self.fix = message, offset, guess, fix
+        self.reason: Refusal = reason
 
 
 def compile_expression(
@@ -99,58 +115,36 @@ def compile_expression(
     metrics: the names a formula may use
     wants:   what its value must be; `value` is a number, text, true or false
     """
-    types = dict(EVENT_FIELDS) | dict(data or {}) if variables == "rule" else _numbers(metrics)
-    if variables == "formula":
-        wants = "number"
+    formula = variables == "formula"
+    types = _numbers(metrics) if formula else dict(EVENT_FIELDS) | dict(data or {})
+    wants = "number" if formula else wants
     try:
         tree = parse(text)
         paths = _paths(tree, types, variables)
+        part, constants = translate.translate(tree, types, formula=formula)
     except Syntax as fault:
-        raise ExpressionFault(fault.message, fault.offset, fix=_syntax_fix(text, types)) from None
-    try:
-        part = translate.translate(tree, types, formula=variables == "formula")
+        reason: Refusal = "bound" if "at most" in fault.message or "too deep" in fault.message else "syntax"
+        fix = _syntax_fix(text, types)
+        raise ExpressionFault(fault.message, fault.offset, fix=fix, reason=reason) from None
     except Fault as fault:
-        raise ExpressionFault(fault.message, fault.offset, fix=fault.fix) from None
-    except Outside as outside:
-        if variables == "formula":
-            message = f"{outside.what} has no place in a formula: it computes a number from metrics"
-            raise ExpressionFault(message, outside.offset) from None
-        return _by_library(text, tree, paths, types, wants)
-    _check_kind(text, part.kind, wants)
-    if part.kind not in ("number", "string", "boolean"):
-        raise ExpressionFault(f"a value is a number, text, true or false; this is {SAID[part.kind]}")
-    _check_by_library(text, part.text, paths, types)
-    build = _formula if variables == "formula" else _rule
+        raise ExpressionFault(fault.message, fault.offset, fault.guess, fault.fix, reason=fault.reason) from None
+    kind = _kind(text, part, wants)
+    try:
+        build = _formula if formula else _by_library if part.library else _rule
+        evaluate = build(text, part, paths, types, constants, boolean=wants == "boolean")
+    except Syntax as fault:
+        reason = "bound" if "at most" in fault.message else "kind"
+        raise ExpressionFault(fault.message, reason=reason) from None
     return Expression(
         text=text,
         canonical=part.text,
         paths=paths,
-        kind=part.kind,
+        kind=kind,
         nullable=part.nullable and wants != "boolean",
-        compiled=True,
-        evaluate=build(text, part, boolean=wants == "boolean"),
+        whole=part.whole,
+        library=part.library,
+        evaluate=evaluate,
     )
-
-
-def library_environment(paths: Iterable[str], types: Mapping[str, FieldType], *, checked: bool) -> cel.Env:
-    """The library's environment for these paths: each is a variable of its dotted name.
-
-    checked: nullable values as wrapper types, as the type checker knows them; else as dynamic values, because the
-             library takes no plain Python value for a wrapper.
-    """
-    return cel.NewEnv(variables={path: _cel_type(types[path], checked) for path in paths})
-
-
-def library_values(paths: Iterable[str], data: Mapping[str, Any], event: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of these paths as the library takes them: numbers as doubles; null below a null record."""
-    values = {}
-    for path in paths:
-        root, *names = path.split(".")
-        value: Any = data if root == "data" else event
-        for name in names:
-            value = None if value is None else value[name]
-        values[path] = _doubles(value)
-    return values
 
 
 def closest(name: str, known: Iterable[str]) -> str:
@@ -177,7 +171,10 @@ def _paths(tree: Node, types: Mapping[str, FieldType], variables: Literal["rule"
             found.add(_known_path(names, node, types, variables))
             return
         if isinstance(node, Comprehension):
-            bound = bound | frozenset(node.names)
+            visit(node.over, bound)
+            for child in node.inner:
+                visit(child, bound | {node.name, node.result})
+            return
         for child in children(node):
             visit(child, bound)
 
@@ -195,11 +192,15 @@ def _known_path(
         if names[0] in types and len(names) == 1:
             return names[0]
         name = ".".join(names)
-        raise ExpressionFault(f"no metric is named {name!r}", start.at, closest(name, types), _dash_fix(types))
+        guess, fix = closest(name, types), _dash_fix(types)
+        raise ExpressionFault(f"no metric is named {name!r}", start.at, guess, fix, reason="name")
+    if names[0] in _TYPES:
+        message = f"{names[0]!r} is a type; kinds are known from the contract"
+        raise ExpressionFault(message, start.at, reason="dynamic")
     if names[0] not in ("data", "event") or len(names) == 1:
         guess = closest(f"data.{'.'.join(names)}", types) if names != ("data",) and names != ("event",) else ""
         message = f"a rule sees data.<field> and event.<field>, not {'.'.join(names)!r}"
-        raise ExpressionFault(message, start.at, guess)
+        raise ExpressionFault(message, start.at, guess, reason="name")
     for length in range(len(names), 1, -1):
         path = ".".join(names[:length])
         known = types.get(path)
@@ -207,7 +208,7 @@ def _known_path(
             return path
     path = ".".join(names)
     where = "the contract" if names[0] == "data" else "the event"
-    raise ExpressionFault(f"{where} has no field {path!r}", start.at, closest(path, types))
+    raise ExpressionFault(f"{where} has no field {path!r}", start.at, closest(path, types), reason="name")
 
 
 def _dash_fix(types: Mapping[str, FieldType]) -> str:
@@ -234,149 +235,114 @@ def _syntax_fix(text: str, types: Mapping[str, FieldType]) -> str:
     return ""
 
 
-def _check_kind(text: str, kind: str, wants: str) -> None:
-    if wants == "boolean" and kind != "boolean":
-        raise ExpressionFault(f"a condition is true or false; {text!r} is {SAID[kind]}")
-    if wants == "number" and kind != "number":
-        raise ExpressionFault(f"a number was expected; {text!r} is {SAID[kind]}")
+def _kind(text: str, part: Part, wants: str) -> Literal["number", "string", "boolean"]:
+    """What the value is, if it is what is wanted.  Of a field of several kinds only each event tells."""
+    if part.kind == "mixed":
+        return "boolean" if wants == "boolean" else "number" if wants == "number" else "string"
+    if wants == "boolean" and part.kind != "boolean":
+        raise ExpressionFault(f"a condition is true or false; {text!r} is {part.said}")
+    if wants == "number" and part.kind != "number":
+        raise ExpressionFault(f"a number was expected; {text!r} is {part.said}")
+    if part.kind not in ("number", "string", "boolean"):
+        raise ExpressionFault(f"a value is a number, text, true or false; this is {SAID[part.kind]}")
+    return part.kind
 
 
-def _check_by_library(text: str, canonical: str, paths: tuple[str, ...], types: Mapping[str, FieldType]) -> None:
-    """The library's type checker has the last word."""
-    try:
-        library_environment(paths, types, checked=True).compile(canonical)
-    except RuntimeError as error:
-        raise ExpressionFault(as_syntax(error, text).message) from None
+Evaluate = Callable[[Mapping[str, Any], Mapping[str, Any]], Value]
 
 
-def _rule(text: str, part: Part, *, boolean: bool) -> Callable[[Mapping[str, Any], Mapping[str, Any]], Value]:
+def _rule(
+    text: str,
+    part: Part,
+    paths: tuple[str, ...],
+    types: Mapping[str, FieldType],
+    constants: Mapping[str, object],
+    *,
+    boolean: bool,
+) -> Evaluate:
     """The function of a rule's expression: generated source, from names and literals that were checked."""
     code = f"_boolean({part.code})" if boolean and part.nullable else part.code
+    lines = [" s = [_steps]"] if "loop" in part.traits else []
+    lines.append(" try:")
     if part.kind == "number" and part.computed:
-        finite = f"{-DOUBLE_MAX!r} <= v <= {DOUBLE_MAX!r}"
-        body = f"  v = {code}\n  if v is None or {finite}: return v\n  raise OverflowError"
+        lines += [f"  v = {code}", f"  if v is None or {-DOUBLE_MAX!r} <= v <= {DOUBLE_MAX!r}: return v"]
+        lines.append("  raise OverflowError")
     else:
-        body = f"  return {code}"
-    source = f"def evaluate(d, e):\n try:\n{body}\n except _failures as error:\n  raise _failed(error) from None"
-    return _function(source, _failed=lambda error: _rule_error(text, error))
+        lines.append(f"  return {code}")
+    scope: dict[str, object] = {"_failed": lambda error: _rule_error(text, error), "_steps": meanings.STEPS_MAX}
+    if "unsure" in part.traits:
+        scope["_library"] = _by_library(text, part, paths, types, constants, boolean=boolean)
+        lines += [" except _Unsure:", "  pass"]
+    else:
+        by_library.check(part.text, paths, types)
+    lines += [" except _failures as error:", "  raise _failed(error) from None"]
+    if "unsure" in part.traits:
+        lines.append(" return _library(d, e)")
+    return _function("\n".join(["def evaluate(d, e):", *lines]), **scope, **constants)
 
 
-def _formula(text: str, part: Part, *, boolean: bool) -> Callable[[Mapping[str, Any], Mapping[str, Any]], Value]:
+def _by_library(
+    text: str,
+    part: Part,
+    paths: tuple[str, ...],
+    types: Mapping[str, FieldType],
+    constants: Mapping[str, object],
+    *,
+    boolean: bool,
+) -> Evaluate:
+    """What is not compiled, or not for every value.  The library bounds nothing but steps."""
+    if "joins_in_loop" in part.traits:
+        why = part.library or "a conversion of text"
+        message = f"+ of texts or lists stands in a loop beside {why}, which only the library evaluates, without bound"
+        raise ExpressionFault(message, reason="bound")
+    units_max = by_library.UNITS_MAX if part.traits & {"loop", "joins"} else 0
+    if "searches_in_loop" in part.traits:
+        units_max = by_library.SEARCHED_UNITS_MAX
+    return by_library.evaluator(text, part.text, paths, types, boolean=boolean, units_max=units_max)
+
+
+def _formula(
+    text: str,
+    part: Part,
+    paths: tuple[str, ...],
+    types: Mapping[str, FieldType],
+    constants: Mapping[str, object],
+    *,
+    boolean: bool,
+) -> Evaluate:
     """The function of a formula: raises ZeroDivisionError and OverflowError, which `Expression.value` answers."""
+    by_library.check(part.text, paths, types)
     source = (
         f"def evaluate(d, e):\n v = {part.code}\n"
         f" if {-DOUBLE_MAX!r} <= v <= {DOUBLE_MAX!r}: return v\n raise OverflowError"
     )
-    return _function(source)
+    return _function(source, **constants)
 
 
-def _function(source: str, **scope: object) -> Callable[[Mapping[str, Any], Mapping[str, Any]], Value]:
-    names: dict[str, object] = {"_failures": FAILURES, **translate.HELPERS, **scope}
+def _function(source: str, **scope: object) -> Evaluate:
+    names: dict[str, object] = {"_failures": _CAUGHT, "_Unsure": meanings.Unsure, **meanings.HELPERS, **scope}
     exec(compile(source, "<expression>", "exec"), names)
-    return cast(Callable[[Mapping[str, Any], Mapping[str, Any]], Value], names["evaluate"])
+    return cast(Evaluate, names["evaluate"])
+
+
+_CAUGHT: Final = (*meanings.FAILURES, meanings.TooMuch)
 
 
 def _rule_error(text: str, error: Exception) -> RuleError:
     match error:
+        case meanings.TooMuch():
+            why = str(error)
         case TypeError() | AttributeError():
             why = "null stands where a value is needed"
         case OverflowError() | ValueError():
             why = "the number is not finite or too large"
         case ZeroDivisionError():
             why = "a division by zero"
+        case IndexError():
+            why = "a list has no such index"
         case _:
             why = "a field is missing"
     return RuleError(f"{text!r} has no value: {why}")
-
-
-def _by_library(
-    text: str, tree: Node, paths: tuple[str, ...], types: Mapping[str, FieldType], wants: str
-) -> Expression:
-    """An expression outside the subset: the library checks and evaluates it."""
-    _bounded(tree, 0)
-    try:
-        checked = library_environment(paths, types, checked=True).compile(text)
-    except RuntimeError as error:
-        fault = as_syntax(error, text)
-        fix = "numbers are doubles: write 15.0 for 15" if "int" in fault.message and "double" in fault.message else ""
-        raise ExpressionFault(fault.message, fault.offset, fix=fix) from None
-    kinds = {"BOOL": "boolean", "DOUBLE": "number", "INT": "number", "UINT": "number", "STRING": "string"}
-    name = checked.return_type().name()
-    kind = kinds.get(name.upper(), "number" if wants == "number" else "string")
-    if name.upper() not in kinds and name.upper() != "DYN":
-        raise ExpressionFault(f"a value is a number, text, true or false; this is {name.lower()}")
-    if name.upper() != "DYN":
-        _check_kind(text, kind, wants)
-    elif wants == "boolean":
-        kind = "boolean"
-    program = library_environment(paths, types, checked=False).deserialize(checked.serialize())
-
-    def evaluate(data: Mapping[str, Any], event: Mapping[str, Any]) -> Value:
-        result = program.eval(data=library_values(paths, data, event))
-        if result.type().name() == "ERROR":
-            raise RuleError(f"{text!r} has no value: {str(result.value()).partition(':')[0].lower()}")
-        value = result.plain_value()
-        if wants == "boolean" and not isinstance(value, bool):
-            raise RuleError(f"{text!r} is neither true nor false")
-        if isinstance(value, bool | str) or value is None:
-            return value
-        if isinstance(value, int | float) and -DOUBLE_MAX <= value <= DOUBLE_MAX:
-            return float(value)
-        raise RuleError(f"{text!r} is no number, text, true or false")
-
-    return Expression(
-        text=text,
-        canonical=text.strip(),
-        paths=paths,
-        kind=cast(Literal["number", "string", "boolean"], kind),
-        nullable=wants != "boolean",
-        compiled=False,
-        evaluate=evaluate,
-    )
-
-
-def _bounded(node: Node, loops: int) -> None:
-    """Loops do not nest (time), and `has` waits for the subset: the library sees null where a field is absent."""
-    if isinstance(node, Comprehension):
-        loops += 1
-        if loops > 1:
-            raise ExpressionFault("one loop inside another is not allowed in a rule", node.at)
-    if isinstance(node, Select) and node.test:
-        raise ExpressionFault("has() cannot stand in this expression", node.at, fix="compare with null: data.x != null")
-    for child in children(node):
-        _bounded(child, loops)
-
-
-def _cel_type(of: FieldType, checked: bool) -> cel.Type:
-    if of.nullable:
-        wrappers = {"number": "DoubleValue", "string": "StringValue", "boolean": "BoolValue"}
-        known = wrappers.get(of.kind) if checked else None
-        return cel.Type(f"google.protobuf.{known}") if known else cel.Type.DYN
-    match of.kind:
-        case "number":
-            return cel.Type.DOUBLE
-        case "string":
-            return cel.Type.STRING
-        case "boolean":
-            return cel.Type.BOOL
-        case "list" if of.of is not None:
-            return cel.Type.List(_cel_type(of.of, False))
-        case "map" if of.of is not None:
-            return cel.Type.Map(cel.Type.STRING, _cel_type(of.of, False))
-    return cel.Type.DYN
-
-
-def _doubles(value: Any) -> Any:
-    match value:
-        case bool() | str() | None | float():
-            return value
-        case int():
-            return float(value)
-        case list():
-            return [_doubles(one) for one in value]
-        case dict():
-            return {key: _doubles(one) for key, one in value.items()}
-    return value
 
 
 __all__ = [

@@ -24,6 +24,7 @@ from milepost.ops.bench import (
     ours,
     rates,
     report,
+    rules,
     standing,
     streams,
 )
@@ -148,6 +149,9 @@ class _Bench:
     def _e(self, stage: Stage) -> None:
         records, _ = self._job(stage, self.events)
         self._add(stage, contestants.run_loop(stage, stage.raw(records), records))
+
+    def _rules(self, stage: Stage) -> None:
+        self._goal("rules", rules.measure_rules(quick=self.plan.quick))
 
     def _flights(self, stage: Stage) -> None:
         self._goal("flights", standing.measure_flights(stage, week=self.plan.quick))

@@ -13,7 +13,8 @@ import orjson
 import pytest
 
 from milepost.agents.changelog import load_packed
-from milepost.ops.bench import PARTS, contestants, history, job, kills, rates, report, streams
+from milepost.ops.apply import demo_bundle
+from milepost.ops.bench import PARTS, contestants, history, job, kills, rates, report, rules, streams
 from milepost.ops.bench.peer import run_program
 from milepost.ops.bench.run import Plan, measure, run
 from milepost.ops.bench.stage import second_half
@@ -110,6 +111,18 @@ def test_a_packed_record_of_invented_ids_is_one_of_the_engines() -> None:
     assert [row for _, row in rows] == [sample] * 3
     assert len({one for one, _ in rows}) == 3
     assert history.moved_back(b"version leaf" + (500).to_bytes(4, "big"), 2)[-4:] == (500 - 192).to_bytes(4, "big")
+
+
+def test_the_rules_are_measured() -> None:
+    """Each of the demo's rules and each typical expression has a figure, and the slowest of the demo's is the goal's."""
+    found = rules.measure_rules(quick=True)
+    assert set(found["demo_ns"]) == set(load_bundle(demo_bundle()).rules)
+    assert set(found["typical_ns"]) == set(rules.TYPICAL)
+    assert 0 < max(found["demo_ns"].values()) == found["slowest_ns"]
+    for name, text in rules.TYPICAL.items():
+        assert name.startswith("by the library") == (rules.expression(text).library != "")
+    words, reached = report._rules(found)
+    assert "a comparison" in words and reached == (found["slowest_ns"] <= 1_000)
 
 
 def test_a_restore_is_timed_by_the_workers_log(tmp_path: Path) -> None:

@@ -117,6 +117,7 @@ def test_a_plan_says_what_would_change(provisioned: Settings) -> None:
     fresh = plan_bundle(provisioned, demo_bundle(), ORG)
     assert fresh.current == ""
     assert {change.how for change in fresh.changes} == {"added"}
+    assert fresh.uncompiled == ()
     assert list(attempts(provisioned)) == []
     apply_bundle(provisioned, demo_bundle(), ORG)
     assert plan_bundle(provisioned, demo_bundle(), ORG).changes == ()
@@ -127,6 +128,9 @@ def test_a_plan_says_what_would_change(provisioned: Settings) -> None:
         ("metric", "on_time_departures", "changed"),
         ("metric", "on_time_rate", "changed"),
     }
+    text = demo_bundle()["milepost.yaml"].replace(b"data.dep_delay <= 15.0", b"data.dest.matches('^(I|A)*H$')")
+    (slow,) = plan_bundle(provisioned, {**demo_bundle(), "milepost.yaml": text}, ORG).uncompiled
+    assert (slow.rule, slow.place) == ("departed_on_time", "when")
 
 
 @pytest.mark.broker

@@ -227,6 +227,13 @@ def checked(span: Span, grain_ms: int) -> Span:
     return span
 
 
+def length_ms(text: str) -> int:
+    """The length of a window `<n>m`, `<n>h` or `<n>d` that was checked, in ms."""
+    match = _LENGTH.fullmatch(text)
+    assert match is not None, f"{text} is no length"
+    return int(match[1]) * _UNITS[match[2]]
+
+
 def unit_start(unit: str, instant_ms: int, tz: str) -> int:
     """The start (ms) of the calendar unit of the zone that holds an instant; weeks begin on Monday.
 

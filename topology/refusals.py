@@ -82,6 +82,14 @@ class UnknownOrganisation(NotFound):
     title = "unknown organisation"
 
 
+class UnknownPlan(NotFound):
+    title = "unknown plan"
+
+
+class UnknownMilestone(NotFound):
+    title = "unknown milestone"
+
+
 class UnknownKey(NotFound):
     title = "unknown alternate key"
 

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from milepost.topology.quarantine import Verdict
@@ -34,17 +34,41 @@ class Base(Protocol):
 
 
 class DictBase:
-    """A base in memory, for the driver and for tests.  `scan` sorts: small data only."""
+    """A base in memory, for the driver and for tests.  The first `scan` after a change of the keys sorts them."""
 
     def __init__(self) -> None:
-        self.rows: dict[bytes, bytes] = {}
+        self.rows: dict[bytes, bytes] = _Rows()
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return [self.rows.get(key) for key in keys]
 
     def scan(self, start: bytes, stop: bytes) -> Iterator[tuple[bytes, bytes]]:
-        for key in sorted(k for k in self.rows if start <= k < stop):
-            yield key, self.rows[key]
+        rows = self.rows
+        assert isinstance(rows, _Rows)
+        if rows.order is None:
+            rows.order = sorted(rows)
+        order = rows.order  # what a scan goes over does not change under it
+        for i in range(bisect_left(order, start), len(order)):
+            key = order[i]
+            if key >= stop:
+                return
+            if (value := rows.get(key)) is not None:
+                yield key, value
+
+
+class _Rows(dict[bytes, bytes]):
+    """A dict that knows the order of its keys until they change."""
+
+    order: list[bytes] | None = None
+
+    def __setitem__(self, key: bytes, value: bytes) -> None:
+        if key not in self:
+            self.order = None
+        super().__setitem__(key, value)
+
+    def pop(self, key: bytes, *default: Any) -> Any:
+        self.order = None
+        return super().pop(key, *default)
 
 
 class Store:

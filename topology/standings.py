@@ -1,0 +1,407 @@
+"""Standings: how plans and their milestones stand, at any time, on each basis, out of the cells.
+
+    plan as of the moment -> for each action: cells by pane -> value at each pane end -> milestones.py -> states
+
+The conditions are evaluated at each pane end at which something can change: a pane counts from its end on until it
+leaves the window.  So a milestone's past is had from the cells alone, as known now or as known then.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from milepost.schemas import keys
+from milepost.topology import bases, milestones
+from milepost.topology.aggregates import Shape
+from milepost.topology.asked import Asked, Question, organisation
+from milepost.topology.asked import asked as asked_of
+from milepost.topology.bases import CALENDAR, Moment, written
+from milepost.topology.companies import Companies
+from milepost.topology.completeness import completeness, partitions_of, progress_of
+from milepost.topology.decisions import Applied
+from milepost.topology.definitions import Action, Catalog, Milestone, Plan
+from milepost.topology.milestones import Course, Standing, Step
+from milepost.topology.panes import PANE_MS
+from milepost.topology.questions import ZERO_IN_FORMULAS, Found, Questions
+from milepost.topology.refusals import UnknownMilestone, UnknownPlan, closest
+from milepost.topology.scans import Tally
+from milepost.topology.steps import Steps
+
+STEPS_A_TURN: Final = 200
+ROOTS_MAX: Final = 10_000
+"""Companies of a portfolio at most."""
+LAPSES_MAX: Final = 100
+"""Lapses that an answer lists, the latest ones; it counts all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asks:
+    """What is asked of plans.  Without company: every company that the plan's bridges name."""
+
+    now_ms: int
+    org: str | None = None
+    company: str | None = None
+    at_ms: int | None = None
+    basis: str | None = None
+    plan: str | None = None
+    milestone: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Condition:
+    """An action over time, for one company: its spans, and its value at the moment."""
+
+    spans: list[milestones.Span]
+    value: float | int | None
+
+
+class Standings(Questions):
+    """Questions about plans."""
+
+    def states(self, asks: Asks) -> Steps[dict[str, Any]]:
+        """Every milestone of every plan (or of one) for a company, or for all: `{org, at, basis, milestones: [...]}`.
+
+        Raises QuestionError, Unavailable.
+        """
+        org, moment, applied, backfilled = self._as_of(asks)
+        catalog = applied.catalog
+        plans = [one for one in catalog.plans.values() if one.org]
+        if asks.plan is not None:
+            plans = [_plan(catalog, asks.plan)]
+        rows: list[dict[str, Any]] = []
+        known = False
+        for plan in plans:
+            for name, milestone in plan.milestones.items():
+                if asks.milestone is None or name == asks.milestone:
+                    known = True
+                    rows += yield from self._rows(asks, org, moment, catalog, plan, milestone)
+        if asks.milestone is not None and not known:
+            names = sorted({name for plan in plans for name in plan.milestones})
+            raise UnknownMilestone(
+                f"no plan has a milestone {asks.milestone[:64]!r}",
+                guess=closest(asks.milestone, names),
+                fix="GET /v1/plans lists them",
+            )
+        return {**_head(org, moment, backfilled), "milestones": rows}
+
+    def portfolio(self, asks: Asks) -> Steps[dict[str, Any]]:
+        """How many companies stand how with each milestone of a plan: `{plan, milestones: [{name, states, ...}]}`."""
+        assert asks.plan is not None
+        org, moment, applied, backfilled = self._as_of(asks)
+        plan = _plan(applied.catalog, asks.plan)
+        found = []
+        for name, milestone in plan.milestones.items():
+            rows = yield from self._rows(asks, org, moment, applied.catalog, plan, milestone)
+            states: dict[str, int] = {}
+            for row in rows:
+                states[row["state"]] = states.get(row["state"], 0) + 1
+            terms = {key: one for key, one in _terms(plan, milestone).items() if key not in ("plan", "milestone")}
+            found.append({"name": name, **terms, "states": dict(sorted(states.items())), "companies": rows})
+        described = {"plan": plan.name, "version": plan.version.hex(), "tz": plan.tz, "metrics": list(plan.metrics)}
+        return {**_head(org, moment, backfilled), **described, "milestones": found}
+
+    def plans(self, org: str | None = None) -> dict[str, Any]:
+        """The plans in force, with their milestones."""
+        name = organisation(self._reader, org)
+        catalog = self._reader.decisions.history[name][-1].catalog
+        return {
+            "org": name,
+            "plans": [
+                {
+                    "plan": plan.name,
+                    "version": plan.version.hex(),
+                    "bridge": f"{plan.org}/{keys.metakey(plan.company) if plan.company else '*'}" if plan.org else None,
+                    "template": plan.template or None,
+                    "tz": plan.tz,
+                    "metrics": list(plan.metrics),
+                    "milestones": [_terms(plan, one) for one in plan.milestones.values()],
+                }
+                for plan in catalog.plans.values()
+            ],
+        }
+
+    # -- one milestone
+
+    def _as_of(self, asks: Asks) -> tuple[str, Moment, Applied, bool]:
+        """Organisation, moment, the definitions in force then, and whether they came only later."""
+        moment = bases.moment(asks.basis, asks.at_ms, asks.now_ms)
+        org = organisation(self._reader, asks.org)
+        history = self._reader.decisions.history[org]
+        if moment.decided_at is None:
+            return org, moment, history[-1], False
+        past = [one for one in history if one.k_ms <= moment.decided_at]
+        return org, moment, (past[-1] if past else history[0]), not past
+
+    def _rows(
+        self, asks: Asks, org: str, moment: Moment, catalog: Catalog, plan: Plan, milestone: Milestone
+    ) -> Steps[list[dict[str, Any]]]:
+        """The milestone's standing, one row a company."""
+        course = Course.of(milestone, plan.tz)
+        at = asks.now_ms // PANE_MS if moment.basis == "latest" else moment.end
+        components = self._reader.decisions.graph(org).at(moment.decided_at)
+        companies = Companies(self._reader, org, catalog.key_rank)
+        only: bytes | None = None
+        if asks.company is not None:
+            only = components.root((yield from companies.leaf(asks.company)))
+            if plan.company is not None and components.root(plan.company) != only:
+                return []
+        elif plan.company is not None:
+            only = components.root(plan.company)
+        if only is not None:
+            roots = [only]
+        else:
+            roots = sorted({components.root(one.root) for one in (yield from companies.all())})[:ROOTS_MAX]
+        named = yield from companies.companies(roots, components)
+        of_roots: dict[bytes, dict[str, _Condition]] = {root: {} for root in roots}
+        complete: list[int | None] = []
+        for action in milestone.actions.values():
+            if action.metric is None:
+                continue
+            # One company at a time: a part answers with a bounded number of (company, pane) pairs.
+            for root in roots:
+                condition, complete_to = yield from self._condition(asks, org, action, plan, course, at, root)
+                of_roots[root][action.name] = condition
+                if action.affects:
+                    complete.append(complete_to)
+        known = None if not complete or None in complete else min(one for one in complete if one is not None)
+        clock = at if moment.basis == "as_shown" else asks.now_ms // PANE_MS
+        rows = []
+        for root in roots:
+            held = {
+                action.name: of_roots[root][action.name].spans if action.metric is not None else []
+                for action in milestone.actions.values()
+            }
+            stands = milestones.standing(
+                milestone, course, milestones.needed(milestone, held), at, _pane_end(known, at, moment), clock
+            )
+            rows.append(
+                {
+                    "company": keys.metakey(root),
+                    "name": named[root].name,
+                    **_terms(plan, milestone),
+                    **_stands(stands),
+                    "complete_to": None if known is None else written(known),
+                    "actions": [self._said(one, of_roots[root], at) for one in milestone.actions.values()],
+                }
+            )
+        return rows
+
+    def _said(self, action: Action, conditions: Mapping[str, _Condition], at: int) -> dict[str, Any]:
+        """An action as an answer shows it: what is asked, what is, and since when it holds."""
+        shown: dict[str, Any] = {"name": action.name, "affects": action.affects}
+        if action.metric is None:
+            return {**shown, "manual": action.manual, "holds": False, "since": None}
+        condition = conditions[action.name]
+        since = next((start for start, stop in condition.spans if start <= at < stop), None)
+        first = condition.spans[0][0] if condition.spans else None
+        return {
+            **shown,
+            "metric": action.metric,
+            "window": action.window,
+            "op": action.op,
+            "target": action.value,
+            "value": condition.value,
+            "holds": since is not None,
+            "since": None if since is None else written(since * PANE_MS),
+            "first_held": None if first is None else written(first * PANE_MS),
+        }
+
+    # -- one action over time
+
+    def _condition(
+        self, asks: Asks, org: str, action: Action, plan: Plan, course: Course, at: int, root: bytes
+    ) -> Steps[tuple[_Condition, int | None]]:
+        """When an action holds for a company up to `at`, and how complete its sources are (ms)."""
+        assert action.metric is not None and action.op is not None and action.value is not None
+        question = Question(
+            metric=action.metric,
+            now_ms=asks.now_ms,
+            org=org,
+            company=keys.metakey(root),
+            at_ms=asks.at_ms,
+            basis=asks.basis,
+            tz=plan.tz,
+        )
+        asked = yield from asked_of(self._reader, question)
+        sustain = action.sustain_ms // PANE_MS
+        until = min(at, course.deadline)
+        first = max(0, course.start - sustain)
+        if first > until:
+            told = yield from progress_of(self._reader, partitions_of(self._reader, asked))
+            return _Condition(spans=[], value=None), completeness(self._reader, asked, told).complete_to
+        window = _Window(action.window, plan.tz, asked.grain_ms // PANE_MS, first, until)
+        spans = window.spans()
+        found = yield from self._found(asked, spans, None)
+        tallies = {
+            version: {slot: tally for (_, slot), tally in some.items()} for version, some in found.tallies.items()
+        }
+        steps = yield from self._steps(asked, found, tallies, window, spans)
+        holds = milestones.holding(steps, action.op, action.value, until, sustain)
+        return _Condition(spans=holds, value=steps[-1][1]), completeness(self._reader, asked, found.told).complete_to
+
+    def _steps(
+        self,
+        asked: Asked,
+        found: Found,
+        tallies: Mapping[bytes, Mapping[int, Tally]],
+        window: _Window,
+        spans: Sequence[bases.Span],
+    ) -> Steps[list[Step]]:
+        """What the metric is from each pane end on at which it can change."""
+        running = {version: _Running(measure.shape) for version, measure in asked.measures.items()}
+        turns: dict[int, list[tuple[bytes, Tally | None]]] = {window.first: []}
+        for version, some in tallies.items():
+            for slot, tally in sorted(some.items()):
+                enters, leaves = window.counts(spans[slot])
+                turns.setdefault(max(enters, window.first), []).append((version, tally))
+                if leaves is not None and leaves <= window.until:
+                    turns.setdefault(max(leaves, window.first), []).append((version, None))
+        steps: list[Step] = []
+        for number, at in enumerate(sorted(turns)):
+            if at > window.until:
+                break
+            for version, taken in sorted(turns[at], key=lambda one: one[1] is None):
+                if taken is None:
+                    running[version].drop()
+                else:
+                    running[version].take(taken)
+            here = {version: one.total() for version, one in running.items()}
+            value, _ = yield from self._number(asked, here, found.epochs)
+            if value is None and asked.metric.aggregate in ZERO_IN_FORMULAS:
+                value = 0
+            if not steps or steps[-1][1] != value:
+                steps.append((at, value))
+            if number % STEPS_A_TURN == STEPS_A_TURN - 1:
+                yield None
+        return steps or [(window.first, None)]
+
+
+class _Window:
+    """Which pane ends a pane counts at, for a window as questions write it, from `first` to `until`."""
+
+    def __init__(self, text: str, tz: str, grain: int, first: int, until: int) -> None:
+        self.text, self.tz, self.grain, self.first, self.until = text, tz, grain, first, until
+        self._length: int | None = None
+        self._edges: list[int] = []
+        if text in CALENDAR:
+            begin, end = bases.unit_start(text, first * PANE_MS - 1, tz), max(until, first) * PANE_MS
+            self._edges = [one.stop for one in bases.series(begin, end, text, tz)] if begin < end else []
+            self._begin = max(0, begin // PANE_MS)
+        elif text == "all":
+            self._begin = 0
+        else:
+            self._length = bases.length_ms(text) // PANE_MS
+            self._begin = max(0, first - self._length)
+
+    def spans(self) -> tuple[bases.Span, ...]:
+        """The panes to read one by one; of `all` what lies before the first pane end at once."""
+        begin = self._begin
+        head: tuple[bases.Span, ...] = ()
+        if self.text == "all" and self.first > 0:
+            head, begin = (bases.Span(start=0, stop=self.first),), self.first
+        return head + tuple(bases.Span(start=pane, stop=pane + 1) for pane in range(begin, self.until))
+
+    def counts(self, span: bases.Span) -> tuple[int, int | None]:
+        """(the first pane end at which it counts, the first at which it does so no more); None: for ever."""
+        enters = self._grained(span.stop)
+        if self.text == "all":
+            return enters, None
+        if self._length is not None:
+            return enters, self._grained(span.stop + self._length)
+        place = bisect_right(self._edges, span.start)
+        return enters, (self._grained(self._edges[place] + 1) if place < len(self._edges) else None)
+
+    def _grained(self, at: int) -> int:
+        return -(-at // self.grain) * self.grain
+
+
+class _Running:
+    """A window's total while tallies come in at one end and leave at the other: two stacks, so that each is merged
+    twice, whatever its shape.  (What cannot be subtracted, as a greatest value, can be had no other way.)"""
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        self._in: deque[Tally] = deque()
+        self._in_total = Tally(shape)
+        self._out: list[Tally] = []
+
+    def take(self, tally: Tally) -> None:
+        self._in.append(tally)
+        self._in_total.merge(tally)
+
+    def drop(self) -> None:
+        """The one that was taken first leaves."""
+        if not self._out:
+            total = Tally(self.shape)
+            while self._in:
+                merged = Tally(self.shape)
+                merged.merge(total)
+                merged.merge(self._in.pop())
+                self._out.append(merged)
+                total = merged
+            self._in_total = Tally(self.shape)
+        self._out.pop()
+
+    def total(self) -> Tally:
+        if not self._out:
+            return self._in_total
+        total = Tally(self.shape)
+        total.merge(self._out[-1])
+        total.merge(self._in_total)
+        return total
+
+
+def _plan(catalog: Catalog, name: str) -> Plan:
+    plan = catalog.plans.get(name)
+    if plan is None:
+        raise UnknownPlan(
+            f"there is no plan {name[:64]!r}", guess=closest(name, catalog.plans), fix="GET /v1/plans lists them"
+        )
+    return plan
+
+
+def _pane_end(known_ms: int | None, at: int, moment: Moment) -> int | None:
+    """Up to which pane end the sources are complete; nobody knew more than the moment at the moment."""
+    if known_ms is None:
+        return None
+    end = known_ms // PANE_MS
+    return min(end, at) if moment.basis == "as_shown" else end
+
+
+def _head(org: str, moment: Moment, backfilled: bool) -> dict[str, Any]:
+    return {
+        "org": org,
+        "at": written(moment.at_ms),
+        "basis": moment.basis,
+        "definition": "backfilled" if backfilled else "current",
+    }
+
+
+def _terms(plan: Plan, milestone: Milestone) -> dict[str, Any]:
+    """What was agreed."""
+    need = milestone.need
+    return {
+        "plan": plan.name,
+        "milestone": milestone.name,
+        "version": milestone.version.hex(),
+        "kind": milestone.kind,
+        "start": written(milestone.start.ms(plan.tz)),
+        "deadline": written(milestone.deadline.ms(plan.tz)),
+        "final": written(milestone.deadline.ms(plan.tz) + milestone.grace_ms),
+        "need": "all" if need.of == "all" else {need.of: need.amount},
+    }
+
+
+def _stands(found: Standing) -> dict[str, Any]:
+    """What has come of it."""
+    lapses = [written(at * PANE_MS) for at in found.lapses[-LAPSES_MAX:]]
+    return {
+        "state": found.state,
+        "achieved_at": None if found.achieved_at is None else written(found.achieved_at * PANE_MS),
+        "lapsed": len(found.lapses),
+        "lapses": lapses,
+    }

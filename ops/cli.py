@@ -24,6 +24,7 @@ from milepost.ops import processes
 from milepost.ops.bench import PARTS
 from milepost.ops.identity import app as identity
 from milepost.ops.settings import VARIABLES, Settings, read_settings
+from milepost.ops.whys import app as whys
 from milepost.schemas.errors import DeclarationError, MilepostError, StoreError
 
 FAILED: Final = 1
@@ -57,6 +58,7 @@ Partitions = Annotated[int | None, typer.Option(help="Partitions of the topics, 
 
 
 app.add_typer(identity)
+app.add_typer(whys)
 
 
 def main() -> None:
@@ -230,54 +232,6 @@ def query(
             asked |= {"from": from_, "to": to, "every": every}
         answer = client.get(f"/v1/metrics/{_quoted(metric)}/{kind}", **asked)
         _show(json, answer, _answer(answer))
-
-
-@app.command()
-def explain(
-    metric: str,
-    company: Company = None,
-    at: At = None,
-    basis: Basis = None,
-    window: Window = None,
-    tz: Zone = None,
-    dim: Dims = None,
-    limit: Annotated[int, typer.Option(help="Events a page, at most 1,000.")] = 20,
-    following: Annotated[str | None, typer.Option("--next", help="What the page before says.")] = None,
-    json: Json = False,
-) -> None:
-    """The events behind a value of `query`, added again on the spot (exit 1 if the two differ)."""
-    from milepost.ops import why
-
-    with _said(json), _client() as client:
-        asked = {**_question(company, at, basis, window, tz, dim), "limit": limit, "next": following}
-        answer = client.get(f"/v1/metrics/{_quoted(metric)}/explain", **asked)
-        _show(json, answer, why.explained(answer))
-        if answer["agrees"] is False:
-            raise typer.Exit(FAILED)
-
-
-@app.command()
-def diff(
-    metric: str,
-    company: Company = None,
-    at: At = None,
-    basis: Basis = None,
-    to: Annotated[str | None, typer.Option(help="The second moment; left out: now.")] = None,
-    to_basis: Annotated[str | None, typer.Option(help="The basis of the second moment.")] = None,
-    window: Window = None,
-    tz: Zone = None,
-    dim: Dims = None,
-    limit: Annotated[int, typer.Option(help="Events a page, at most 1,000.")] = 20,
-    following: Annotated[str | None, typer.Option("--next", help="What the page before says.")] = None,
-    json: Json = False,
-) -> None:
-    """What changed a value from what was shown --at a moment to another (--to), or to now, and why."""
-    from milepost.ops import why
-
-    with _said(json), _client() as client:
-        asked = {**_question(company, at, basis, window, tz, dim), "limit": limit, "next": following}
-        answer = client.get(f"/v1/metrics/{_quoted(metric)}/diff", **asked, to=to, to_basis=to_basis)
-        _show(json, answer, why.differing(answer))
 
 
 @app.command()

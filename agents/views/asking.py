@@ -24,6 +24,7 @@ from milepost.topology.explain import Explanations
 from milepost.topology.questions import Question
 from milepost.topology.reading import Unavailable
 from milepost.topology.refusals import BadParameter, UnknownParameter, closest
+from milepost.topology.standings import Standings
 from milepost.topology.steps import Got, Part, Steps
 
 T = TypeVar("T")
@@ -60,6 +61,7 @@ class Doors:
 
     services: Services
     questions: Explanations
+    standings: Standings
     waiting: int = 0
 
 

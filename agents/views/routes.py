@@ -12,13 +12,14 @@ from faust.web import View
 from faust.web.base import BlueprintManager
 
 from milepost.agents import peers
-from milepost.agents.views import definitions, events, identity, internal, operations, outcomes, queries
+from milepost.agents.views import definitions, events, identity, internal, operations, outcomes, plans, queries
 from milepost.agents.views.asking import Asking, Doors, Parameter, answer, ask
 from milepost.agents.views.files import Files
 from milepost.agents.views.problems import CONTENT_TYPE, Problem, ProblemRunner, middleware
 from milepost.agents.views.services import Services
 from milepost.topology import cloudevents
 from milepost.topology.explain import Explanations
+from milepost.topology.standings import Standings
 
 Answering = Callable[[Doors, Asking], Awaitable[web.Response]]
 
@@ -185,6 +186,28 @@ def routes(files: Files) -> tuple[Route, ...]:
             ),
         ),
         Route(
+            path="/v1/milestones",
+            about="How the milestones of plans stand, with the values that decide them",
+            answers=plans.milestones,
+            parameters=(
+                ORG,
+                Parameter(name="company", about="mk_… or key:value; without it every company of the plans"),
+                Parameter(name="plan", about="of this plan only"),
+                Parameter(name="milestone", about="this one only"),
+                *TIME[:2],
+                STALE,
+                AFTER,
+                *PAGING,
+            ),
+        ),
+        Route(path="/v1/plans", about="The plans in force", answers=plans.plans, parameters=(ORG,)),
+        Route(
+            path="/v1/plans/{plan}",
+            about="How many companies stand how with each milestone of a plan",
+            answers=plans.plan,
+            parameters=(_in_path("plan", "name of a plan"), ORG, *TIME[:2], STALE, AFTER),
+        ),
+        Route(
             path="/v1/companies/{metakey}",
             about="A company: its keys and links",
             answers=queries.company,
@@ -270,7 +293,7 @@ def attach(app: faust.App, services: Services) -> None:
         return answer(document)
 
     table.append(Route(path="/openapi.json", about="This interface as OpenAPI 3.1", answers=described))
-    doors = Doors(services, Explanations(services.reader))
+    doors = Doors(services, Explanations(services.reader), Standings(services.reader))
     server: Any = app.web
     server.blueprints = BlueprintManager([])
     server.web_app.middlewares.append(middleware(services.settings, _labels(table)))

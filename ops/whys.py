@@ -1,0 +1,101 @@
+"""The commands that ask for more than a number: why it is what it is, and how plans stand.
+
+explain · diff  the events behind a value, and what changed it
+milestones      how the milestones of plans stand, of a company or of all
+
+They are commands of `milepost` itself (`ops/cli.py` adds them); what all commands share lies there.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer()
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; progress stays on stderr.")]
+Company = Annotated[str | None, typer.Option(help="A MetaKey (mk_…) or key:value; left out: all.")]
+At = Annotated[str | None, typer.Option(help="A time with zone (RFC 3339).")]
+Basis = Annotated[str | None, typer.Option(help="latest, corrected or as_shown.")]
+Window = Annotated[str | None, typer.Option(help="all, 30d, 12h, 15m, year, month, week, day.")]
+Zone = Annotated[str | None, typer.Option(help="A zone, as America/New_York.")]
+Dims = Annotated[list[str] | None, typer.Option(help="name=value, also several times.")]
+
+
+@app.command()
+def explain(
+    metric: str,
+    company: Company = None,
+    at: At = None,
+    basis: Basis = None,
+    window: Window = None,
+    tz: Zone = None,
+    dim: Dims = None,
+    limit: Annotated[int, typer.Option(help="Events a page, at most 1,000.")] = 20,
+    following: Annotated[str | None, typer.Option("--next", help="What the page before says.")] = None,
+    json: Json = False,
+) -> None:
+    """The events behind a value of `query`, added again on the spot (exit 1 if the two differ)."""
+    from milepost.ops import cli, why
+
+    with cli._said(json), cli._client() as client:
+        asked = {**cli._question(company, at, basis, window, tz, dim), "limit": limit, "next": following}
+        answer = client.get(f"/v1/metrics/{cli._quoted(metric)}/explain", **asked)
+        cli._show(json, answer, why.explained(answer))
+        if answer["agrees"] is False:
+            raise typer.Exit(cli.FAILED)
+
+
+@app.command()
+def diff(
+    metric: str,
+    company: Company = None,
+    at: At = None,
+    basis: Basis = None,
+    to: Annotated[str | None, typer.Option(help="The second moment; left out: now.")] = None,
+    to_basis: Annotated[str | None, typer.Option(help="The basis of the second moment.")] = None,
+    window: Window = None,
+    tz: Zone = None,
+    dim: Dims = None,
+    limit: Annotated[int, typer.Option(help="Events a page, at most 1,000.")] = 20,
+    following: Annotated[str | None, typer.Option("--next", help="What the page before says.")] = None,
+    json: Json = False,
+) -> None:
+    """What changed a value from what was shown --at a moment to another (--to), or to now, and why."""
+    from milepost.ops import cli, why
+
+    with cli._said(json), cli._client() as client:
+        asked = {**cli._question(company, at, basis, window, tz, dim), "limit": limit, "next": following}
+        answer = client.get(f"/v1/metrics/{cli._quoted(metric)}/diff", **asked, to=to, to_basis=to_basis)
+        cli._show(json, answer, why.differing(answer))
+
+
+@app.command()
+def milestones(
+    company: Company = None,
+    plan: Annotated[str | None, typer.Option(help="Of this plan only.")] = None,
+    milestone: Annotated[str | None, typer.Option(help="This milestone only.")] = None,
+    at: At = None,
+    basis: Basis = None,
+    org: Annotated[str | None, typer.Option(help="The organisation; may be left out when there is one.")] = None,
+    json: Json = False,
+) -> None:
+    """How the milestones of plans stand, for a company or for all, now or at any time."""
+    from milepost.ops import cli
+
+    with cli._said(json), cli._client() as client:
+        asked = {"company": company, "plan": plan, "milestone": milestone, "at": at, "basis": basis, "org": org}
+        answer = client.get("/v1/milestones", **asked)
+        cli._show(json, answer, "\n".join(map(_stands, answer["milestones"])) or "no milestone")
+
+
+def _stands(row: dict[str, Any]) -> str:
+    """A line for people."""
+    since = (
+        f"  {row['achieved_at']}" if row["achieved_at"] else f"  lapsed {row['lapsed']} times" if row["lapsed"] else ""
+    )
+    values = ", ".join(
+        f"{one['metric']} {one['value']} {one['op']} {one['target']}" for one in row["actions"] if "op" in one
+    )
+    return f"{row['name'][:24]:24}  {row['milestone']:20}  {row['state']:13}{since}  ({values})"

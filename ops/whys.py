@@ -92,10 +92,7 @@ def milestones(
 
 def _stands(row: dict[str, Any]) -> str:
     """A line for people."""
-    since = (
-        f"  {row['achieved_at']}" if row["achieved_at"] else f"  lapsed {row['lapsed']} times" if row["lapsed"] else ""
-    )
-    values = ", ".join(
-        f"{one['metric']} {one['value']} {one['op']} {one['target']}" for one in row["actions"] if "op" in one
-    )
-    return f"{row['name'][:24]:24}  {row['milestone']:20}  {row['state']:13}{since}  ({values})"
+    since = row["achieved_at"] or (f"lapsed {row['lapsed']} times" if row["lapsed"] else "")
+    watched = [one for one in row["actions"] if "op" in one]
+    values = ", ".join(f"{one['metric']} {one['value']} {one['op']} {one['target']}" for one in watched)
+    return f"{row['name'][:24]:24}  {row['milestone']:20}  {row['state']:13}  {since}  ({values})"

@@ -230,7 +230,7 @@ class Standings(Questions):
         sustain = action.sustain_ms // PANE_MS
         until = min(at, course.deadline)
         first = max(0, course.start - sustain)
-        if first > until:
+        if at < course.start:
             told = yield from progress_of(self._reader, partitions_of(self._reader, asked))
             return _Condition(spans=[], value=None), completeness(self._reader, asked, told).complete_to
         window = _Window(action.window, plan.tz, asked.grain_ms // PANE_MS, first, until)

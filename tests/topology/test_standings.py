@@ -1,0 +1,192 @@
+"""How plans stand, out of cells, against a walk over every pane end over the raw log."""
+
+from __future__ import annotations
+
+import random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from milepost.topology import standings
+from milepost.topology.driver import Driver
+from milepost.topology.milestones import Course
+from milepost.topology.panes import PANE_MS
+from milepost.topology.refusals import UnknownMilestone, UnknownPlan
+from milepost.topology.standings import Asks, Standings
+from milepost.topology.steps import run
+from tests.oracle.oracle import Oracle
+from tests.oracle.outcomes import Outcome, outcome
+from tests.support.small import DAY, FILES, HOUR, ORG, SECRET, T0, visit
+
+START, DEADLINE, GRACE = T0 + 6 * HOUR, T0 + 12 * HOUR, HOUR
+NOW = T0 + 20 * HOUR
+ZONE = "Asia/Kathmandu"
+MILESTONES: dict[str, dict[str, Any]] = {
+    "busy": {"kind": "achieve", "need": "all", "actions": {
+        "visits": {"metric": "visits", "window": "3h", "op": ">=", "value": 3},
+        "long": {"metric": "minutes_max", "window": "2h", "op": ">", "value": 40},
+    }},
+    "steady": {"kind": "maintain", "need": "all", "actions": {
+        "seen": {"metric": "visits", "window": "90m", "op": ">=", "value": 1, "sustain": 2 * PANE_MS},
+    }},
+    "some": {"kind": "achieve", "need": {"at_least": 2}, "actions": {
+        "devices": {"metric": "devices", "window": "day", "op": ">=", "value": 3},
+        "rate": {"metric": "long_rate", "window": "4h", "op": ">=", "value": 0.5},
+        "ever": {"metric": "minutes_sum", "op": ">=", "value": 300},
+        "idle": {"metric": "visits", "window": "1h", "op": "==", "value": 0, "affects": False},
+    }},
+    "quiet": {"kind": "maintain", "need": "all", "actions": {
+        "few": {"metric": "visits", "window": "1h", "op": "<=", "value": 1},
+        "average": {"metric": "minutes_avg", "op": "<", "value": 60},
+    }},
+}  # fmt: skip
+
+
+def date(t_ms: int) -> str:
+    """A time as a bundle writes it."""
+    return standings.written(t_ms)
+
+
+def text() -> dict[str, bytes]:
+    """The small organisation with the milestones above in a plan of another zone."""
+    lines = ["milestones:"]
+    for name, one in MILESTONES.items():
+        lines += [
+            f"  {name}:",
+            f"    kind: {one['kind']}",
+            f"    start: {date(START)}",
+            f"    deadline: {date(DEADLINE)}",
+        ]
+        need = one["need"] if one["need"] == "all" else f"{{at_least: {one['need']['at_least']}}}"
+        lines += ["    grace: 1h", f"    need: {need}", "    actions:"]
+        for action, given in one["actions"].items():
+            shown = {**given, "op": f'"{given["op"]}"'}
+            if "sustain" in shown:
+                shown["sustain"] = f"{given['sustain'] // 60_000}m"
+            if "affects" in shown:
+                shown["affects"] = "false"
+            lines.append(f"      {action}: {{{', '.join(f'{key}: {value}' for key, value in shown.items())}}}")
+    lines += ["plans:", f'  growth: {{bridge: "{ORG}/*", milestones: [{", ".join(MILESTONES)}], tz: {ZONE}}}']
+    main = FILES["milepost.yaml"].decode() + "\n".join(lines) + "\n"
+    return {**FILES, "milepost.yaml": main.encode()}
+
+
+def history(seed: int) -> list[tuple[dict[str, Any], int]]:
+    """Visits of two companies over half a day, some late, some amended or taken back."""
+    chance = random.Random(seed)
+    sent = []
+    for i in range(chance.randrange(10, 50)):
+        t_ms = T0 + chance.randrange(2 * HOUR, 14 * HOUR, 60_000)
+        event = visit(
+            f"e{i}", t_ms, company=f"c{i % 2}", minutes=float(chance.randrange(90)), device=f"d{chance.randrange(5)}"
+        )
+        k_ms = t_ms + chance.choice((0, 0, 60_000, HOUR, 3 * HOUR))
+        sent.append((event, k_ms))
+        if chance.random() < 0.2:
+            sent.append(({**event, "revision": 1, "void": chance.random() < 0.5}, k_ms + chance.randrange(4 * HOUR)))
+    return sent
+
+
+def both(seed: int) -> tuple[Driver, Oracle]:
+    """The engine's tables and the oracle's reading of one history."""
+    made = Driver(SECRET, partitions=3, chunk=7, seed=seed)
+    files = text()
+    bundle = made.apply(ORG, files, T0 - HOUR)
+    for event, k_ms in history(seed):
+        made.produce(event, NOW, known_ms=k_ms)
+    made.tick(NOW)
+    made.run()
+    oracle = Oracle(SECRET, 3, {bundle: files})
+    oracle.read(
+        [
+            [
+                SimpleNamespace(
+                    partition=number, offset=one.offset, timestamp=one.timestamp, timestamp_ms=one.timestamp, key=one.key,
+                    value=one.value, headers=one.headers,
+                )
+                for one in log
+            ]
+            for number, log in enumerate(made.topics["raw-events"])
+        ]
+    )  # fmt: skip
+    return made, oracle
+
+
+def told(row: dict[str, Any]) -> Outcome:
+    values = {one["name"]: one["value"] for one in row["actions"]}
+    achieved = row["achieved_at"]
+    return Outcome(state=row["state"], achieved_ms=achieved, lapses=row["lapsed"], values=values)
+
+
+def expected(oracle: Oracle, name: str, company: str, asked: dict[str, Any], complete_ms: int) -> Outcome:
+    one = {**MILESTONES[name], "start": START, "deadline": DEADLINE, "grace": GRACE}
+    found = outcome(oracle, one, f"crm_id:{company}", asked, complete_ms=complete_ms, tz=ZONE)
+    written = None if found.achieved_ms is None else standings.written(found.achieved_ms)
+    values = found.values or dict.fromkeys(one["actions"])
+    return Outcome(state=found.state, achieved_ms=written, lapses=found.lapses, values=values)  # type: ignore[arg-type]
+
+
+def moments(seed: int) -> list[dict[str, Any]]:
+    chance = random.Random(seed)
+    asked: list[dict[str, Any]] = [{"at": None, "basis": "latest", "now": NOW}]
+    for basis in ("corrected", "as_shown", "as_shown"):
+        asked.append({"at": T0 + chance.randrange(4 * HOUR, 16 * HOUR, PANE_MS), "basis": basis, "now": NOW})
+    return asked
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_every_milestone_stands_as_a_walk_over_the_log_says(seed: int) -> None:
+    """State, date, lapses and values are the oracle's, on each basis, for every aggregate, window and need."""
+    made, oracle = both(seed)
+    latest = max(event.t_ms for event in oracle.reading.events)
+    questions = Standings(made.reader)
+    companies = sorted({event["data"]["company"] for event, _ in history(seed)})
+    for asked in moments(seed):
+        answer = run(questions.states(Asks(now_ms=NOW, at_ms=asked["at"], basis=asked["basis"])))
+        rows = {(row["milestone"], row["name"]): told(row) for row in answer["milestones"]}
+        assert len(rows) == len(MILESTONES) * len(companies)
+        for (name, company), row in rows.items():
+            assert row == expected(oracle, name, company, asked, latest), (name, company, asked)
+
+
+def test_an_event_more_may_decide() -> None:
+    """Positive control: without its last visits a history has other standings."""
+    made, _ = both(1)
+    fewer, _ = both(2)
+    rows = [run(Standings(one.reader).states(Asks(now_ms=NOW)))["milestones"] for one in (made, fewer)]
+    assert [told(row) for row in rows[0]] != [told(row) for row in rows[1]]
+
+
+def test_a_portfolio_counts_the_companies_by_state() -> None:
+    """A plan's portfolio says of each milestone how many companies stand how."""
+    made, _ = both(3)
+    questions = Standings(made.reader)
+    found = run(questions.portfolio(Asks(now_ms=NOW, plan="growth")))
+    states = run(questions.states(Asks(now_ms=NOW)))["milestones"]
+    for one in found["milestones"]:
+        mine = [row["state"] for row in states if row["milestone"] == one["name"]]
+        assert one["states"] == {state: mine.count(state) for state in sorted(set(mine))} and len(mine) == 2
+
+
+def test_what_is_not_planned_is_refused_with_a_guess() -> None:
+    """A plan or a milestone that nobody declared is an error that names the one probably meant."""
+    made, _ = both(3)
+    questions = Standings(made.reader)
+    with pytest.raises(UnknownPlan) as plan:
+        run(questions.states(Asks(now_ms=NOW, plan="grow")))
+    with pytest.raises(UnknownMilestone) as milestone:
+        run(questions.states(Asks(now_ms=NOW, milestone="bussy")))
+    assert (plan.value.guess, milestone.value.guess) == ("growth", "busy")
+
+
+def test_a_plan_says_what_was_agreed() -> None:
+    """The terms of a plan are told in UTC, whatever its zone."""
+    made, _ = both(3)
+    (plan,) = Standings(made.reader).plans()["plans"]
+    assert plan["bridge"] == f"{ORG}/*" and plan["tz"] == ZONE
+    assert {one["milestone"]: one["start"] for one in plan["milestones"]} == dict.fromkeys(
+        MILESTONES, standings.written(START)
+    )
+    catalog = made.decisions.history[ORG][-1].catalog
+    assert Course.of(catalog.milestones["busy"], ZONE).start * PANE_MS == START and DAY > DEADLINE - START

@@ -166,7 +166,7 @@ def test_a_plan_of_a_rollback_says_what_comes_back_and_what_is_missing(provision
     assert {one.name: one.history for one in plan.changes if one.what == "metric"} == {
         "long_visits": TAKES_UP, "long_rate": TAKES_UP,
     }  # fmt: skip
-    assert plan.kept == {"source": 1, "signal": 1, "metric": 7}
+    assert plan.kept == {"source": 1, "signal": 1, "metric": 9}
     assert [one.bundle_id for one in history(provisioned, ORG)] == [bundle_id(B), bundle_id(A)], "a plan sends nothing"
 
 
@@ -218,7 +218,7 @@ def test_the_commands_go_back(provisioned: Settings, monkeypatch: pytest.MonkeyP
     shown = run("plan", "--rollback", "--org", ORG)
     assert shown.exit_code == 0, shown.stderr
     assert "changed  signal long_visit" in shown.stdout and "because of signal long_visit: takes up" in shown.stdout
-    assert "1 source, 1 signal, 7 metrics keep their versions" in shown.stdout
+    assert "1 source, 1 signal, 9 metrics keep their versions" in shown.stdout
     data = json.loads(run("apply", "--rollback", "2", "--org", ORG, "--json").stdout)
     assert data["bundle"] == bundle_id(A).hex() and data["changed"]
     assert bundle_id(B).hex() in run("apply", "--to", bundle_id(B).hex(), "--org", ORG).stdout

@@ -23,6 +23,7 @@ import typer
 from milepost.ops import processes
 from milepost.ops.bench import PARTS
 from milepost.ops.identity import app as identity
+from milepost.ops.options import At, Basis, Company, Dims, Json, Window, Zone
 from milepost.ops.settings import VARIABLES, Settings, read_settings
 from milepost.ops.whys import app as whys
 from milepost.schemas.errors import DeclarationError, MilepostError, StoreError
@@ -41,17 +42,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; progress stays on stderr.")]
 Bundle = Annotated[str | None, typer.Argument(metavar="FOLDER", help="A bundle; with --rollback, how many back [1].")]
 Org = Annotated[str, typer.Option(help="The organisation the definitions are for.")]
 Rollback = Annotated[bool, typer.Option("--rollback", help="The bundle before the present one, from the log.")]
 To = Annotated[str, typer.Option(help="The bundle of this id (or how it begins), from the log.")]
-Company = Annotated[str | None, typer.Option(help="A MetaKey (mk_…) or key:value; left out: all.")]
-At = Annotated[str | None, typer.Option(help="A time with zone (RFC 3339).")]
-Basis = Annotated[str | None, typer.Option(help="latest, corrected or as_shown.")]
-Window = Annotated[str | None, typer.Option(help="all, 30d, 12h, 15m, year, month, week, day.")]
-Zone = Annotated[str | None, typer.Option(help="A zone, as America/New_York.")]
-Dims = Annotated[list[str] | None, typer.Option(help="name=value, also several times.")]
 Port = Annotated[int | None, typer.Option(help="Port of the page and the web views (MILEPOST_PORT, 6066).")]
 BrokerPort = Annotated[int | None, typer.Option(help="Port of the embedded broker (MILEPOST_BROKER_PORT, 9092).")]
 Partitions = Annotated[int | None, typer.Option(help="Partitions of the topics, fixed at their creation.")]

@@ -11,11 +11,12 @@ from typing import Annotated, Any
 
 import typer
 
+from milepost.ops.options import Json
+
 app = typer.Typer(
     name="identity", help="Who is one with whom: resolve, review, link, unlink, membership.", no_args_is_help=True
 )
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; progress stays on stderr.")]
 Keys = Annotated[list[str], typer.Argument(help="key:value, as carrier_code:UA.")]
 Entity = Annotated[str, typer.Option(help="company, person, device, or what the bundle names.")]
 By = Annotated[str | None, typer.Option(help="Who decides; it is shown with the decision.")]

@@ -12,15 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer()
+from milepost.ops.options import At, Basis, Company, Dims, Json, Window, Zone
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout; progress stays on stderr.")]
-Company = Annotated[str | None, typer.Option(help="A MetaKey (mk_…) or key:value; left out: all.")]
-At = Annotated[str | None, typer.Option(help="A time with zone (RFC 3339).")]
-Basis = Annotated[str | None, typer.Option(help="latest, corrected or as_shown.")]
-Window = Annotated[str | None, typer.Option(help="all, 30d, 12h, 15m, year, month, week, day.")]
-Zone = Annotated[str | None, typer.Option(help="A zone, as America/New_York.")]
-Dims = Annotated[list[str] | None, typer.Option(help="name=value, also several times.")]
+app = typer.Typer()
 
 
 @app.command()

@@ -222,8 +222,11 @@ def test_commands_and_verbs_exist() -> None:
     commands = set(re.findall(r"\bmilepost ([a-z]+)\b", code))
     assert commands and commands <= group.commands.keys()
     for line in re.findall(r"\bmilepost ([a-z]+ .*--.*)", code):
-        command, *words = line.split("|")[0].split()
-        known = {name for one in group.commands[command].params for name in (*one.opts, *one.secondary_opts)}
+        name, *words = line.split("|")[0].split()
+        command = group.commands[name]
+        if isinstance(command, typer.core.TyperGroup):
+            command = command.commands[words[0]]
+        known = {name for one in command.params for name in (*one.opts, *one.secondary_opts)}
         assert {word for word in words if word.startswith("--")} <= known, line
     verbs = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert {"demo", "test"} <= set(re.findall(r"\bmake ([a-z]+)\b", code)) <= verbs

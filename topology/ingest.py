@@ -43,6 +43,7 @@ from milepost.topology.state import Fold, Output, Owed, Partition, Record
 MARKER_VALUE_MAX: Final = 8 + 256
 SIGNALS_BYTES_MAX: Final = 1536 * 1024
 """Bound of one message on `signals`, below the topic's own: a refused message would stop the gapless producer."""
+_CONFLICT: Final = Reject("id_conflict", "another body came first under this id and revision")
 _OURS: Final = (stamps.MARKER, stamps.TICK, stamps.VERDICT)
 """Kinds of records that are no events: their stamp is under the key of the empty organisation."""
 
@@ -221,16 +222,10 @@ class Ingest(quarantine.Judged):
             self._owe(at, record, seen, out, record.value)
             return
         if verdict is Verdict.CONFLICT:
-            self._dead(
-                at, a, "dedupe", Reject("id_conflict", "another body came first under this id and revision"), out
-            )
+            self._dead(at, a, "dedupe", _CONFLICT, out)
             self._owe(at, record, seen, out, None)
             return
-        source, org_key = catalog.sources.get(event.source), self.org_keys[event.org]
-        if source is None:
-            who = by_hand.identify(event, catalog, org_key, self._leaves)
-        else:
-            who = identity.identify(event, source, org_key, self._leaves, catalog.protection)
+        who = self._who(event, catalog)
         if isinstance(who, Reject):
             self._dead(at, a, "identity", who, out)
             self._owe(at, record, seen, out, None)
@@ -254,16 +249,12 @@ class Ingest(quarantine.Judged):
             # The broker's clock stepped back, and k came from a record before: compaction may remove that one.
             self._note_owed(at, record, known, out, record.value)
         out.count("accepted")
-        if source is not None:
-            progress = mark.progress.get((event.org, event.source))
-            if progress is None:
-                progress = mark.progress[event.org, event.source] = [event.t_ms, a.k_ms]
-            if event.t_ms > progress[0]:
-                progress[0] = event.t_ms
-            if a.k_ms > progress[1]:
-                progress[1] = a.k_ms
+        if event.source in catalog.sources:
+            progress = mark.progress.setdefault((event.org, event.source), [event.t_ms, a.k_ms])
+            progress[0] = max(progress[0], event.t_ms)
+            progress[1] = max(progress[1], a.k_ms)
         key_rows.note(mark, a.k_ms, a.record.offset, event, who)
-        if source is None:
+        if event.source not in catalog.sources:
             out.before.append(by_hand.decision(event, who, catalog.key_rank, a.k_ms, at.number, a.record.offset))
         elif who.edges:
             self._link(at, a, event, who, catalog, out)
@@ -272,10 +263,8 @@ class Ingest(quarantine.Judged):
     def _earlier(
         self, at: Partition, mark: IngestMark, a: _Arrival, event: Event, leaf: bytes, pane: int
     ) -> list[Accepted] | Reject:
-        """The revisions of the event that were accepted before this one, and this one noted beside them.
-
-        Nothing is read for an event's only revision in a partition where no event has several.
-        """
+        """The revisions of the event that were accepted before this one, which is noted beside them.  Nothing is read
+        for an event's only revision in a partition where no event has several."""
         amended = at.stores["amended"]
         if mark.amends is None:
             mark.amends = next(amended.scan(b"", b"\xff" * 17), None) is not None
@@ -286,14 +275,18 @@ class Ingest(quarantine.Judged):
         accepted = revisions.load_accepted(amended.get(id))
         if not accepted and single:
             return []
-        if not accepted and (row := at.stores["seen"].get(id)) is not None:
-            first = dedupe.unpack(row)
-            if first.taken != dedupe.ANNOUNCED:
-                accepted = [Accepted(first.taken, 0, 0, first.pane, first.leaf)]
-        this = Accepted(a.record.offset, event.revision, event.repair, pane, leaf)
+        if not any((one.revision, one.repair) == (0, 0) for one in accepted):
+            row = None if single else at.stores["seen"].get(id)
+            if row is not None:
+                known = dedupe.unpack(row)
+                first = known.offset if known.partition == at.number else known.at
+                accepted.insert(0, Accepted(first, known.taken, 0, 0, known.pane, known.leaf))
+        here = a.record.offset
+        first = a.offset if a.partition == at.number else here
+        this = Accepted(first, here, event.revision, event.repair, pane, leaf)
         earlier = revisions.before(accepted, this)
-        if not isinstance(earlier, Reject) and len(earlier) == len(accepted):
-            amended.put(id, revisions.dump_accepted(a.record.offset, [*accepted, this]))
+        if not isinstance(earlier, Reject) and (noted := revisions.noted(accepted, this)) is not None:
+            amended.put(id, revisions.dump_accepted(here, noted))
             mark.amends = True
         return earlier
 
@@ -411,12 +404,32 @@ class Ingest(quarantine.Judged):
                 continue
             genuine = self._stamp_of(record, stamp)
             if genuine is not None and at.stores["seen"].get(record.key) is None:
+                leaf, pane = self._announced(at, record, genuine)
                 known = Seen(
                     upto=0, k_ms=genuine.k_ms, partition=genuine.partition, offset=genuine.offset,
                     taken=dedupe.ANNOUNCED, at=record.offset, body=bytes(8), raw=bytes(8), bundle=genuine.bundle,
-                    leaf=bytes(8), pane=0,
+                    leaf=leaf, pane=pane,
                 )  # fmt: skip
                 at.stores["seen"].put(record.key, known.pack())
+
+    def _announced(self, at: Partition, record: Record, stamp: Stamp) -> tuple[bytes, int]:
+        """Leaf and pane of an announced first record; a revision is noted, so that no later one is taken for it."""
+        found, catalog = decode.envelope(record.value or b""), self.decisions.catalogs.get(stamp.bundle)
+        event = found if isinstance(found, Reject) else decode.event(found, stamp.k_ms, catalog)
+        if catalog is None or isinstance(event, Reject) or isinstance(who := self._who(event, catalog), Reject):
+            return bytes(8), 0
+        leaf, pane = who.leaf[:8], pane_of(event.t_ms)
+        if event.revision or event.repair:
+            first = stamp.offset if stamp.partition == at.number else record.offset
+            this = Accepted(first, dedupe.ANNOUNCED, event.revision, event.repair, pane, leaf)
+            revisions.announce(at.stores["amended"], raw_key(event.org, event.source, event.id), this)
+        return leaf, pane
+
+    def _who(self, event: Event, catalog: Catalog) -> Identified | Reject:
+        source, org_key = catalog.sources.get(event.source), self.org_keys[event.org]
+        if source is None:
+            return by_hand.identify(event, catalog, org_key, self._leaves)
+        return identity.identify(event, source, org_key, self._leaves, catalog.protection)
 
     def _owe(self, at: Partition, record: Record, seen: Mapping[bytes, Seen], out: Fold, value: bytes | None) -> None:
         """The log now ends with `record` under its key; if a first record of that key is known, it is owed again."""

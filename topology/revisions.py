@@ -22,19 +22,26 @@ from typing import Final, NamedTuple
 
 from milepost.schemas.records import Reject
 from milepost.topology.panes import bucket_end
+from milepost.topology.state import Store
 
 REVISIONS_MAX: Final = 1_000
 """Revisions of one event; one more is a dead letter."""
 
 Rank = tuple[int, int]
 
-_ACCEPTED: Final = struct.Struct(">qiiI8s")
+_ACCEPTED: Final = struct.Struct(">qqiiI8s")
 _KNOWN: Final = struct.Struct(">iiIq")
 
 
 class Accepted(NamedTuple):
-    """A revision as ingest accepted it.  taken: the offset where;  leaf: the first half of the leaf it lies under."""
+    """A revision as ingest accepted it.
 
+    first: its first position in the partition: the order in which revisions came, whatever compaction left of it
+    taken: the offset where it was taken; -1: it is announced, its copy is still to come
+    leaf:  the first half of the leaf it lies under; zeros: not known
+    """
+
+    first: int
     taken: int
     revision: int
     repair: int
@@ -73,16 +80,30 @@ def dump_accepted(upto: int, accepted: Iterable[Accepted]) -> bytes:
 
 
 def before(accepted: Sequence[Accepted], this: Accepted) -> list[Accepted] | Reject:
-    """Those of the accepted revisions that came before this one, or why this one is not accepted.
+    """The revisions that were taken before this one, or why this one is not accepted.
 
-    What lies behind it was accepted before a crash, from which this is the second reading.
+    Whose company counts is decided by first positions; what was taken is what measure may have heard of.  After a crash
+    this may be the second reading, and what was taken behind it is not before it.
     """
-    earlier = [one for one in accepted if one.taken < this.taken]
-    if earlier and earlier[0].leaf != this.leaf:
-        return Reject("identity_changed", "a revision names another company; void the event and send a new id")
-    if len(earlier) >= REVISIONS_MAX:
+    others = [one for one in accepted if (one.revision, one.repair) != (this.revision, this.repair)]
+    if len(others) >= REVISIONS_MAX:
         return Reject("contract_violation", f"an event has at most {REVISIONS_MAX} revisions")
-    return earlier
+    known = [one for one in others if one.first < this.first and any(one.leaf)]
+    if known and min(known).leaf != this.leaf:
+        return Reject("identity_changed", "a revision names another company; void the event and send a new id")
+    return [one for one in others if 0 <= one.taken < this.taken]
+
+
+def noted(accepted: Sequence[Accepted], this: Accepted) -> list[Accepted] | None:
+    """The revisions with this one among them; None: it is there already."""
+    if this in accepted:
+        return None
+    return [one for one in accepted if (one.revision, one.repair) != (this.revision, this.repair)] + [this]
+
+
+def announce(amended: Store, id: bytes, this: Accepted) -> None:
+    """Note a revision whose copy is still to come."""
+    amended.put(id, dump_accepted(0, [*load_accepted(amended.get(id)), this]))
 
 
 def load_known(row: bytes | None) -> list[Known]:

@@ -38,9 +38,9 @@ KINDS = (
 """Every kind of act.  The first nine make events that count."""
 
 WEIGHTS: Mapping[str, int] = {
-    "sale": 12, "visit": 6, "linked": 48, "device_only": 3, "late": 34, "far_late": 4, "boundary": 6,
-    "duplicate": 30, "rewritten": 3, "volatile": 3, "conflict": 38, "misrouted": 32, "misrouted_key": 4, "garbage": 3,
-    "amended": 12, "voided": 32, "revised": 12, "moved": 8, "by_hand_link": 10, "by_hand_unlink": 12, "rejoined": 4, "membership": 14,
+    "sale": 12, "visit": 6, "linked": 90, "device_only": 3, "late": 44, "far_late": 4, "boundary": 6,
+    "duplicate": 40, "rewritten": 3, "volatile": 3, "conflict": 48, "misrouted": 42, "misrouted_key": 4, "garbage": 3,
+    "amended": 12, "voided": 44, "revised": 12, "moved": 8, "by_hand_link": 10, "by_hand_unlink": 12, "rejoined": 4, "membership": 14,
     "person_only": 14, "unique": 8, "blocked": 2,
 }  # fmt: skip
 """How often a kind is drawn; the others once."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 from milepost.schemas import keys
 from milepost.topology import bases
 from milepost.topology.bundle import ActionText, BundleText, MilestonePatch, MilestoneText, PlanText, duration_ms
-from milepost.topology.definitions import Action, Date, Metric, Milestone, Need, Plan, version
+from milepost.topology.definitions import CLOSE, Action, Date, Metric, Milestone, Need, Plan, version
 from milepost.topology.document import Findings, Path
 from milepost.topology.expressions import closest
 from milepost.topology.panes import DAY_MS, PANE_MS
@@ -22,8 +22,6 @@ from milepost.topology.refusals import QuestionError
 
 PLANNED_MAX: Final = 10_000
 """Milestones of all plans together, those of templates counted in each plan."""
-CLOSE: Final = 1e-9
-"""Weights as 0.1, 0.2 and 0.7 make 1, although their doubles do not."""
 LENGTH_MS_MAX: Final = 3_660 * DAY_MS
 """From a milestone's start to its deadline."""
 

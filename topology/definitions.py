@@ -24,6 +24,8 @@ Kind = tuple[str, str]
 """A kind of key: (entity, key)."""
 
 VERSION_BYTES: Final = 8
+CLOSE: Final = 1e-9
+"""Weights as 0.1, 0.2 and 0.7 make 1, although their doubles do not."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -22,14 +22,14 @@ from milepost.topology import metrics, panes, revisions, scans
 from milepost.topology.aggregates import Shape
 from milepost.topology.definitions import Measure
 from milepost.topology.reading import Reader
-from milepost.topology.refold import measures_of
+from milepost.topology.refold import fact_counts, facts_of, measures_of
 from milepost.topology.revisions import Known
 from milepost.topology.scans import Tally
 from milepost.topology.state import UPTO, Store
 from milepost.topology.steps import Steps
 
 EVENTS_MAX: Final = 50_000
-"""Facts that one part reads at most: its partition is not folded meanwhile, a second at most."""
+"""Facts that one part reads at most: its partition is not folded meanwhile, some seconds on a busy machine."""
 
 Cause = Literal["late", "amended", "voided", "merged", "unmerged", "definition", "period"]
 CAUSES: Final[tuple[Cause, ...]] = ("late", "amended", "voided", "merged", "unmerged", "definition", "period")
@@ -194,7 +194,7 @@ class Changes:
         if inside[0] != inside[1]:
             return "merged" if inside[1] else "unmerged"
         other = self.before if added else self.after
-        if _known_by(message, known, other.until):
+        if fact_counts(message, known, other.until):
             return "period"
         holder = next((one for one in known if revisions.counts(known, one.rank, other.until)), None)
         if holder is None:
@@ -235,10 +235,7 @@ class _Scan:
                 seen += len(rows)
                 if seen > EVENTS_MAX:
                     return False
-                told = [(row, message) for _, row in rows if (message := read(row[UPTO:])) is not None]
-                events = list({message.event for _, message in told})
-                found = self.store("revisions").get_many([leaf + event for event in events])
-                known = {event: revisions.load_known(row) for event, row in zip(events, found, strict=True)}
+                told, known = facts_of(leaf, rows, self.store("revisions"))
                 for row, message in told:
                     look(row, message, known[message.event])
                 yield None
@@ -297,7 +294,7 @@ class _Counted:
             return None
         if self.leaves is not None and message.leaf not in self.leaves and not side.has(message.leaf, pane):
             return None
-        if not _known_by(message, known, side.until):
+        if not fact_counts(message, known, side.until):
             return None
         for rule, version, fields in message.signals:
             measure = self.measures.get((message.bundle, rule))
@@ -349,14 +346,6 @@ class _Page:
 def order_of(message: SignalMessage, version: bytes) -> bytes:
     """What entries are ordered by: event time, event, revision, measure."""
     return _ORDER.pack(message.t_ms, message.event, message.revision, message.repair, version)
-
-
-def _known_by(message: SignalMessage, known: list[Known], until: int) -> bool:
-    """Whether a fact counts by what is known until a bucket end."""
-    rank = message.revision, message.repair
-    if any(one.rank == rank for one in known):
-        return revisions.counts(known, rank, until)
-    return panes.bucket_end(message.t_ms // panes.PANE_MS, message.k_ms) <= until
 
 
 def _entry(row: bytes, message: SignalMessage, version: bytes, found: _Found) -> Entry:

@@ -250,9 +250,9 @@ class Ingest(quarantine.Judged):
             self._note_owed(at, record, known, out, record.value)
         out.count("accepted")
         if event.source in catalog.sources:
-            progress = mark.progress.setdefault((event.org, event.source), [event.t_ms, a.k_ms])
-            progress[0] = max(progress[0], event.t_ms)
-            progress[1] = max(progress[1], a.k_ms)
+            if (progress := mark.progress.get(sent := (event.org, event.source))) is None:
+                progress = mark.progress[sent] = [event.t_ms, a.k_ms]
+            progress[:] = max(progress[0], event.t_ms), max(progress[1], a.k_ms)
         key_rows.note(mark, a.k_ms, a.record.offset, event, who)
         if event.source not in catalog.sources:
             out.before.append(by_hand.decision(event, who, catalog.key_rank, a.k_ms, at.number, a.record.offset))

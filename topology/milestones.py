@@ -16,16 +16,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from milepost.topology.definitions import Action, Milestone, Operator, State
+from milepost.topology.definitions import CLOSE, Action, Milestone, Operator, State
 from milepost.topology.panes import PANE_MS
 
 Number = int | float
 Span = tuple[int, int]
 Step = tuple[int, Number | None]
 """(T, the value from T on until the next step); None: there is none."""
-
-CLOSE: Final = 1e-9
-"""Weights as 0.1, 0.2 and 0.7 make 1, although their doubles do not."""
 
 COMPARE: Final[Mapping[Operator, Callable[[Number, Number], bool]]] = {
     "<": operator.lt,

@@ -7,14 +7,15 @@ A cell is flagged when an event in it has several revisions (`aggregates.FLAG`):
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from milepost.schemas.signal_message import SignalMessage, read
 from milepost.topology import metrics, panes, revisions, scans
 from milepost.topology.definitions import Measure
 from milepost.topology.reading import Reader
-from milepost.topology.scans import Tally
+from milepost.topology.revisions import Known
+from milepost.topology.scans import Pair, Tally
 from milepost.topology.state import UPTO, Store
 from milepost.topology.steps import Steps
 
@@ -42,6 +43,24 @@ def measures_of(reader: Reader, version: bytes) -> dict[tuple[bytes, str], Measu
     }
 
 
+def facts_of(
+    leaf: bytes, rows: Iterable[Pair], store: Store
+) -> tuple[list[tuple[bytes, SignalMessage]], dict[bytes, list[Known]]]:
+    """The facts in rows of a leaf, each with its row; and event -> its revisions, out of the store `revisions`."""
+    told = [(row, message) for _, row in rows if (message := read(row[UPTO:])) is not None]
+    events = list({message.event for _, message in told})
+    found = store.get_many([leaf + event for event in events])
+    return told, {event: revisions.load_known(row) for event, row in zip(events, found, strict=True)}
+
+
+def fact_counts(message: SignalMessage, known: Sequence[Known], until: int) -> bool:
+    """Whether a fact counts by what is known until a bucket end."""
+    rank = message.revision, message.repair
+    if any(one.rank == rank for one in known):
+        return revisions.counts(known, rank, until)
+    return panes.bucket_end(message.t_ms // panes.PANE_MS, message.k_ms) <= until
+
+
 class _Row:
     """One flagged row and the facts under it."""
 
@@ -59,23 +78,14 @@ class _Row:
 
     def add(self, tally: Tally, until: int) -> Steps[None]:
         for rows in scans.pieces(self._store("facts"), self.start, self.stop):
-            told = [message for _, row in rows if (message := read(row[UPTO:])) is not None]
-            events = list({message.event for message in told})
-            found = self._store("revisions").get_many([self.leaf + event for event in events])
-            known = {event: revisions.load_known(row) for event, row in zip(events, found, strict=True)}
-            for message in told:
-                if self._counts(message, known[message.event], until):
+            told, known = facts_of(self.leaf, rows, self._store("revisions"))
+            for _, message in told:
+                if fact_counts(message, known[message.event], until):
                     self._add(message, tally)
             yield None
 
     def _store(self, name: str) -> Store:
         return self.reader.stores("measure", self.partition)[name]
-
-    def _counts(self, message: SignalMessage, known: list[revisions.Known], until: int) -> bool:
-        rank = message.revision, message.repair
-        if any(one.rank == rank for one in known):
-            return revisions.counts(known, rank, until)
-        return panes.bucket_end(message.t_ms // panes.PANE_MS, message.k_ms) <= until
 
     def _add(self, message: SignalMessage, tally: Tally) -> None:
         for rule, _, fields in message.signals:

@@ -20,10 +20,10 @@ from milepost.topology.aggregates import Shape
 from milepost.topology.asked import Asked, Question, organisation
 from milepost.topology.asked import asked as asked_of
 from milepost.topology.bases import CALENDAR, Moment, written
-from milepost.topology.companies import Companies
+from milepost.topology.companies import Companies, Company
 from milepost.topology.completeness import completeness, partitions_of, progress_of
-from milepost.topology.decisions import Applied
 from milepost.topology.definitions import Action, Catalog, Milestone, Plan
+from milepost.topology.graph import Components
 from milepost.topology.milestones import Course, Standing, Step
 from milepost.topology.panes import PANE_MS
 from milepost.topology.questions import ZERO_IN_FORMULAS, Found, Questions
@@ -59,6 +59,23 @@ class _Condition:
     value: float | int | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _AsOf:
+    """A question with everything it looks at, found once for all plans and milestones.
+
+    backfilled: the definitions came only later;  roots: the companies asked for
+    """
+
+    asks: Asks
+    org: str
+    moment: Moment
+    catalog: Catalog
+    backfilled: bool
+    components: Components
+    roots: Sequence[bytes]
+    companies: Mapping[bytes, Company]
+
+
 class Standings(Questions):
     """Questions about plans."""
 
@@ -67,18 +84,17 @@ class Standings(Questions):
 
         Raises QuestionError, Unavailable.
         """
-        org, moment, applied, backfilled = self._as_of(asks)
-        catalog = applied.catalog
-        plans = [one for one in catalog.plans.values() if one.org]
+        of = yield from self._as_of(asks)
+        plans = [one for one in of.catalog.plans.values() if one.org]
         if asks.plan is not None:
-            plans = [_plan(catalog, asks.plan)]
+            plans = [_plan(of.catalog, asks.plan)]
         rows: list[dict[str, Any]] = []
         known = False
         for plan in plans:
             for name, milestone in plan.milestones.items():
                 if asks.milestone is None or name == asks.milestone:
                     known = True
-                    rows += yield from self._rows(asks, org, moment, catalog, plan, milestone)
+                    rows += yield from self._rows(of, plan, milestone)
         if asks.milestone is not None and not known:
             names = sorted({name for plan in plans for name in plan.milestones})
             raise UnknownMilestone(
@@ -86,23 +102,23 @@ class Standings(Questions):
                 guess=closest(asks.milestone, names),
                 fix="GET /v1/plans lists them",
             )
-        return {**_head(org, moment, backfilled), "milestones": rows}
+        return {**_head(of.org, of.moment, of.backfilled), "milestones": rows}
 
     def portfolio(self, asks: Asks) -> Steps[dict[str, Any]]:
         """How many companies stand how with each milestone of a plan: `{plan, milestones: [{name, states, ...}]}`."""
         assert asks.plan is not None
-        org, moment, applied, backfilled = self._as_of(asks)
-        plan = _plan(applied.catalog, asks.plan)
+        of = yield from self._as_of(asks)
+        plan = _plan(of.catalog, asks.plan)
         found = []
         for name, milestone in plan.milestones.items():
-            rows = yield from self._rows(asks, org, moment, applied.catalog, plan, milestone)
+            rows = yield from self._rows(of, plan, milestone)
             states: dict[str, int] = {}
             for row in rows:
                 states[row["state"]] = states.get(row["state"], 0) + 1
             terms = {key: one for key, one in _terms(plan, milestone).items() if key not in ("plan", "milestone")}
             found.append({"name": name, **terms, "states": dict(sorted(states.items())), "companies": rows})
         described = {"plan": plan.name, "version": plan.version.hex(), "tz": plan.tz, "metrics": list(plan.metrics)}
-        return {**_head(org, moment, backfilled), **described, "milestones": found}
+        return {**_head(of.org, of.moment, of.backfilled), **described, "milestones": found}
 
     def plans(self, org: str | None = None) -> dict[str, Any]:
         """The plans in force, with their milestones."""
@@ -126,36 +142,40 @@ class Standings(Questions):
 
     # -- one milestone
 
-    def _as_of(self, asks: Asks) -> tuple[str, Moment, Applied, bool]:
-        """Organisation, moment, the definitions in force then, and whether they came only later."""
+    def _as_of(self, asks: Asks) -> Steps[_AsOf]:
+        """What plans are looked at with: the definitions and the companies as of the moment."""
         moment = bases.moment(asks.basis, asks.at_ms, asks.now_ms)
         org = organisation(self._reader, asks.org)
-        history = self._reader.decisions.history[org]
-        if moment.decided_at is None:
-            return org, moment, history[-1], False
-        past = [one for one in history if one.k_ms <= moment.decided_at]
-        return org, moment, (past[-1] if past else history[0]), not past
-
-    def _rows(
-        self, asks: Asks, org: str, moment: Moment, catalog: Catalog, plan: Plan, milestone: Milestone
-    ) -> Steps[list[dict[str, Any]]]:
-        """The milestone's standing, one row a company."""
-        course = Course.of(milestone, plan.tz)
-        at = asks.now_ms // PANE_MS if moment.basis == "latest" else moment.end
-        components = self._reader.decisions.graph(org).at(moment.decided_at)
+        decisions = self._reader.decisions
+        known = decisions.catalog(org, moment.decided_at)
+        assert known is not None, "an organisation that is found has definitions"
+        catalog, backfilled = known
         companies = Companies(self._reader, org, catalog.key_rank)
-        only: bytes | None = None
+        components = yield from decisions.components(org, moment.decided_at)
         if asks.company is not None:
-            only = components.root((yield from companies.leaf(asks.company)))
-            if plan.company is not None and components.root(plan.company) != only:
-                return []
-        elif plan.company is not None:
-            only = components.root(plan.company)
-        if only is not None:
-            roots = [only]
+            roots = [components.root((yield from companies.leaf(asks.company)))]
         else:
             roots = sorted({components.root(one.root) for one in (yield from companies.all())})[:ROOTS_MAX]
         named = yield from companies.companies(roots, components)
+        return _AsOf(
+            asks=asks,
+            org=org,
+            moment=moment,
+            catalog=catalog,
+            backfilled=backfilled,
+            components=components,
+            roots=roots,
+            companies=named,
+        )
+
+    def _rows(self, of: _AsOf, plan: Plan, milestone: Milestone) -> Steps[list[dict[str, Any]]]:
+        """The milestone's standing, one row a company."""
+        course, moment, now_ms = Course.of(milestone, plan.tz), of.moment, of.asks.now_ms
+        at = now_ms // PANE_MS if moment.basis == "latest" else moment.end
+        roots = of.roots
+        if plan.company is not None:
+            whose = of.components.root(plan.company)
+            roots = [whose] if of.asks.company is None or whose in roots else []
         of_roots: dict[bytes, dict[str, _Condition]] = {root: {} for root in roots}
         complete: list[int | None] = []
         for action in milestone.actions.values():
@@ -163,12 +183,12 @@ class Standings(Questions):
                 continue
             # One company at a time: a part answers with a bounded number of (company, pane) pairs.
             for root in roots:
-                condition, complete_to = yield from self._condition(asks, org, action, plan, course, at, root)
+                condition, complete_to = yield from self._condition(of, action, plan, course, at, root)
                 of_roots[root][action.name] = condition
                 if action.affects:
                     complete.append(complete_to)
         known = None if not complete or None in complete else min(one for one in complete if one is not None)
-        clock = at if moment.basis == "as_shown" else asks.now_ms // PANE_MS
+        clock = at if moment.basis == "as_shown" else now_ms // PANE_MS
         rows = []
         for root in roots:
             held = {
@@ -181,7 +201,7 @@ class Standings(Questions):
             rows.append(
                 {
                     "company": keys.metakey(root),
-                    "name": named[root].name,
+                    "name": (of.companies.get(root) or Company(root=root, keys=())).name,
                     **_terms(plan, milestone),
                     **_stands(stands),
                     "complete_to": None if known is None else written(known),
@@ -213,17 +233,17 @@ class Standings(Questions):
     # -- one action over time
 
     def _condition(
-        self, asks: Asks, org: str, action: Action, plan: Plan, course: Course, at: int, root: bytes
+        self, of: _AsOf, action: Action, plan: Plan, course: Course, at: int, root: bytes
     ) -> Steps[tuple[_Condition, int | None]]:
         """When an action holds for a company up to `at`, and how complete its sources are (ms)."""
         assert action.metric is not None and action.op is not None and action.value is not None
         question = Question(
             metric=action.metric,
-            now_ms=asks.now_ms,
-            org=org,
+            now_ms=of.asks.now_ms,
+            org=of.org,
             company=keys.metakey(root),
-            at_ms=asks.at_ms,
-            basis=asks.basis,
+            at_ms=of.asks.at_ms,
+            basis=of.asks.basis,
             tz=plan.tz,
         )
         asked = yield from asked_of(self._reader, question)

@@ -190,3 +190,20 @@ def test_a_plan_says_what_was_agreed() -> None:
     )
     catalog = made.decisions.history[ORG][-1].catalog
     assert Course.of(catalog.milestones["busy"], ZONE).start * PANE_MS == START and DAY > DEADLINE - START
+
+
+def test_companies_that_protection_keeps_apart_stand_apart() -> None:
+    """Two companies under one domain are two standings where their own key is unique, and one where it is not."""
+    event = [visit(f"e{i}", START, company=f"c{i}", domain="shared.example") for i in range(2)]
+    for unique, companies in (("", 1), (", unique: true", 2)):
+        made = Driver(SECRET)
+        files = text()
+        files["milepost.yaml"] = files["milepost.yaml"].replace(
+            b"required: true}", f"required: true{unique}}}".encode()
+        )
+        made.apply(ORG, files, T0 - HOUR)
+        for one in event:
+            made.produce(one, NOW, known_ms=START)
+        made.run()
+        rows = run(Standings(made.reader).states(Asks(now_ms=NOW, milestone="busy")))["milestones"]
+        assert len(rows) == companies

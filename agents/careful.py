@@ -82,6 +82,10 @@ class Careful:
             if others is False:
                 return ()
             if others and crashes >= CRASHES_MAX:
+                if held.leg.repeats(at, suspect):
+                    log.info("%r: %d repeats what was folded before: no record's fault", held, suspect.offset)
+                    at.next_offset = suspect.offset + 1
+                    return part
                 await self._condemn(suspect, f"the process ended {crashes} times with it alone in hand")
                 return part
         if others:

@@ -15,6 +15,7 @@ the checkpoint is committed (design §3).
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Sequence
 from enum import Enum
@@ -71,6 +72,11 @@ class Seen(NamedTuple):
 
 def unpack(row: bytes) -> Seen:
     return Seen._make(_SEEN.unpack(row))
+
+
+def raw_hash(value: bytes) -> bytes:
+    """What `Seen.raw` holds of a record's bytes."""
+    return hashlib.blake2b(value, digest_size=8).digest()
 
 
 def judge(known: Seen | None, partition: int, offset: int, at: int, body: bytes) -> Verdict:

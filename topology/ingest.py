@@ -9,7 +9,6 @@ outputs with the same ids, in log order (design §7.1).  The definitions a recor
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -240,11 +239,12 @@ class Ingest(quarantine.Judged):
             here = record.offset
             # upto, k, first position, taken, at, body, raw, bundle, leaf, pane
             known = Seen(
-                here, a.k_ms, a.partition, a.offset, here, here, event.body, _raw(record.value), a.bundle,
+                here, a.k_ms, a.partition, a.offset, here, here, event.body, dedupe.raw_hash(record.value), a.bundle,
                 who.leaf[:8], pane,
             )  # fmt: skip
             seen[a.key] = known
-            at.stores["seen"].put(a.key, known.pack())
+        # Also when it is known: late bytes of a dead owner may have told us, and nobody else.
+        at.stores["seen"].put(a.key, known.pack())
         if a.genuine is None and known.k_ms != record.timestamp:
             # The broker's clock stepped back, and k came from a record before: compaction may remove that one.
             self._note_owed(at, record, known, out, record.value)
@@ -386,7 +386,7 @@ class Ingest(quarantine.Judged):
         a = _Arrival(record, mark.k_ms, at.number, record.offset, None, None)
         self._dead(at, a, quarantine.STAGE, Reject(verdict.reason, verdict.detail), out)
         if record.key and (row := at.stores["seen"].get(record.key)) is not None:
-            if dedupe.copies(known := dedupe.unpack(row), record.headers, _raw(record.value or b"")):
+            if dedupe.copies(known := dedupe.unpack(row), record.headers, dedupe.raw_hash(record.value or b"")):
                 at.stores["owed"].delete(record.key)  # another copy would be passed over too, and so on for ever
             else:
                 self._owe(at, record, {record.key: known}, out, None)
@@ -403,14 +403,16 @@ class Ingest(quarantine.Judged):
             if stamp is None or stamp[:1] != stamps.AGAIN or record.key is None:
                 continue
             genuine = self._stamp_of(record, stamp)
-            if genuine is not None and at.stores["seen"].get(record.key) is None:
+            if genuine is None:
+                continue
+            if (row := at.stores["seen"].get(record.key)) is None:
                 leaf, pane = self._announced(at, record, genuine)
-                known = Seen(
-                    upto=0, k_ms=genuine.k_ms, partition=genuine.partition, offset=genuine.offset,
-                    taken=dedupe.ANNOUNCED, at=record.offset, body=bytes(8), raw=bytes(8), bundle=genuine.bundle,
-                    leaf=leaf, pane=pane,
-                )  # fmt: skip
-                at.stores["seen"].put(record.key, known.pack())
+                # upto, k, first position, taken, at, body, raw, bundle, leaf, pane
+                row = Seen(
+                    0, genuine.k_ms, genuine.partition, genuine.offset, dedupe.ANNOUNCED, record.offset, bytes(8),
+                    bytes(8), genuine.bundle, leaf, pane,
+                ).pack()  # fmt: skip
+            at.stores["seen"].put(record.key, row)
 
     def _announced(self, at: Partition, record: Record, stamp: Stamp) -> tuple[bytes, int]:
         """Leaf and pane of an announced first record; a revision is noted, so that no later one is taken for it."""
@@ -441,7 +443,7 @@ class Ingest(quarantine.Judged):
     def _note_owed(self, at: Partition, record: Record, known: Seen, out: Fold, value: bytes | None) -> None:
         assert record.key is not None
         packed = known.stamp().pack()
-        same = value is not None and _raw(value) == known.raw
+        same = value is not None and dedupe.raw_hash(value) == known.raw
         row = record.offset.to_bytes(8, "big") + known.at.to_bytes(8, "big") + packed
         at.stores["owed"].put(record.key, row)
         out.after.append(Owed(key=record.key, at=known.at, stamp=packed, value=value if same else None))
@@ -450,7 +452,7 @@ class Ingest(quarantine.Judged):
         """The engine's own copy of a first record: what was owed is paid, and the copy is where the bytes now lie."""
         out.count("copy")
         offset = a.record.offset
-        if offset > known.at:
+        if offset >= known.at:  # the same: as above
             known = seen[a.key] = known._replace(upto=offset, at=offset)
             at.stores["seen"].put(a.key, known.pack())
         if at.stores["owed"].get(a.key) is not None:
@@ -489,10 +491,6 @@ class Ingest(quarantine.Judged):
                 self._targets.clear()
             target = self._targets[leaf] = leaf_partition(leaf, self.partitions)
         return target
-
-
-def _raw(value: bytes) -> bytes:
-    return hashlib.blake2b(value, digest_size=8).digest()
 
 
 def _leaf_of(key: Key) -> bytes:

@@ -365,6 +365,15 @@ class MeasureLeg(quarantine.Judged):
         for raw, _, prev in filter(None, map(quarantine.origin, records)):
             mark.origins[raw] = min(prev, mark.origins.get(raw, prev))
 
+    def repeats(self, at: Partition, record: Record) -> bool:
+        assert isinstance(at.mark, MeasureMark)
+        if quarantine.origin(record) is None or (message := _message(record.value)) is None:
+            return False
+        if message.raw_offset > at.mark.origins.get(message.raw_partition, -1):
+            return False
+        row = at.stores["facts"].get(_fact_key(message))
+        return row is not None and row[8:] == record.value
+
     # -- restore
 
     def derive(self, at: Partition, changed: Iterable[tuple[str, bytes]] | None) -> Iterator[tuple[str, bytes, bytes]]:

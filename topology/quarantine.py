@@ -77,6 +77,10 @@ class Judged:
     def rewind(self, mark: object, records: Sequence[Record]) -> None:
         """A leg that folds a record twice alike has nothing to do."""
 
+    def repeats(self, at: Partition, record: Record) -> bool:
+        """Whether these very bytes were folded before, so that they change nothing.  Most legs cannot say."""
+        return False
+
     def heard(self, record: Record) -> Verdict | None:
         """The verdict that `record` holds, if it is one and ours."""
         stamp = stamps.find(record.headers) if record.headers else None

@@ -335,6 +335,11 @@ class Leg(Protocol):
         """Make a copy of a mark say that `records` were not folded yet: to fold them once more, to nothing."""
         ...
 
+    def repeats(self, at: Partition, record: Record) -> bool:
+        """Whether the very bytes of `record` were folded into `at` before, so that they change nothing.  Then it is
+        never condemned: once the cleaner has removed the first, a restore reads what it needs from the repeat."""
+        ...
+
     def heard(self, record: Record) -> Verdict | None:
         """The verdict that `record` of the source holds, if it is one and ours."""
         ...

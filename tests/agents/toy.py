@@ -108,6 +108,9 @@ class Count:
     def rewind(self, mark: object, records: Sequence[Record]) -> None:
         """It folds a record twice alike."""
 
+    def repeats(self, at: Partition, record: Record) -> bool:
+        return False
+
     def heard(self, record: Record) -> Verdict | None:
         return None
 

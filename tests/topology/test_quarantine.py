@@ -11,7 +11,7 @@ from milepost.schemas.errors import ContractError, StoreError
 from milepost.schemas.stamps import Stamp
 from milepost.topology import quarantine
 from milepost.topology.digest import digest
-from milepost.topology.driver import Driver, Message, new_partition
+from milepost.topology.driver import Driver, Message, land, new_partition
 from milepost.topology.quarantine import Verdict
 from tests.support.small import DAY, FILES, HOUR, ORG, SECRET, T0, visit
 
@@ -95,6 +95,41 @@ def test_a_passed_over_signal_leaves_no_gap_behind_it() -> None:
     assert dict(measure.pass_over(at, records[1], condemned).fates) == {"dead:poison": 1}
     assert dict(measure.pass_over(at, records[1], condemned).fates) == {"reemitted": 1}
     assert measure.fold(at, records[2:]).fates["taken"] == 1
+
+
+def test_a_signal_told_twice_is_known_as_a_repeat() -> None:
+    """Kills from outside condemn no repeat: the cleaner may leave it alone, and a restore reads the fact from it."""
+    made = driver()
+    for i in range(2):
+        made.produce(visit(f"e{i}", T0 + i * HOUR), NOW + i)
+    made.run()
+    measure = made.legs["measure"]
+    at = new_partition("measure", measure, 0)
+    first, second = (one for one in made.topics["signals"][0] if quarantine.origin(one) is not None)
+    assert not measure.repeats(at, first)
+    measure.fold(at, [first])
+    assert measure.repeats(at, first._replace(offset=50)) and not measure.repeats(at, second)
+    # A restore has left a fact of what came out of turn: that says nothing.
+    at.stores["facts"].put_many({key: value for _, key, value in measure.from_source([second])})
+    assert not measure.repeats(at, second._replace(offset=50))
+    assert not measure.repeats(at, first._replace(offset=50, value=b"bytes of somebody else"))
+
+
+def test_what_late_bytes_of_a_dead_owner_told_is_written_again() -> None:
+    """A restore took a row of the future from them; another folder has none, so the checkpoint must hold it."""
+    made = driver()
+    made.produce(visit("e1", T0), NOW)
+    made.run()
+    at, ingest = made.state["ingest", 0], made.legs["ingest"]
+    record = made.topics["raw-events"][0][-1]
+    row = at.stores["seen"].get(record.key or b"")
+    assert record.key is not None and row is not None
+    again = new_partition("ingest", ingest, 0)
+    again.stores["seen"].put(record.key, row)
+    land(again.stores["seen"])
+    assert not again.stores["seen"].dirty
+    ingest.fold(again, made.topics["raw-events"][0])
+    assert again.stores["seen"].dirty[record.key] == row
 
 
 def test_verdicts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

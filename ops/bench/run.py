@@ -80,11 +80,7 @@ def run(settings: Settings, plan: Plan, *, json_: bool = False) -> int:
         raise DeclarationError(f"--only {unknown[0]}: there is no such part; the parts are {', '.join(PARTS)}")
     with stopping_on_signals():
         figures = measure(settings, plan, say=demo.Progress().say)
-    plan.out.mkdir(parents=True, exist_ok=True)
-    (plan.out / "bench.json").write_text(json.dumps(figures, indent=1) + "\n")
-    table = report.table(figures)
-    (plan.out / "bench.md").write_text(table)
-    print(json.dumps(figures) if json_ else table, flush=True)
+    print(json.dumps(figures) if json_ else report.table(figures), flush=True)
     demo.Progress().say(f"written: {plan.out / 'bench.json'}, {plan.out / 'bench.md'}")
     return 1 if figures["broken"] or any(not one["same_work"] for one in figures["contestants"]) else 0
 
@@ -98,7 +94,15 @@ def measure(settings: Settings, plan: Plan, *, say: Callable[[str], None]) -> di
             if plan.wants(part):
                 say(f"{part}: {PARTS[part]}")
                 bench.part(stage, part)
+                _write(plan.out, bench.figures)
     return bench.figures
+
+
+def _write(out: Path, figures: dict[str, Any]) -> None:
+    """What is measured so far: a run of an hour that is broken off has been of use."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "bench.json").write_text(json.dumps(figures, indent=1) + "\n")
+    (out / "bench.md").write_text(report.table(figures))
 
 
 @dataclass(slots=True, kw_only=True)

@@ -254,12 +254,11 @@ class Standings(Questions):
             told = yield from progress_of(self._reader, partitions_of(self._reader, asked))
             return _Condition(spans=[], value=None), completeness(self._reader, asked, told).complete_to
         window = _Window(action.window, plan.tz, asked.grain_ms // PANE_MS, first, until)
-        spans = window.spans()
-        found = yield from self._found(asked, spans, None)
+        found = yield from self._found(asked, window.head, None, window.panes)
         tallies = {
             version: {slot: tally for (_, slot), tally in some.items()} for version, some in found.tallies.items()
         }
-        steps = yield from self._steps(asked, found, tallies, window, spans)
+        steps = yield from self._steps(asked, found, tallies, window)
         holds = milestones.holding(steps, action.op, action.value, until, sustain)
         return _Condition(spans=holds, value=steps[-1][1]), completeness(self._reader, asked, found.told).complete_to
 
@@ -269,14 +268,13 @@ class Standings(Questions):
         found: Found,
         tallies: Mapping[bytes, Mapping[int, Tally]],
         window: _Window,
-        spans: Sequence[bases.Span],
     ) -> Steps[list[Step]]:
         """What the metric is from each pane end on at which it can change."""
         running = {version: _Running(measure.shape) for version, measure in asked.measures.items()}
         turns: dict[int, list[tuple[bytes, Tally | None]]] = {window.first: []}
         for version, some in tallies.items():
             for slot, tally in sorted(some.items()):
-                enters, leaves = window.counts(spans[slot])
+                enters, leaves = window.counts(window.span(slot))
                 turns.setdefault(max(enters, window.first), []).append((version, tally))
                 if leaves is not None and leaves <= window.until:
                     turns.setdefault(max(leaves, window.first), []).append((version, None))
@@ -317,13 +315,25 @@ class _Window:
             self._length = bases.length_ms(text) // PANE_MS
             self._begin = max(0, first - self._length)
 
-    def spans(self) -> tuple[bases.Span, ...]:
-        """The panes to read one by one; of `all` what lies before the first pane end at once."""
-        begin = self._begin
-        head: tuple[bases.Span, ...] = ()
-        if self.text == "all" and self.first > 0:
-            head, begin = (bases.Span(start=0, stop=self.first),), self.first
-        return head + tuple(bases.Span(start=pane, stop=pane + 1) for pane in range(begin, self.until))
+    @property
+    def head(self) -> tuple[bases.Span, ...]:
+        """What is read at once: of `all` everything before the first pane end."""
+        return (bases.Span(start=0, stop=self.first),) if self.text == "all" and self.first > 0 else ()
+
+    @property
+    def panes(self) -> tuple[int, int] | None:
+        """The panes to read one by one, [start, stop)."""
+        begin = self.first if self.text == "all" else self._begin
+        return (begin, self.until) if begin < self.until else None
+
+    def span(self, slot: int) -> bases.Span:
+        """What was read under that number."""
+        head, panes = self.head, self.panes
+        if slot < len(head):
+            return head[slot]
+        assert panes is not None, "nothing else is read"
+        pane = panes[0] + slot - len(head)
+        return bases.Span(start=pane, stop=pane + 1)
 
     def counts(self, span: bases.Span) -> tuple[int, int | None]:
         """(the first pane end at which it counts, the first at which it does so no more); None: for ever."""

@@ -71,7 +71,9 @@ class Reached:
 def sent(reader: Reader, one: Receipt) -> Steps[dict[int, int] | None]:
     """Signals partition -> the raw offset that measure must have taken there; None: ingest has not come so far."""
     ((next_offset, last),) = yield from gather(reader, [Reached(partition=one.partition, leg="ingest")])
-    return {number: offset for number, offset in last.items() if offset >= 0} if next_offset > one.offset else None
+    if next_offset <= one.offset:
+        return None
+    return {number: offset for number, offset in last.items() if offset >= 0 and number < reader.partitions}
 
 
 def taken(reader: Reader, one: Receipt, needed: Mapping[int, int]) -> Steps[bool]:

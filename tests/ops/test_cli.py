@@ -140,7 +140,11 @@ def test_describe_tells_the_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setenv("MILEPOST_HOME", str(tmp_path))
     assert "Leg ingest" in run("describe").stdout
     assert run("describe", "--mermaid").stdout.startswith("flowchart LR")
-    assert json.loads(run("describe", "--json").stdout)["agents"] == {"ingest": "raw-events", "measure": "signals"}
+    assert json.loads(run("describe", "--json").stdout)["agents"] == {
+        "ingest": "raw-events",
+        "measure": "signals",
+        "record": "record-changes",
+    }
 
 
 def test_tail_decodes_what_lies_in_a_topic(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -170,11 +170,14 @@ def test_describe_check_sees_a_topic_that_is_gone(settings: Settings, monkeypatc
     """The comparison with the broker names each topic that is not there, and none when all are."""
     from milepost.ops import describe
 
-    assert len(describe.broker_differences(settings)) == 7
+    assert len(describe.broker_differences(settings)) == 9
     provision.provision(settings)
     assert describe.broker_differences(settings) == []
     said = {**describe.as_data(settings), "agents": {"ingest": settings.topic("raw-events")}}
-    assert describe.worker_differences(settings, said) == ["agents: the worker has no measure"]
+    assert describe.worker_differences(settings, said) == [
+        "agents: the worker has no measure",
+        "agents: the worker has no record",
+    ]
 
 
 def test_doctor_finds_what_is_wrong(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """The worker: the line's legs bound to Faust, the decisions it follows, the ticker, the web views.
 
-settings -> org keys, decisions -> ingest, measure (bound in the line's order) -> views
+settings -> org keys, decisions -> ingest, measure, record (bound in the line's order) -> views
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from milepost.topology.ingest import Ingest
 from milepost.topology.ingest_mark import IngestMark
 from milepost.topology.measure import MeasureLeg, MeasureMark
 from milepost.topology.reading import Progress, Reader
+from milepost.topology.records import RecordLeg
 from milepost.topology.state import Output, Partition, Record, Store
 from milepost.topology.steps import Got, Part
 
@@ -58,6 +59,7 @@ def build(settings: Settings) -> tuple[faust.App, Worker]:
     app, runtime = engine(settings)
     runtime.bind(Ingest(settings.partitions, decisions, keys), line.leg("ingest"))
     runtime.bind(MeasureLeg(settings.partitions, decisions, keys), line.leg("measure"))
+    runtime.bind(RecordLeg(keys), line.leg("record"))
     worker = Worker(settings, runtime, decisions, keys)
     runtime.follow("definitions", worker.on_definition)
     runtime.follow("identity-links", worker.on_link)

@@ -91,6 +91,7 @@ NAMES: Final = (
     "Mark",
     "Verdict",
     "Trying",
+    "RecordChange",
 )
 
 

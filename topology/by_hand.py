@@ -1,8 +1,9 @@
-"""By hand: what a person decides about identity, as raw events of ours.
+"""By hand: what a person decides about identity, and what a person writes into a record, as raw events of ours.
 
     milepost.link       {entity, keys: [key:value, ...], by}           the keys are one thing
     milepost.unlink     {entity, keys: [key:value, ...], by}           the keys leave what they are part of
     milepost.membership {entity, member: key:value, company: key:value, from, to, by}
+    milepost.record     {record, id, op, fields: JSON object, by}      a change of a record; a restore is one, too
 
 They come under the source `milepost`, of any organisation, under the contracts of this module; so known time, dedupe,
 replay and explanation are those of every event.  A link is not amended: its opposite is decided.  A membership is: the
@@ -11,12 +12,15 @@ same id with a higher revision, or void.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
+
+import orjson
 
 from milepost.schemas.contracts import Contract, compile_contract
 from milepost.schemas.errors import ContractError
-from milepost.schemas.keys import raw_key
+from milepost.schemas.keys import PART_BYTES_MAX, raw_key
+from milepost.schemas.record_change import NONE, OPS, record_key
 from milepost.schemas.records import Event, Identified, Key, Reject
 from milepost.schemas.serde import wire
 from milepost.schemas.times import time_ms
@@ -28,14 +32,21 @@ NAME: Final = "milepost"
 LINK: Final = "milepost.link"
 UNLINK: Final = "milepost.unlink"
 MEMBERSHIP: Final = "milepost.membership"
+RECORD: Final = "milepost.record"
 KEYS_MAX: Final = 1_000
 """Keys that one decision names at most."""
 BY_MAX: Final = 256
+FIELDS_MAX: Final = 256
+"""Fields that one change of a record names at most, as in definitions."""
 _KEY_BYTES_MAX: Final = 256
 _ENTITY: Final = '{"name": "entity", "type": "string", "default": "company"}'
 _BY: Final = '{"name": "by", "type": ["null", "string"], "default": null}'
 _KEYS: Final = '{"name": "keys", "type": {"type": "array", "items": "string"}}'
 _MEMBER: Final = '{"name": "member", "type": "string"}, {"name": "company", "type": "string"}'
+_RECORD: Final = (
+    '{"name": "record", "type": "string"}, {"name": "id", "type": "string"}, {"name": "op", "type": "string"},'
+    '{"name": "fields", "type": "string", "default": "{}"}'
+)
 _UNTIL: Final = (
     '{"name": "from", "type": ["null", "string"], "default": null},'
     '{"name": "to", "type": ["null", "string"], "default": null}'
@@ -53,6 +64,7 @@ SOURCE: Final = Source(
     types={
         LINK: _contract("Linking", _ENTITY, _KEYS, _BY),
         UNLINK: _contract("Unlinking", _ENTITY, _KEYS, _BY),
+        RECORD: _contract("Recording", _RECORD, _BY),
         MEMBERSHIP: _contract("Belonging", _ENTITY.replace("company", "person"), _MEMBER, _UNTIL, _BY),
     },
     identities=(),
@@ -70,6 +82,15 @@ def identify(event: Event, catalog: Catalog, org_key: bytes, leaf: Leaf) -> Iden
     try:
         if len(event.data["by"] or "") > BY_MAX:
             raise ContractError("contract_violation", f"by has at most {BY_MAX} letters")
+        if event.type == RECORD:
+            name, id = event.data["record"], event.data["id"]
+            if event.data["op"] not in OPS - {NONE}:
+                raise ContractError("contract_violation", "op is upsert, create, update, patch or delete")
+            if name not in catalog.records:
+                raise ContractError("contract_violation", "the definitions in force have no records of that type")
+            _id_bytes(id)
+            fields_of(event)
+            return Identified(leaf=record_key(event.org, name, id), keys=(), members=(), edges=())
         if event.type == MEMBERSHIP:
             member = _key(event.data["entity"], event.data["member"], catalog, org_key, leaf)
             company = _key(COMPANY, event.data["company"], catalog, org_key, leaf)
@@ -91,10 +112,23 @@ def identify(event: Event, catalog: Catalog, org_key: bytes, leaf: Leaf) -> Iden
     return Identified(leaf=keys[0].leaf, keys=keys, members=(), edges=())
 
 
-def decision(
+def fields_of(event: Event) -> bytes:
+    """What a `milepost.record` writes, as a JSON object.  ContractError when it is none."""
+    try:
+        found = orjson.loads(event.data["fields"])
+    except orjson.JSONDecodeError as error:
+        raise ContractError("contract_violation", "fields is a JSON object, as text") from error
+    if type(found) is not dict or len(found) > FIELDS_MAX:
+        raise ContractError("contract_violation", f"fields is a JSON object of at most {FIELDS_MAX} fields")
+    return orjson.dumps(found)
+
+
+def decisions(
     event: Event, who: Identified, rank: Mapping[tuple[str, str], int], k_ms: int, partition: int, offset: int
-) -> Output:
-    """The record of a decision on `identity-links`: one a raw key, never overwritten."""
+) -> Sequence[Output]:
+    """The record of a decision on `identity-links`: one a raw key, never overwritten.  A change of a record is none."""
+    if event.type == RECORD:
+        return ()
     key = raw_key(event.org, event.source, event.id, event.revision, event.repair)
     from_ms, to_ms = _validity(event.data) if event.type == MEMBERSHIP else (None, None)
     fields = {
@@ -108,7 +142,16 @@ def decision(
         "from_ms": from_ms, "to_ms": to_ms, "by": event.data["by"] or "", "k_ms": k_ms, "raw_partition": partition,
         "raw_offset": offset,
     }  # fmt: skip
-    return Output(topic="identity-links", partition=0, key=key, value=wire("Decision").encode(fields))
+    return (Output(topic="identity-links", partition=0, key=key, value=wire("Decision").encode(fields)),)
+
+
+def _id_bytes(id: str) -> None:
+    try:
+        size = len(id.encode())
+    except UnicodeEncodeError as error:
+        raise ContractError("contract_violation", "the id of a record is valid Unicode") from error
+    if not 0 < size <= PART_BYTES_MAX:
+        raise ContractError("contract_violation", f"the id of a record has 1 to {PART_BYTES_MAX} bytes")
 
 
 def _key(entity: str, text: str, catalog: Catalog, org_key: bytes, leaf: Leaf) -> Key:

@@ -50,7 +50,7 @@ def mermaid() -> str:
         out.append(f"  {leg.name} --- {leg.name}_stores")
     out.extend(f"  definitions --> {leg.name}" for leg in line.LEGS)
     out.append("  identity_links --> questions")
-    out.append("  measure_stores --> questions")
+    out.extend(f"  {name}_stores --> questions" for name in ("measure", "record"))
     return "\n".join(out) + "\n"
 
 

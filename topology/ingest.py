@@ -1,6 +1,6 @@
-"""Ingest: a raw partition's records to signals.  decode, dedupe, identity, signals, in one chain.
+"""Ingest: a raw partition's records to signals.  decode, dedupe, identity, signals, writes, in one chain.
 
-    record -> stamp? -> envelope -> misplaced? -> event -> first? -> keys, links -> rules -> one message per event
+    record -> stamp? -> envelope -> misplaced? -> event -> first? -> keys, links -> rules, writes -> messages
 
 Everything it decides from lies in the raw partition itself (records, markers, ticks), so the same records give the same
 outputs with the same ids, in log order (design §7.1).  The definitions a record is judged by are those in force at its
@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 import orjson
 
 from milepost.schemas import signal_message, stamps
 from milepost.schemas.keys import leaf_partition, raw_key, raw_place
-from milepost.schemas.records import Envelope, Event, Identified, Key, Reject
+from milepost.schemas.records import Envelope, Event, Identified, Reject
 from milepost.schemas.stamps import Stamp
 from milepost.topology import (
     by_hand,
@@ -30,6 +31,7 @@ from milepost.topology import (
     quarantine,
     revisions,
     signals,
+    writes,
 )
 from milepost.topology.catalog import Catalog
 from milepost.topology.decisions import Decisions
@@ -80,7 +82,7 @@ class Ingest(quarantine.Judged):
     # -- the mark
 
     def new_mark(self) -> IngestMark:
-        return IngestMark(prev=[-1] * self.partitions)
+        return IngestMark(prev=[-1] * self.partitions, record_prev=[-1] * self.partitions)
 
     def load_mark(self, data: bytes) -> IngestMark:
         return ingest_mark.load(data)
@@ -255,10 +257,14 @@ class Ingest(quarantine.Judged):
             progress[:] = max(progress[0], event.t_ms), max(progress[1], a.k_ms)
         key_rows.note(mark, a.k_ms, a.record.offset, event, who)
         if event.source not in catalog.sources:
-            out.before.append(by_hand.decision(event, who, catalog.key_rank, a.k_ms, at.number, a.record.offset))
+            out.before += by_hand.decisions(event, who, catalog.key_rank, a.k_ms, at.number, a.record.offset)
         elif who.edges:
             self._link(at, a, event, who, catalog, out)
         self._signal(at, mark, a, event, who, catalog, earlier, out)
+        if earlier or catalog.writes:
+            taken = writes.Taken(a.key, a.k_ms, record.offset)
+            for name, reject in writes.tell(at, mark, taken, event, catalog, earlier, out):
+                self._dead(at, a, "writes", reject, out, name)
 
     def _earlier(
         self, at: Partition, mark: IngestMark, a: _Arrival, event: Event, leaf: bytes, pane: int
@@ -339,7 +345,7 @@ class Ingest(quarantine.Judged):
 
     def _link(self, at: Partition, a: _Arrival, event: Event, who: Identified, catalog: Catalog, out: Fold) -> None:
         for one, other in who.edges:
-            first, second = sorted((one, other), key=_leaf_of)
+            first, second = sorted((one, other), key=attrgetter("leaf"))
             edge = first.leaf + second.leaf
             row = at.stores["edges"].get(edge)
             if row is not None:
@@ -491,7 +497,3 @@ class Ingest(quarantine.Judged):
                 self._targets.clear()
             target = self._targets[leaf] = leaf_partition(leaf, self.partitions)
         return target
-
-
-def _leaf_of(key: Key) -> bytes:
-    return key.leaf

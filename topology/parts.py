@@ -5,6 +5,7 @@
     Told                                     of measure        what the ticks have said
     Evidence  Changes                        of measure        the facts behind numbers (evidence.py)
     Reached  SignalsOf                       of both           what became of a receipt (receipts.py)
+    RecordRows                               of record         the changes of a record (record_versions.py)
 
 Each answers from one partition's tables as they are; what may be long comes in pages (with the `start` of the next).
 Definitions, identity and time are not looked up here: whoever asks has decided them, and says so in the fields.
@@ -27,6 +28,7 @@ from milepost.topology.evidence import Changes, Evidence
 from milepost.topology.metrics import unpacked
 from milepost.topology.reading import Progress, Reader
 from milepost.topology.receipts import Reached, SignalsOf
+from milepost.topology.record_versions import RecordRows
 from milepost.topology.refold import refold
 from milepost.topology.scans import STEP_ROWS, Family, Pair, Take, Tally, after, family, leaves, pieces, read
 from milepost.topology.state import UPTO
@@ -343,6 +345,7 @@ KINDS: Final[Mapping[str, type[Part]]] = {
         Changes,
         Reached,
         SignalsOf,
+        RecordRows,
     )
 }
 """The parts there are, by name."""

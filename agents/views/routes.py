@@ -12,7 +12,7 @@ from faust.web import View
 from faust.web.base import BlueprintManager
 
 from milepost.agents import peers
-from milepost.agents.views import definitions, events, identity, internal, operations, outcomes, plans, queries
+from milepost.agents.views import definitions, events, identity, internal, operations, outcomes, plans, queries, records
 from milepost.agents.views.asking import Asking, Doors, Parameter, answer, ask
 from milepost.agents.views.files import Files
 from milepost.agents.views.problems import CONTENT_TYPE, Problem, ProblemRunner, middleware
@@ -99,6 +99,7 @@ PAGING: Final = (
 )
 DRY_RUN: Final = Parameter(name="dry_run", about="true: only say what it would do")
 METRIC: Final = _in_path("metric", "name of a metric")
+RECORD: Final = (_in_path("type", "type of the record"), _in_path("id", "id of the record"), ORG)
 
 
 TAKEN: Final = ("application/json", "application/x-ndjson", cloudevents.STRUCTURED, cloudevents.BATCH)
@@ -206,6 +207,34 @@ def routes(files: Files) -> tuple[Route, ...]:
             about="How many companies stand how with each milestone of a plan",
             answers=plans.plan,
             parameters=(_in_path("plan", "name of a plan"), ORG, *TIME[:2], STALE, AFTER),
+        ),
+        Route(path="/v1/records", about="The types of records", answers=records.types, parameters=(ORG,)),
+        Route(
+            path="/v1/records/{type}/{id}",
+            about="A record at a time",
+            answers=records.value,
+            parameters=(*RECORD, *TIME[:2], STALE, AFTER),
+        ),
+        Route(
+            path="/v1/records/{type}/{id}/history",
+            about="The changes of a record as of a time, the latest first, each with what it made of the record",
+            answers=records.history,
+            parameters=(*RECORD, *TIME[:2], STALE, AFTER, *PAGING),
+        ),
+        Route(
+            path="/v1/records/{type}/{id}/diff",
+            about="What differs in a record between two moments, and the changes that made it so",
+            answers=records.diff,
+            parameters=(*RECORD, *BEFORE[:2], *TO, STALE, AFTER),
+        ),
+        Route(
+            method="POST",
+            path="/v1/records/{type}/{id}/restore",
+            about="Make what a record was at a time its newest version",
+            answers=records.restore,
+            body=records.BODY,
+            parameters=RECORD[:2],
+            success=202,
         ),
         Route(
             path="/v1/companies/{metakey}",

@@ -80,6 +80,17 @@ class Metric:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RecordWrite:
+    """What an event type does to records of a type."""
+
+    record: str
+    on: str
+    id: Path
+    op: str
+    fields: Mapping[str, Path]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Definitions:
     """One bundle."""
 
@@ -91,6 +102,7 @@ class Definitions:
     blocked: frozenset[tuple[str, str, str]] = frozenset()  # (entity, key, value) of the bundle's own
     mail_kinds: frozenset[tuple[str, str]] = frozenset()
     mail_domains: frozenset[str] = frozenset()
+    writes: tuple[RecordWrite, ...] = ()
 
     def rules_on(self, event_type: str) -> list[Rule]:
         return [rule for rule in self.rules.values() if rule.on == event_type]
@@ -143,6 +155,17 @@ def read(files: Mapping[str, bytes]) -> Definitions:
         ),
         mail_kinds=frozenset(kind for text in mail.get("kinds") or () for kind in _kinds(text, rank)),
         mail_domains=frozenset(mail.get("domains") or ()),
+        writes=tuple(
+            RecordWrite(
+                record=name,
+                on=one["on"],
+                id=_path(one["id"]),
+                op=one["op"],
+                fields={field: _path(path) for field, path in (one.get("fields") or {}).items()},
+            )
+            for name, text in (document.get("records") or {}).items()
+            for one in (text if isinstance(text, list) else [text])
+        ),
     )
 
 

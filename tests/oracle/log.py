@@ -64,6 +64,16 @@ class Signal:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Wrote:
+    """What one revision of an event writes into a record."""
+
+    record: str
+    id: str
+    op: str
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Event:
     """One revision of an accepted event.
 
@@ -84,6 +94,7 @@ class Event:
     leaf: bytes
     members: tuple[tuple[str, bytes], ...]
     signals: tuple[Signal, ...]
+    writes: tuple[Wrote, ...] = ()
     rank: tuple[int, int] = (0, 0)
     void: bool = False
     ended_ms: int | None = None
@@ -374,6 +385,7 @@ class LogReader:
                 leaf=leaf,
                 members=tuple((identity.entity, each) for identity, _, each in present),
                 signals=self._signals(arrival, known, data),
+                writes=() if one.void else tuple(_writes(one.type, known, data)),
                 rank=(one.revision, one.repair),
                 void=one.void,
             )
@@ -494,6 +506,14 @@ class LogReader:
                 (min(markers[place][0] for markers in partitions if len(markers) > place), bundle)
                 for place, (_, bundle) in enumerate(longest)
             ]
+
+
+def _writes(event_type: str, known: Definitions, data: Any) -> Iterable[Wrote]:
+    for one in known.writes:
+        id = definitions.at(data, one.id)
+        if one.on == event_type and id is not None and 1 <= len(str(id).encode()) <= NAME_BYTES_MAX:
+            fields = {name: definitions.at(data, path) for name, path in one.fields.items()}
+            yield Wrote(record=one.record, id=str(id), op=one.op, fields=fields)
 
 
 def _ended(events: Sequence[Event]) -> list[Event]:

@@ -64,6 +64,7 @@ class Worker:
     state: Health = field(default_factory=Health)
 
     patience_s = 0.0
+    landings = 0
 
     @property
     def sealer(self) -> Sealer:

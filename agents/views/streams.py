@@ -72,6 +72,9 @@ class Streams:
         """Take a client in; its questions have been asked once.  Raises Problem, QuestionError."""
         self._check_open()
         if len(self.clients) >= CLIENTS_MAX:
+            for one in self.clients:
+                one.look(time.monotonic())
+        if sum(not one.ended for one in self.clients) >= CLIENTS_MAX:
             raise Problem(
                 429, "too many streams", f"this worker has {CLIENTS_MAX}", fix="close some, or ask another worker"
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import http.client
 import json
 import queue
@@ -16,11 +17,14 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 import pytest
+from typer.testing import CliRunner
 
 from milepost.agents.views import clients, streams
+from milepost.ops import cli
 from milepost.ops.apply import demo_bundle
 from milepost.ops.flights import ORG
 from milepost.ops.settings import Settings
+from milepost.ops.watch import watch
 from tests.agents.test_views import NOW, Site, Tables, Worker, filled, served
 from tests.support.workers import Deployment
 
@@ -264,6 +268,28 @@ def test_presence_is_told_to_the_company(site: Site) -> None:
     assert site.call("POST", "/v1/presence", b'{"who":"ann","company":"carrier_code:ZZ"}').status == 404
 
 
+def test_the_command_prints_frames(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`milepost watch` prints a line for each frame, and goes on behind a connection that broke."""
+    monkeypatch.setenv("MILEPOST_PORT", str(site.port))
+    command = ["watch", "departures", "on_time_rate", "--company", "carrier_code:UA", "--window", "1d", "-n", "2"]
+    told = CliRunner().invoke(cli.app, command)
+    assert told.exit_code == 0 and [line.split()[0] for line in told.stdout.splitlines()] == [
+        "departures",
+        "on_time_rate",
+    ]
+    told = CliRunner().invoke(cli.app, [*command, "--json"])
+    assert [json.loads(line)["data"]["window"] for line in told.stdout.splitlines()] == ["1d", "1d"]
+    told = CliRunner().invoke(cli.app, ["watch", "departure"])
+    assert told.exit_code == cli.REFUSED and "departures" in told.stderr
+    frames = watch(f"http://127.0.0.1:{site.port}", [("metric", "departures")])
+    one = next(frames)
+    for transport in (client._transport for client in _clients(site)):
+        site.loop.call_soon_threadsafe(transport.abort)
+    flies(site, "behind-the-break")
+    assert next(frames).data["value"] == one.data["value"] + 1
+    frames.close()
+
+
 def test_streams_are_described(site: Site) -> None:
     """OpenAPI names both calls, what may be given several times, and what comes."""
     paths = site.get("/openapi.json").json["paths"]
@@ -280,6 +306,10 @@ def test_no_task_is_left(site: Site) -> None:
     while _tasks(site) & {"streams", "streams' clients"} and time.monotonic() < until:
         time.sleep(0.1)
     assert not _tasks(site) & {"streams", "streams' clients"}
+
+
+def _clients(site: Site) -> list[Any]:
+    return [one for one in gc.get_objects() if isinstance(one, clients.Client) and not one.ended]
 
 
 def _tasks(site: Site) -> set[str]:

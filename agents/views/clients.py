@@ -33,7 +33,9 @@ class Shared:
     """A question and its newest answer.
 
     name:   short name of `key`;  pieces: None: never answered yet
+    problem: why it is refused now;  away: it could not be answered when it was asked last
     due:    something may have changed since it was asked;  not_before: monotonic seconds
+    began:  when the asking began that the pieces come from
     """
 
     metric: str | None
@@ -46,6 +48,7 @@ class Shared:
     due: bool = False
     away: bool = False
     not_before: float = 0.0
+    began: float = float("-inf")
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @classmethod

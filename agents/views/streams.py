@@ -3,8 +3,8 @@
     landed here, or with another worker -> each question once -> its pieces -> what changed is marked with each client
                                            (503: later)                         which takes the newest when it can write
 
-Questions go the way of GET, so a stream never shows what an answer would not; while a partition
-is being handed over nothing is sent but a comment.
+Questions go the way of GET, so a stream never shows what an answer would not; while a partition is being handed over
+nothing is sent but a comment.
 
 Rounds are paced by their own cost: what is asked takes at most about a quarter of the loop, a heavy question a ninth.
 """
@@ -67,6 +67,7 @@ class Streams:
         self._state: object = None
         self._elsewhere: object = None
         self._polled_at = float("-inf")
+        self._spent_s = 0.0  # on answers since the last round
 
     async def open(self, client: Client, wanted: Sequence[tuple[str | None, Mapping[str, str]]]) -> None:
         """Take a client in; its questions have been asked once.  Raises Problem, QuestionError."""
@@ -84,10 +85,10 @@ class Streams:
                 client.questions.append(self._join(client, Shared.of(metric, query)))
             for shared in client.questions:
                 await self._first(shared)
-                if shared.pieces is not None:
-                    client.told(shared, {})
                 if shared.away:
                     client.aside("away", AWAY)
+                else:
+                    client.told(shared, {})
             self._check_open()
         except BaseException:
             self.leave(client)
@@ -135,15 +136,14 @@ class Streams:
         return shared
 
     async def _first(self, shared: Shared) -> None:
-        """Ask a question that nobody has asked yet.  Raises what refuses it."""
+        """Have an answer that was asked for from now on: the client may have seen newer ones elsewhere than the last
+        round's, and no answer goes back.  Who waits here meanwhile shares it.  Raises what refuses the question."""
+        came = time.monotonic()
         async with shared.turn:
-            if shared.pieces is None and not shared.away:
-                if (error := await self._ask(shared)) is not None:
-                    raise error
-            elif shared.problem is not None:
-                shared.due = False
-                if (error := await self._ask(shared)) is not None:
-                    raise error
+            if shared.problem is None and (shared.away or shared.began >= came):
+                return
+            if (error := await self._ask(shared)) is not None:
+                raise error
 
     async def _ask(self, shared: Shared) -> Exception | None:
         """Ask, and tell the clients what is new; what refuses the question for good is returned."""
@@ -155,7 +155,7 @@ class Streams:
             before, error = shared.pieces or {}, None
             try:
                 pieces = await self._pieces(shared, query)
-                shared.away, shared.problem = False, None
+                shared.problem = None
             except Exception as failed:  # noqa: BLE001  the boundary, as in the middleware
                 answer = from_exception(failed)
                 if answer.status >= 500:
@@ -167,15 +167,21 @@ class Streams:
                     return None
                 assert isinstance(answer.body, bytes)
                 pieces, error, shared.problem = {}, failed, orjson.loads(answer.body)
-                shared.away = False
-            now = time.monotonic()
-            shared.not_before = now + 8 * (now - began)
-        shared.pieces = pieces
-        if any(key not in before or before[key].digest != one.digest for key, one in pieces.items()) or (
-            before.keys() - pieces.keys()
+            spent_s = time.monotonic() - began
+            self._spent_s += spent_s
+            shared.not_before = began + 9 * spent_s
+        was_away, shared.away, shared.pieces, shared.began = shared.away, False, pieces, began
+        if (
+            was_away
+            or any(key not in before or before[key].digest != one.digest for key, one in pieces.items())
+            or (before.keys() - pieces.keys())
         ):
             for client in shared.clients:
                 client.told(shared, before)
+        if error is not None and was_away and not before:
+            told = orjson.dumps({**orjson.loads(shared.key), "problem": shared.problem})
+            for client in shared.clients:
+                client.aside(f"refused {shared.key!r}", frames.frame("revoked", told))
         return error
 
     async def _pieces(self, shared: Shared, query: Query) -> dict[bytes, Piece]:
@@ -218,9 +224,9 @@ class Streams:
                     shared.due = True
             due = [one for one in self.shared.values() if one.due and one.not_before <= began]
             await asyncio.gather(*(self._again(one) for one in due))
-            # To wait for a worker that does not answer is no load.
-            loaded = bool(due) and not any(one.away for one in due)
-            await asyncio.sleep(max(PAUSE_S, REST * (time.monotonic() - began) if loaded else 0.0))
+            # Of what was asked at one time each took as long as all; what could not be answered was waiting, no load.
+            spent_s, self._spent_s = self._spent_s / ASKED_AT_ONCE, 0.0
+            await asyncio.sleep(max(PAUSE_S, REST * spent_s))
 
     async def _again(self, shared: Shared) -> None:
         async with shared.turn:

@@ -233,6 +233,10 @@ class Worker:
     def patience_s(self) -> float:
         return PATIENCE_S
 
+    @property
+    def landings(self) -> int:
+        return self.runtime.landings + self.runtime.decided
+
     async def gather(self, parts: Sequence[Part], stale_ms: int | None = None) -> Sequence[Got]:
         return await self.gathering.read(parts, stale_ms)
 

@@ -2,14 +2,17 @@
 
 explain · diff  the events behind a value, and what changed it
 milestones      how the milestones of plans stand, of a company or of all
+watch           values and milestones as they change
 
 They are commands of `milepost` itself (`ops/cli.py` adds them); what all commands share lies there.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated, Any
 
+import orjson
 import typer
 
 from milepost.ops.options import At, Basis, Company, Dims, Json, Window, Zone
@@ -82,6 +85,48 @@ def milestones(
         asked = {"company": company, "plan": plan, "milestone": milestone, "at": at, "basis": basis, "org": org}
         answer = client.get("/v1/milestones", **asked)
         cli._show(json, answer, "\n".join(map(_stands, answer["milestones"])) or "no milestone")
+
+
+@app.command()
+def watch(
+    metrics: Annotated[list[str] | None, typer.Argument(metavar="[METRIC]...", help="Metrics to watch.")] = None,
+    milestone: Annotated[list[str] | None, typer.Option(help="A milestone, also several times.")] = None,
+    company: Annotated[list[str] | None, typer.Option(help="mk_… or key:value, also several times.")] = None,
+    at: At = None,
+    basis: Basis = None,
+    window: Window = None,
+    tz: Zone = None,
+    dim: Dims = None,
+    count: Annotated[int | None, typer.Option("-n", help="End after so many frames.")] = None,
+    json: Json = False,
+) -> None:
+    """Values and milestones now, and whenever they change, a line each; Ctrl-C ends it."""
+    from milepost.ops import cli
+    from milepost.ops import watch as watching
+
+    with cli._said(json), contextlib.suppress(KeyboardInterrupt):
+        settings = cli._settings()
+        with cli._client(settings):
+            pass  # that no worker is there is said at once
+        asked = [(name, str(one)) for name, one in cli._question(None, at, basis, window, tz, dim).items() if one]
+        for name, several in (("metric", metrics), ("milestone", milestone), ("company", company)):
+            asked += [(name, one) for one in several or ()]
+        frames = watching.watch(settings.url, asked, token=settings.token)
+        for number, frame in enumerate(frames, start=1):
+            cli._print(orjson.dumps(frame) if json else _frame(frame.event, frame.data).encode())
+            if number == count:
+                return
+
+
+def _frame(event: str, data: dict[str, Any]) -> str:
+    """A line for people."""
+    from milepost.ops import cli
+
+    if event == "milestone":
+        return _stands(data)
+    if event == "value":
+        return "  ".join(one for one in (data["metric"], data["company"], cli._answer(data)) if one)
+    return f"{event}  {orjson.dumps(data).decode()}"
 
 
 def _stands(row: dict[str, Any]) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from milepost.agents.views.asking import Asking, Doors, found, paged
+from milepost.agents.views.asking import Asking, Doors, Query, found, paged
 from milepost.topology.standings import Asks
 
 
-async def milestones(doors: Doors, asking: Asking) -> web.Response:
+async def milestones(doors: Doors, asking: Query) -> web.Response:
     offset, limit = asking.page()
     told = await found(doors, asking, lambda: doors.standings.states(_asks(doors, asking)))
     told["milestones"], told["next"] = paged(told["milestones"], offset, limit)
@@ -24,7 +24,7 @@ async def plan(doors: Doors, asking: Asking) -> web.Response:
     return asking.answer(await found(doors, asking, lambda: doors.standings.portfolio(_asks(doors, asking, name))))
 
 
-def _asks(doors: Doors, asking: Asking, plan: str | None = None) -> Asks:
+def _asks(doors: Doors, asking: Query, plan: str | None = None) -> Asks:
     return Asks(
         now_ms=doors.services.now_ms(),
         org=asking.text("org"),

@@ -47,6 +47,9 @@ OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
 WATCHING: Final = OPEN_PATHS | {"/metrics", "/v1/status"}
 """Paths that a supervisor asks for ever: they do not make the fold hurry."""
 
+STREAM: Final = "/v1/stream"
+"""It lasts as long as a page is open: a foreign page may not hold one, and its length is no answer's."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -133,7 +136,8 @@ def middleware(settings: Settings, label: Callable[[web.Request], str]) -> Any:
             for name, value in HEADERS.items():
                 response.headers.setdefault(name, value)
             response.headers.setdefault("Cache-Control", "no-store")
-        telemetry.http(label(request), request.method, response.status, time.perf_counter() - began)
+        spent = 0.0 if response.prepared and request.path == STREAM else time.perf_counter() - began
+        telemetry.http(label(request), request.method, response.status, spent)
         return response
 
     return guarded
@@ -180,10 +184,11 @@ def _check_door(request: web.Request, settings: Settings, local: bool) -> None:
     if local and not (host == "localhost" or _is_loopback(host)):
         raise Problem(421, "this host is not served here", "Host must be 127.0.0.1, localhost or [::1]")
     origin = request.headers.get("Origin")
-    if origin is not None and request.method not in ("GET", "HEAD"):
+    if origin is not None and (request.method not in ("GET", "HEAD") or request.path == STREAM):
         parts = urlsplit(origin)
         if parts.scheme not in ("http", "https") or parts.netloc.lower() != request.headers.get("Host", "").lower():
-            raise Problem(403, "a foreign page may not write here", "Origin must be the worker's own")
+            what = "listen" if request.path == STREAM else "write"
+            raise Problem(403, f"a foreign page may not {what} here", "Origin must be the worker's own")
     if settings.token and request.path not in OPEN_PATHS | {peers.PATH}:
         given = request.headers.get("Authorization", "")
         if not hmac.compare_digest(given.encode(errors="replace"), f"Bearer {settings.token}".encode()):

@@ -15,20 +15,22 @@ from milepost.agents import peers
 from milepost.agents.views import definitions, events, identity, internal, operations, outcomes, plans, queries, records
 from milepost.agents.views.asking import Asking, Doors, Parameter, answer, ask
 from milepost.agents.views.files import Files
-from milepost.agents.views.problems import CONTENT_TYPE, Problem, ProblemRunner, middleware
+from milepost.agents.views.problems import CONTENT_TYPE, STREAM, Problem, ProblemRunner, middleware
 from milepost.agents.views.services import Services
+from milepost.agents.views.stream import PRESENCE_BODY, Bridge
 from milepost.topology import cloudevents
 from milepost.topology.explain import Explanations
 from milepost.topology.standings import Standings
 
-Answering = Callable[[Doors, Asking], Awaitable[web.Response]]
+Answering = Callable[[Doors, Asking], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """One call: what it is for, its parameters, who answers.
 
-    body:     what it holds;  takes: of which content types;  success: the status of an answer
+    body:     what it holds;  takes: of which content types
+    success:  the status of an answer;  gives: its content type
     internal: for other workers, not in the description
     """
 
@@ -40,6 +42,7 @@ class Route:
     body: str = ""
     takes: tuple[str, ...] = ("application/json",)
     success: int = 200
+    gives: str = "application/json"
     internal: bool = False
 
     @property
@@ -106,7 +109,7 @@ TAKEN: Final = ("application/json", "application/x-ndjson", cloudevents.STRUCTUR
 """What a body may be."""
 
 
-def routes(files: Files) -> tuple[Route, ...]:
+def routes(files: Files, bridge: Bridge) -> tuple[Route, ...]:
     """The table."""
     return (
         Route(
@@ -200,6 +203,30 @@ def routes(files: Files) -> tuple[Route, ...]:
                 AFTER,
                 *PAGING,
             ),
+        ),
+        Route(
+            path=STREAM,
+            about="Values and milestones as they change, as server-sent events: value, milestone, revoked, presence",
+            answers=bridge.stream,
+            parameters=(
+                Parameter(name="metric", about="name of a metric; as often as wanted", many=True),
+                Parameter(name="milestone", about="name of a milestone; as often as wanted", many=True),
+                Parameter(name="company", about="mk_… or key:value, as often as wanted; without it all", many=True),
+                ORG,
+                Parameter(name="plan", about="milestones of this plan only"),
+                WHO[-1],
+                *TIME,
+                WINDOW,
+                STALE,
+            ),
+            gives="text/event-stream",
+        ),
+        Route(
+            method="POST",
+            path="/v1/presence",
+            about="Say who is on the bridge and at which time they look; forgotten after 30 s",
+            answers=bridge.present,
+            body=PRESENCE_BODY,
         ),
         Route(path="/v1/plans", about="The plans in force", answers=plans.plans, parameters=(ORG,)),
         Route(
@@ -315,17 +342,19 @@ def attach(app: faust.App, services: Services) -> None:
     """Put the views on a Faust app, before its web server starts.
 
     Faust's own blueprints (`/`, `/table`, `/router`, `/graph`) are taken off: they serve state past every check."""
-    table = list(routes(Files()))
+    doors = Doors(services, Explanations(services.reader), Standings(services.reader))
+    bridge = Bridge(doors)
+    table = list(routes(Files(), bridge))
     document = openapi(tuple(table))
 
     async def described(doors: Doors, asking: Asking) -> web.Response:
         return answer(document)
 
     table.append(Route(path="/openapi.json", about="This interface as OpenAPI 3.1", answers=described))
-    doors = Doors(services, Explanations(services.reader), Standings(services.reader))
     server: Any = app.web
     server.blueprints = BlueprintManager([])
     server.web_app.middlewares.append(middleware(services.settings, _labels(table)))
+    server.web_app.on_shutdown.append(lambda _: bridge.streams.close())
     server._runner = ProblemRunner(server.web_app, access_log=None)
     for route in table:
         server.add_view(_view(route, doors))
@@ -346,12 +375,12 @@ def openapi(table: tuple[Route, ...]) -> dict[str, Any]:
                     "in": one.place,
                     "required": one.required,
                     "description": one.about,
-                    "schema": {"type": "string"},
+                    "schema": {"type": "array", "items": {"type": "string"}} if one.many else {"type": "string"},
                 }
                 for one in route.parameters
             ],
             "responses": {
-                str(route.success): {"description": "the answer"},
+                str(route.success): {"description": "the answer", "content": {route.gives: {}}},
                 "default": {
                     "description": "a problem (RFC 9457)",
                     "content": {CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
@@ -385,7 +414,7 @@ def openapi(table: tuple[Route, ...]) -> dict[str, Any]:
 def _view(route: Route, doors: Doors) -> type[View]:
     """A Faust view class for a row of the table."""
 
-    async def respond(self: View, request: web.Request, **parts: str) -> web.Response:
+    async def respond(self: View, request: web.Request, **parts: str) -> web.StreamResponse:
         return await route.answers(doors, ask(request, route.parameters))
 
     async def refuse(self: View, request: web.Request, **parts: str) -> web.Response:

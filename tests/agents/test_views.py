@@ -64,6 +64,7 @@ class Worker:
     state: Health = field(default_factory=Health)
 
     patience_s = 0.0
+    landings = 0
 
     @property
     def sealer(self) -> Sealer:
@@ -121,6 +122,7 @@ class Answer:
 class Site:
     port: int
     worker: Worker
+    loop: asyncio.AbstractEventLoop
 
     def call(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
         link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
@@ -179,7 +181,7 @@ def served(worker: Worker) -> Iterator[Site]:
         return runner, runner.addresses[0][1]
 
     runner, port = asyncio.run_coroutine_threadsafe(start(), loop).result(30)
-    yield Site(port, worker)
+    yield Site(port, worker, loop)
     asyncio.run_coroutine_threadsafe(_stop(runner), loop).result(30)
     loop.call_soon_threadsafe(loop.stop)
     thread.join(10)

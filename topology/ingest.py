@@ -224,7 +224,7 @@ class Ingest(quarantine.Judged):
             self._dead(at, a, "dedupe", _CONFLICT, out)
             self._owe(at, record, seen, out, None)
             return
-        who = self._who(event, catalog)
+        who = self._who(event, a.k_ms, catalog)
         if isinstance(who, Reject):
             self._dead(at, a, "identity", who, out)
             self._owe(at, record, seen, out, None)
@@ -255,7 +255,7 @@ class Ingest(quarantine.Judged):
             progress[:] = max(progress[0], event.t_ms), max(progress[1], a.k_ms)
         key_rows.note(mark, a.k_ms, a.record.offset, event, who)
         if event.source not in catalog.sources:
-            out.before.append(by_hand.decision(event, who, catalog.key_rank, a.k_ms, at.number, a.record.offset))
+            out.before += by_hand.told(event, who, catalog.key_rank, a.k_ms, at.number, a.record.offset)
         elif who.edges:
             self._link(at, a, event, who, catalog, out)
         self._signal(at, mark, a, event, who, catalog, earlier, out)
@@ -418,7 +418,9 @@ class Ingest(quarantine.Judged):
         """Leaf and pane of an announced first record; a revision is noted, so that no later one is taken for it."""
         found, catalog = decode.envelope(record.value or b""), self.decisions.catalogs.get(stamp.bundle)
         event = found if isinstance(found, Reject) else decode.event(found, stamp.k_ms, catalog)
-        if catalog is None or isinstance(event, Reject) or isinstance(who := self._who(event, catalog), Reject):
+        if catalog is None or isinstance(event, Reject):
+            return bytes(8), 0
+        if isinstance(who := self._who(event, stamp.k_ms, catalog), Reject):
             return bytes(8), 0
         leaf, pane = who.leaf[:8], pane_of(event.t_ms)
         if event.revision or event.repair:
@@ -427,10 +429,10 @@ class Ingest(quarantine.Judged):
             revisions.announce(at.stores["amended"], raw_key(event.org, event.source, event.id), this)
         return leaf, pane
 
-    def _who(self, event: Event, catalog: Catalog) -> Identified | Reject:
+    def _who(self, event: Event, k_ms: int, catalog: Catalog) -> Identified | Reject:
         source, org_key = catalog.sources.get(event.source), self.org_keys[event.org]
         if source is None:
-            return by_hand.identify(event, catalog, org_key, self._leaves)
+            return by_hand.identify(event, k_ms, catalog, org_key, self._leaves)
         return identity.identify(event, source, org_key, self._leaves, catalog.protection)
 
     def _owe(self, at: Partition, record: Record, seen: Mapping[bytes, Seen], out: Fold, value: bytes | None) -> None:

@@ -38,8 +38,37 @@ def value(
     return 0 if answer is None and found.aggregate in ("count", "sum", "distinct") else answer
 
 
+def complete(oracle: Oracle, milestone: Mapping[str, Any], asked: Mapping[str, Any], seen_ms: int) -> int | None:
+    """Up to when the sources behind a milestone's actions are complete (ms): the latest event of each, or what was said
+    of it before `seen_ms`, the last tick."""
+    reading, shown = oracle.reading, asked["basis"] == "as_shown"
+    org, found = oracle._org(None), []
+    for action in milestone["actions"].values():
+        if not action.get("affects", True):
+            continue
+        metric, frame = oracle._asked(action["metric"], None, asked["at"], asked["basis"], None, asked["now"], None)
+        types = {frame.known.rules[one.rule or ""].on for one in oracle._below(metric, frame)}
+        for name in [name for name, source in frame.known.sources.items() if types & set(source.types)]:
+            sent = [event.t_ms for event in reading.events if (event.org, event.source) == (org, name)]
+            sent += [
+                one.until_ms
+                for one in reading.completions
+                if (one.org, one.source) == (org, name)
+                and one.k_ms < seen_ms
+                and not (shown and one.k_ms > clock.floor(asked["at"]))
+            ]
+            found.append(max(sent, default=None))
+    return None if not found or None in found else min(one for one in found if one is not None)
+
+
 def outcome(
-    oracle: Oracle, milestone: Mapping[str, Any], company: str, asked: Mapping[str, Any], *, complete_ms: int, tz: str
+    oracle: Oracle,
+    milestone: Mapping[str, Any],
+    company: str,
+    asked: Mapping[str, Any],
+    *,
+    complete_ms: int | None,
+    tz: str,
 ) -> Outcome:
     """How a milestone stands; `milestone` is its text with `start`, `deadline`, `grace` and `sustain` in ms."""
     at = clock.floor(asked["now"] if asked["at"] is None else asked["at"])
@@ -60,7 +89,7 @@ def outcome(
         count, need = sum(holds[name] for name in affecting), milestone["need"]
         if count >= (len(affecting) if need == "all" else need["at_least"]):
             met.append(end)
-    known = (min(complete_ms, at) if asked["basis"] == "as_shown" else complete_ms) >= until
+    known = complete_ms is not None and complete_ms >= until
     over = clock_ms >= milestone["deadline"] + milestone["grace"] and at >= milestone["deadline"]
     lapses = sum(1 for end in met if end + clock.QUARTER not in met and end + clock.QUARTER <= until)
     if milestone["kind"] == "achieve" and met:

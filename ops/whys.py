@@ -1,14 +1,13 @@
-"""The commands that ask for more than a number: why it is what it is, and how plans stand.
+"""The commands that ask for more than a number: why it is what it is.
 
 explain · diff  the events behind a value, and what changed it
-milestones      how the milestones of plans stand, of a company or of all
 
 They are commands of `milepost` itself (`ops/cli.py` adds them); what all commands share lies there.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -63,30 +62,3 @@ def diff(
         asked = {**cli._question(company, at, basis, window, tz, dim), "limit": limit, "next": following}
         answer = client.get(f"/v1/metrics/{cli._quoted(metric)}/diff", **asked, to=to, to_basis=to_basis)
         cli._show(json, answer, why.differing(answer))
-
-
-@app.command()
-def milestones(
-    company: Company = None,
-    plan: Annotated[str | None, typer.Option(help="Of this plan only.")] = None,
-    milestone: Annotated[str | None, typer.Option(help="This milestone only.")] = None,
-    at: At = None,
-    basis: Basis = None,
-    org: Annotated[str | None, typer.Option(help="The organisation; may be left out when there is one.")] = None,
-    json: Json = False,
-) -> None:
-    """How the milestones of plans stand, for a company or for all, now or at any time."""
-    from milepost.ops import cli
-
-    with cli._said(json), cli._client() as client:
-        asked = {"company": company, "plan": plan, "milestone": milestone, "at": at, "basis": basis, "org": org}
-        answer = client.get("/v1/milestones", **asked)
-        cli._show(json, answer, "\n".join(map(_stands, answer["milestones"])) or "no milestone")
-
-
-def _stands(row: dict[str, Any]) -> str:
-    """A line for people."""
-    since = row["achieved_at"] or (f"lapsed {row['lapsed']} times" if row["lapsed"] else "")
-    watched = [one for one in row["actions"] if "op" in one]
-    values = ", ".join(f"{one['metric']} {one['value']} {one['op']} {one['target']}" for one in watched)
-    return f"{row['name'][:24]:24}  {row['milestone']:20}  {row['state']:13}  {since}  ({values})"

@@ -22,6 +22,7 @@ from milepost.schemas.keys import LEAF_BYTES, raw_key
 from milepost.schemas.records import Event, Identified, Key, Reject
 from milepost.schemas.serde import wire
 from milepost.schemas.times import time_ms
+from milepost.topology.bases import written
 from milepost.topology.definitions import Catalog, Source
 from milepost.topology.protection import COMPANY, blocked
 from milepost.topology.state import Output
@@ -69,6 +70,12 @@ SOURCE: Final = Source(
 
 _NOBODY: Final = Identified(leaf=bytes(LEAF_BYTES), keys=(), members=(), edges=())
 Leaf = Callable[[bytes, str, str, str], bytes]
+
+
+def event(org: str, what: str, data: Mapping[str, Any], id: str, t_ms: int, more: Mapping[str, Any]) -> dict[str, Any]:
+    """The raw event of what a person decided or said: `milepost.WHAT`.  more: revision, void"""
+    named = {"org": org, "source": NAME, "id": id, "type": f"milepost.{what}"}
+    return {**named, "time": written(t_ms), "data": data, **more}
 
 
 def identify(event: Event, k_ms: int, catalog: Catalog, org_key: bytes, leaf: Leaf) -> Identified | Reject:

@@ -12,7 +12,7 @@ from faust.web import View
 from faust.web.base import BlueprintManager
 
 from milepost.agents import peers
-from milepost.agents.views import definitions, events, identity, internal, operations, outcomes, plans, queries
+from milepost.agents.views import by_hand, definitions, events, identity, internal, operations, outcomes, plans, queries
 from milepost.agents.views.asking import Asking, Doors, Parameter, answer, ask
 from milepost.agents.views.files import Files
 from milepost.agents.views.problems import CONTENT_TYPE, Problem, ProblemRunner, middleware
@@ -206,6 +206,15 @@ def routes(files: Files) -> tuple[Route, ...]:
             about="How many companies stand how with each milestone of a plan",
             answers=plans.plan,
             parameters=(_in_path("plan", "name of a plan"), ORG, *TIME[:2], STALE, AFTER),
+        ),
+        Route(
+            method="POST",
+            path="/v1/sources/{source}/complete",
+            about="Say that a source has sent everything up to a time",
+            answers=by_hand.complete,
+            parameters=(_in_path("source", "name of a source"),),
+            body=by_hand.COMPLETE_BODY,
+            success=202,
         ),
         Route(
             path="/v1/companies/{metakey}",

@@ -4,11 +4,12 @@
     milepost.unlink     {entity, keys: [key:value, ...], by}           the keys leave what they are part of
     milepost.membership {entity, member: key:value, company: key:value, from, to, by}
     milepost.source_complete {source, until, by}                       the source has sent everything up to then
+    milepost.action     {plan, milestone, action, company, done, by}   an action is ticked or unticked (acts.py)
 
 They come under the source `milepost`, of any organisation, under the contracts of this module; so known time, dedupe,
 replay and explanation are those of every event.  A link is not amended: its opposite is decided.  A membership is: the
-same id with a higher revision, or void.  That a source is complete is not taken back: `until` lies in the past, and
-what comes after all is late.
+same id with a higher revision, or void; so is a tick.  That a source is complete is not taken back: `until` lies in the
+past, and what comes after all is late.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from milepost.schemas.keys import LEAF_BYTES, raw_key
 from milepost.schemas.records import Event, Identified, Key, Reject
 from milepost.schemas.serde import wire
 from milepost.schemas.times import time_ms
+from milepost.topology import acts
 from milepost.topology.bases import written
 from milepost.topology.definitions import Catalog, Source
 from milepost.topology.protection import COMPANY, blocked
@@ -56,6 +58,7 @@ SOURCE: Final = Source(
     name=NAME,
     owner="",
     types={
+        acts.ACTION: acts.CONTRACT,
         LINK: _contract("Linking", _ENTITY, _KEYS, _BY),
         UNLINK: _contract("Unlinking", _ENTITY, _KEYS, _BY),
         COMPLETE: _contract("Completing", _SAID_OF, _BY),
@@ -90,6 +93,11 @@ def identify(event: Event, k_ms: int, catalog: Catalog, org_key: bytes, leaf: Le
                 raise ContractError("contract_violation", "a member is no company: two companies are linked")
             _validity(event.data)
             return Identified(leaf=company.leaf, keys=(member, company), members=(), edges=())
+        if event.type == acts.ACTION:
+            company = _key(COMPANY, event.data["company"], catalog, org_key, leaf)
+            if not event.void:
+                acts.check(catalog, event.data["plan"], event.data["milestone"], event.data["action"])
+            return Identified(leaf=company.leaf, keys=(company,), members=(), edges=())
         if event.revision or event.repair or event.void:
             raise ContractError("contract_violation", f"a {event.type} is not amended; decide the opposite")
         if event.type == COMPLETE:
@@ -126,6 +134,8 @@ def told(
     event: Event, who: Identified, rank: Mapping[tuple[str, str], int], k_ms: int, partition: int, offset: int
 ) -> list[Output]:
     """The records on `identity-links`, which every worker follows: one a raw key, never overwritten."""
+    if event.type == acts.ACTION:
+        return []  # its signal says it all
     if event.type != COMPLETE:
         return [_decision(event, who, rank, k_ms, partition, offset)]
     key = raw_key(event.org, event.source, event.id, event.revision, event.repair)

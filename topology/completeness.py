@@ -9,7 +9,8 @@
 or up to which it was said to be complete (`milepost.source_complete`), whichever is later.  The ticks carry what was
 sent to every signals partition (design §3).  What was said lies in one raw partition and is followed whole by every
 worker (`topology/completions.py`); in a signals partition it counts once the ticks of all raw partitions have passed
-its known time, so what was in the log before it has been taken.
+its known time, so what was in the log before it has been taken.  What people do by hand is complete as far as the
+raw partitions have been seen: nobody falls silent.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from milepost.schemas import keys
+from milepost.topology import acts
 from milepost.topology.asked import Asked
 from milepost.topology.bases import Span
 from milepost.topology.catalog import Catalog, Measure
@@ -56,6 +58,8 @@ def completeness(reader: Reader, asked: Asked, progresses: Sequence[Mapping[int,
     latest: list[int | None] = []
     for one, seen_ms in zip(told(progresses), seen, strict=True):
         before_ms = seen_ms if decided_at is None else min(seen_ms, decided_at + 1)
+        if any(measure.version == acts.TICKS.version for measure in asked.measures.values()):
+            latest.append(seen_ms or None)
         for source in sources:
             sent = one.get((asked.org, source), (None, None))[0]
             latest.append(
@@ -101,5 +105,5 @@ def told(progresses: Iterable[Mapping[int, Progress]]) -> list[dict[tuple[str, s
 
 def _sources(catalog: Catalog, measures: Iterable[Measure]) -> list[str]:
     """The sources whose events the measures are made of."""
-    types = {catalog.rules[measure.rule].on for measure in measures}
+    types = {catalog.rules[measure.rule].on for measure in measures if measure.version != acts.TICKS.version}
     return sorted(name for name, source in catalog.sources.items() if types & set(source.types))

@@ -99,7 +99,7 @@ TOPICS: tuple[Topic, ...] = (
     ),
     Topic(
         name="identity-links",
-        key="edge + raw partition, or decision by hand",
+        key="edge + raw partition, or decision",
         partition_from="-",
         partitions=1,
         config=dict(COMPACT),

@@ -4,6 +4,7 @@
     Leaves FirstDay Sums StaySums MemberLeaves  of measure     rows of cells, added up where they lie
     Told                                     of measure        what the ticks have said
     Evidence  Changes                        of measure        the facts behind numbers (evidence.py)
+    TickedBy                         of measure         who ticked an action (ticks.py)
     Reached  SignalsOf                       of both           what became of a receipt (receipts.py)
 
 Each answers from one partition's tables as they are; what may be long comes in pages (with the `start` of the next).
@@ -31,6 +32,7 @@ from milepost.topology.refold import refold
 from milepost.topology.scans import STEP_ROWS, Family, Pair, Take, Tally, after, family, leaves, pieces, read
 from milepost.topology.state import UPTO
 from milepost.topology.steps import Part, Steps
+from milepost.topology.ticks import TickedBy
 
 LEAVES_A_PAGE: Final = 10_000
 KEYS_A_PAGE: Final = 2_000
@@ -327,6 +329,7 @@ KINDS: Final[Mapping[str, type[Part]]] = {
         Changes,
         Reached,
         SignalsOf,
+        TickedBy,
     )
 }
 """The parts there are, by name."""

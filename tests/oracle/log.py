@@ -38,6 +38,11 @@ _MEMBERSHIP = [
     {"name": "company", "type": "string"},
     *({"name": name, **_OPTIONAL} for name in ("from", "to", "by")),
 ]
+_ACTION = [
+    *({"name": name, "type": "string"} for name in ("plan", "milestone", "action", "company")),
+    {"name": "done", "type": "boolean"},
+    {"name": "by", **_OPTIONAL},
+]
 _COMPLETE = [{"name": "source", "type": "string"}, {"name": "until", "type": "string"}, {"name": "by", **_OPTIONAL}]
 OURS = definitions.Source(
     name="milepost",
@@ -47,6 +52,7 @@ OURS = definitions.Source(
         "milepost.unlink": {"type": "record", "name": "Unlink", "fields": _KEYS},
         "milepost.membership": {"type": "record", "name": "Membership", "fields": _MEMBERSHIP},
         "milepost.source_complete": {"type": "record", "name": "Complete", "fields": _COMPLETE},
+        "milepost.action": {"type": "record", "name": "Action", "fields": _ACTION},
     },
     volatile=(),
     future_skew_ms=10 * clock.MINUTE,
@@ -376,9 +382,9 @@ class LogReader:
                 self.out.keys[of] = fact
         if said is not None:
             self.out.completions.append(said)
-        elif by_hand:
+        elif by_hand and one.type != "milepost.action":
             self._decide(one, group, arrival.k_ms, data, tuple(of for _, _, of in present))
-        else:
+        elif not by_hand:
             self._propose(one.org, present, arrival.k_ms)
         self.out.events.append(
             Event(
@@ -434,6 +440,10 @@ class LogReader:
             times = [None if data[name] is None else _time(data[name]) for name in ("from", "to")]
             if None not in times and times[0] >= times[1]:  # type: ignore[operator]
                 raise Rejected("contract_violation", "from lies before to")
+        elif one.type == "milepost.action":
+            texts = [("company", data["company"])]
+            if not one.void and (data["plan"], data["milestone"], data["action"]) not in known.manual:
+                raise Rejected("contract_violation", "nothing that people tick")
         else:
             if one.revision or one.repair or one.void:
                 raise Rejected("contract_violation", "not amended")
@@ -485,6 +495,9 @@ class LogReader:
         if one.void:
             self.out.counts["void"] += 1
             return ()
+        if one.type == "milepost.action":
+            self.out.counts["signal"] += 1
+            return (Signal(rule=one.type, fields=data, measures=frozenset()),)
         signals: list[Signal] = []
         dead = 0
         for rule in known.rules_on(one.type):

@@ -28,7 +28,7 @@ from milepost.topology.memberships import Memberships
 from milepost.topology.milestones import Course, Standing, Step
 from milepost.topology.panes import PANE_MS
 from milepost.topology.questions import ZERO_IN_FORMULAS, Found, Questions
-from milepost.topology.refusals import UnknownMilestone, UnknownPlan, closest
+from milepost.topology.refusals import BadParameter, UnknownMilestone, UnknownPlan, closest
 from milepost.topology.scans import Tally
 from milepost.topology.steps import Steps, gather
 from milepost.topology.ticks import TickedBy
@@ -143,6 +143,20 @@ class Standings(Questions):
                 for plan in catalog.plans.values()
             ],
         }
+
+    def tickable(self, org: str, plan: str, milestone: str, action: str, company: str) -> Steps[str]:
+        """The company as key:value, if the action is one that people tick for it.  Raises QuestionError."""
+        catalog = self._reader.decisions.history[org][-1].catalog
+        acts.manual(catalog, plan, milestone, action)
+        companies = Companies(self._reader, org, catalog.key_rank)
+        leaf, whose = (yield from companies.leaf(company)), catalog.plans[plan].company
+        if whose is not None:
+            components = yield from self._reader.decisions.components(org, None)
+            if components.root(leaf) != components.root(whose):
+                raise BadParameter(f"{plan} is a plan of another company", fix=f"company={keys.metakey(whose)}")
+        row = yield from companies.row(leaf)
+        assert row is not None, "a company that is found has a key"
+        return f"{row.kind}:{row.value}"
 
     # -- one milestone
 

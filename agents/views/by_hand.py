@@ -23,6 +23,8 @@ from milepost.topology.asked import organisation
 from milepost.topology.refusals import BadParameter, closest
 from milepost.topology.state import Output
 
+SKEW_MS: Final = by_hand.SOURCE.future_skew_ms
+"""How far ahead of now an event by hand may lie."""
 COMPLETE_BODY: Final = '{"until": "2013-03-01T00:00:00Z", "by": "…"}'
 
 

@@ -209,6 +209,15 @@ def routes(files: Files) -> tuple[Route, ...]:
         ),
         Route(
             method="POST",
+            path="/v1/plans/{plan}/milestones/{milestone}/actions/{action}",
+            about="Tick or untick an action that people do, for a company",
+            answers=plans.tick,
+            parameters=tuple(_in_path(one, f"name of the {one}") for one in ("plan", "milestone", "action")),
+            body=plans.TICK_BODY,
+            success=202,
+        ),
+        Route(
+            method="POST",
             path="/v1/sources/{source}/complete",
             about="Say that a source has sent everything up to a time",
             answers=by_hand.complete,

@@ -17,9 +17,13 @@ from milepost.ops import cli
 from milepost.ops.settings import Settings
 from milepost.topology.bases import written
 from milepost.topology.driver import Driver
+from milepost.topology.panes import PANE_MS
 from tests.agents.test_views import Answer, Site, Tables, Worker, served
 from tests.support.small import HOUR, ORG, SECRET, T0, visit
 from tests.topology.test_standings import DEADLINE, NOW, START, text
+
+
+KEPT = "/v1/plans/growth/milestones/kept/actions"
 
 
 @dataclass
@@ -80,6 +84,23 @@ def test_a_source_is_said_to_be_complete(desk: Desk) -> None:
     assert (row["state"], row["complete_to"]) == ("missed", written(DEADLINE))
 
 
+def test_an_action_is_ticked_and_unticked(desk: Desk) -> None:
+    """It holds from when it was done, says by whom, and a company is named by any key or its MetaKey."""
+    at = START + HOUR
+    told = desk.say(f"{KEPT}/review", company="crm_id:a", at=written(at), by="ann")
+    assert told.status == 202 and told.json["type"] == "milepost.action"
+    row = desk.states()["kept"]
+    assert {"name": "review", "affects": True, "manual": "review held", "holds": True, "by": "ann",
+            "since": written(at + PANE_MS)} in row["actions"]  # fmt: skip
+    later = desk.say(f"{KEPT}/review", company=row["company"], done=False, at=written(at + HOUR), by="bob")
+    assert later.status == 202
+    (review,) = [one for one in desk.states()["kept"]["actions"] if one["name"] == "review"]
+    assert (review["holds"], review["since"], review["by"]) == (False, None, "bob")
+    back = {"id": later.json["id"], "revision": 1, "void": True}
+    assert desk.say(f"{KEPT}/review", company="crm_id:a", done=False, at=written(at + HOUR), **back).status == 202
+    assert [one["by"] for one in desk.states()["kept"]["actions"] if one["holds"]] == ["ann"]
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "guess"),
     [
@@ -89,6 +110,14 @@ def test_a_source_is_said_to_be_complete(desk: Desk) -> None:
         ("/v1/sources/app/complete", {"untill": written(START)}, 422, None),
         ("/v1/sources/app/complete", {"until": written(START), "by": "x" * 300}, 422, None),
         ("/v1/sources/app/complete", {"until": written(START), "org": "acne"}, 404, "acme"),
+        (f"{KEPT}/revew", {"company": "crm_id:a"}, 422, "review"),
+        ("/v1/plans/growth/milestones/busy/actions/visits", {"company": "crm_id:a"}, 422, None),
+        ("/v1/plans/growth/milestones/kep/actions/review", {"company": "crm_id:a"}, 422, "kept"),
+        ("/v1/plans/grow/milestones/kept/actions/review", {"company": "crm_id:a"}, 422, "growth"),
+        (f"{KEPT}/review", {"company": "crm_id:aa"}, 404, "crm_id:a"),
+        (f"{KEPT}/review", {"company": "crm_id:a", "at": written(NOW + HOUR)}, 422, None),
+        (f"{KEPT}/review", {"company": "crm_id:a", "at": "soon"}, 422, None),
+        (f"{KEPT}/review", {"company": "crm_id:a", "don": False}, 422, None),
     ],
 )
 def test_what_cannot_be_said_is_a_problem(
@@ -115,4 +144,10 @@ def test_the_commands_say_it(desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert "unknown_stale" in run(desk, "milestones", "--milestone", "busy")
     assert "accepted as raw-events/" in run(desk, "complete", "app", written(DEADLINE), "--by", "ann")
     assert "missed" in run(desk, "milestones", "--milestone", "busy")
+    review = ("milestones", "tick", "growth", "kept", "review", "crm_id:a")
+    assert "accepted as raw-events/" in run(desk, *review, "--at", written(START), "--by", "ann")
+    assert "review done by ann, call not done" in run(desk, "milestones", "--milestone", "kept")
+    assert "accepted as raw-events/" in run(desk, *review, "--undone", "--at", written(START + HOUR))
+    assert "review not done, call" in run(desk, "milestones", "--milestone", "kept")
+    assert CliRunner().invoke(cli.app, [*review[:4], "revew", "crm_id:a"]).exit_code == cli.REFUSED
     assert CliRunner().invoke(cli.app, ["complete", "ap", written(DEADLINE)]).exit_code == cli.REFUSED

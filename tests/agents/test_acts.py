@@ -22,7 +22,6 @@ from tests.agents.test_views import Answer, Site, Tables, Worker, served
 from tests.support.small import HOUR, ORG, SECRET, T0, visit
 from tests.topology.test_standings import DEADLINE, NOW, START, text
 
-
 KEPT = "/v1/plans/growth/milestones/kept/actions"
 
 

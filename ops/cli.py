@@ -21,6 +21,7 @@ import orjson
 import typer
 
 from milepost.ops import processes
+from milepost.ops.acts import app as acts
 from milepost.ops.bench import PARTS
 from milepost.ops.identity import app as identity
 from milepost.ops.options import At, Basis, Company, Dims, Json, Window, Zone
@@ -55,6 +56,7 @@ Partitions = Annotated[int | None, typer.Option(help="Partitions of the topics, 
 app.add_typer(identity)
 app.add_typer(records)
 app.add_typer(whys)
+app.add_typer(acts)
 
 
 def main() -> None:

@@ -1,7 +1,6 @@
-"""The commands that ask for more than a number: why it is what it is, and how plans stand.
+"""The commands that ask for more than a number: why it is what it is.
 
 explain · diff  the events behind a value, and what changed it
-milestones      how the milestones of plans stand, of a company or of all
 watch           values and milestones as they change
 
 They are commands of `milepost` itself (`ops/cli.py` adds them); what all commands share lies there.
@@ -15,6 +14,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
+from milepost.ops.acts import standing
 from milepost.ops.options import At, Basis, Company, Dims, Json, Window, Zone
 
 app = typer.Typer()
@@ -69,25 +69,6 @@ def diff(
 
 
 @app.command()
-def milestones(
-    company: Company = None,
-    plan: Annotated[str | None, typer.Option(help="Of this plan only.")] = None,
-    milestone: Annotated[str | None, typer.Option(help="This milestone only.")] = None,
-    at: At = None,
-    basis: Basis = None,
-    org: Annotated[str | None, typer.Option(help="The organisation; may be left out when there is one.")] = None,
-    json: Json = False,
-) -> None:
-    """How the milestones of plans stand, for a company or for all, now or at any time."""
-    from milepost.ops import cli
-
-    with cli._said(json), cli._client() as client:
-        asked = {"company": company, "plan": plan, "milestone": milestone, "at": at, "basis": basis, "org": org}
-        answer = client.get("/v1/milestones", **asked)
-        cli._show(json, answer, "\n".join(map(_stands, answer["milestones"])) or "no milestone")
-
-
-@app.command()
 def watch(
     metrics: Annotated[list[str] | None, typer.Argument(metavar="[METRIC]...", help="Metrics to watch.")] = None,
     milestone: Annotated[list[str] | None, typer.Option(help="A milestone, also several times.")] = None,
@@ -123,15 +104,7 @@ def _frame(event: str, data: dict[str, Any]) -> str:
     from milepost.ops import cli
 
     if event == "milestone":
-        return _stands(data)
+        return standing(data)
     if event == "value":
         return "  ".join(one for one in (data["metric"], data["company"], cli._answer(data)) if one)
     return f"{event}  {orjson.dumps(data).decode()}"
-
-
-def _stands(row: dict[str, Any]) -> str:
-    """A line for people."""
-    since = row["achieved_at"] or (f"lapsed {row['lapsed']} times" if row["lapsed"] else "")
-    watched = [one for one in row["actions"] if "op" in one]
-    values = ", ".join(f"{one['metric']} {one['value']} {one['op']} {one['target']}" for one in watched)
-    return f"{row['name'][:24]:24}  {row['milestone']:20}  {row['state']:13}  {since}  ({values})"

@@ -85,6 +85,7 @@ NAMES: Final = (
     "Tick",
     "Link",
     "Decision",
+    "Completion",
     "Bundle",
     "DeadLetter",
     "Own",

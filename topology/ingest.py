@@ -226,7 +226,7 @@ class Ingest(quarantine.Judged):
             self._dead(at, a, "dedupe", _CONFLICT, out)
             self._owe(at, record, seen, out, None)
             return
-        who = self._who(event, catalog)
+        who = self._who(event, a.k_ms, catalog)
         if isinstance(who, Reject):
             self._dead(at, a, "identity", who, out)
             self._owe(at, record, seen, out, None)
@@ -245,8 +245,7 @@ class Ingest(quarantine.Judged):
                 who.leaf[:8], pane,
             )  # fmt: skip
             seen[a.key] = known
-        # Also when it is known: late bytes of a dead owner may have told us, and nobody else.
-        at.stores["seen"].put(a.key, known.pack())
+        at.stores["seen"].put(a.key, known.pack())  # known, too: a dead owner's late bytes may have told us alone
         if a.genuine is None and known.k_ms != record.timestamp:
             # The broker's clock stepped back, and k came from a record before: compaction may remove that one.
             self._note_owed(at, record, known, out, record.value)
@@ -257,7 +256,7 @@ class Ingest(quarantine.Judged):
             progress[:] = max(progress[0], event.t_ms), max(progress[1], a.k_ms)
         key_rows.note(mark, a.k_ms, a.record.offset, event, who)
         if event.source not in catalog.sources:
-            out.before += by_hand.decisions(event, who, catalog.key_rank, a.k_ms, at.number, a.record.offset)
+            out.before += by_hand.told(event, who, catalog.key_rank, a.k_ms, at.number, a.record.offset)
         elif who.edges:
             self._link(at, a, event, who, catalog, out)
         self._signal(at, mark, a, event, who, catalog, earlier, out)
@@ -424,7 +423,9 @@ class Ingest(quarantine.Judged):
         """Leaf and pane of an announced first record; a revision is noted, so that no later one is taken for it."""
         found, catalog = decode.envelope(record.value or b""), self.decisions.catalogs.get(stamp.bundle)
         event = found if isinstance(found, Reject) else decode.event(found, stamp.k_ms, catalog)
-        if catalog is None or isinstance(event, Reject) or isinstance(who := self._who(event, catalog), Reject):
+        if catalog is None or isinstance(event, Reject):
+            return bytes(8), 0
+        if isinstance(who := self._who(event, stamp.k_ms, catalog), Reject):
             return bytes(8), 0
         leaf, pane = who.leaf[:8], pane_of(event.t_ms)
         if event.revision or event.repair:
@@ -433,10 +434,10 @@ class Ingest(quarantine.Judged):
             revisions.announce(at.stores["amended"], raw_key(event.org, event.source, event.id), this)
         return leaf, pane
 
-    def _who(self, event: Event, catalog: Catalog) -> Identified | Reject:
+    def _who(self, event: Event, k_ms: int, catalog: Catalog) -> Identified | Reject:
         source, org_key = catalog.sources.get(event.source), self.org_keys[event.org]
         if source is None:
-            return by_hand.identify(event, catalog, org_key, self._leaves)
+            return by_hand.identify(event, k_ms, catalog, org_key, self._leaves)
         return identity.identify(event, source, org_key, self._leaves, catalog.protection)
 
     def _owe(self, at: Partition, record: Record, seen: Mapping[bytes, Seen], out: Fold, value: bytes | None) -> None:
@@ -458,7 +459,7 @@ class Ingest(quarantine.Judged):
         """The engine's own copy of a first record: what was owed is paid, and the copy is where the bytes now lie."""
         out.count("copy")
         offset = a.record.offset
-        if offset >= known.at:  # the same: as above
+        if offset >= known.at:  # the same, too
             known = seen[a.key] = known._replace(upto=offset, at=offset)
             at.stores["seen"].put(a.key, known.pack())
         if at.stores["owed"].get(a.key) is not None:

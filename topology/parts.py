@@ -4,6 +4,7 @@
     Leaves FirstDay Sums StaySums MemberLeaves  of measure     rows of cells, added up where they lie
     Told                                     of measure        what the ticks have said
     Evidence  Changes                        of measure        the facts behind numbers (evidence.py)
+    TickedBy                         of measure         who ticked an action (ticks.py)
     Reached  SignalsOf                       of both           what became of a receipt (receipts.py)
     RecordRows                               of record         the changes of a record (record_versions.py)
 
@@ -33,6 +34,7 @@ from milepost.topology.refold import refold
 from milepost.topology.scans import STEP_ROWS, Family, Pair, Take, Tally, after, family, leaves, pieces, read
 from milepost.topology.state import UPTO
 from milepost.topology.steps import Part, Steps
+from milepost.topology.ticks import TickedBy
 
 LEAVES_A_PAGE: Final = 10_000
 KEYS_A_PAGE: Final = 2_000
@@ -346,6 +348,7 @@ KINDS: Final[Mapping[str, type[Part]]] = {
         Reached,
         SignalsOf,
         RecordRows,
+        TickedBy,
     )
 }
 """The parts there are, by name."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from milepost.schemas import keys
-from milepost.topology import bases, milestones
+from milepost.topology import acts, bases, milestones
 from milepost.topology.aggregates import Shape
 from milepost.topology.asked import Asked, Question, organisation
 from milepost.topology.asked import asked as asked_of
@@ -24,14 +24,17 @@ from milepost.topology.companies import Companies, Company
 from milepost.topology.completeness import completeness, partitions_of, progress_of
 from milepost.topology.definitions import Action, Catalog, Milestone, Plan
 from milepost.topology.graph import Components
+from milepost.topology.memberships import Memberships
 from milepost.topology.milestones import Course, Standing, Step
 from milepost.topology.panes import PANE_MS
 from milepost.topology.questions import ZERO_IN_FORMULAS, Found, Questions
-from milepost.topology.refusals import UnknownMilestone, UnknownPlan, closest
+from milepost.topology.refusals import BadParameter, UnknownMilestone, UnknownPlan, closest
 from milepost.topology.scans import Tally
-from milepost.topology.steps import Steps
+from milepost.topology.steps import Steps, gather
+from milepost.topology.ticks import TickedBy
 
 STEPS_A_TURN: Final = 200
+_NO_DIMS: Final[Mapping[str, str]] = {}
 ROOTS_MAX: Final = 10_000
 """Companies of a portfolio at most."""
 LAPSES_MAX: Final = 100
@@ -53,10 +56,11 @@ class Asks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Condition:
-    """An action over time, for one company: its spans, and its value at the moment."""
+    """An action over time, for one company: its spans, its value at the moment, and who ticked it last."""
 
     spans: list[milestones.Span]
     value: float | int | None
+    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +144,20 @@ class Standings(Questions):
             ],
         }
 
+    def tickable(self, org: str, plan: str, milestone: str, action: str, company: str) -> Steps[str]:
+        """The company as key:value, if the action is one that people tick for it.  Raises QuestionError."""
+        catalog = self._reader.decisions.history[org][-1].catalog
+        acts.manual(catalog, plan, milestone, action)
+        companies = Companies(self._reader, org, catalog.key_rank)
+        leaf, whose = (yield from companies.leaf(company)), catalog.plans[plan].company
+        if whose is not None:
+            components = yield from self._reader.decisions.components(org, None)
+            if components.root(leaf) != components.root(whose):
+                raise BadParameter(f"{plan} is a plan of another company", fix=f"company={keys.metakey(whose)}")
+        row = yield from companies.row(leaf)
+        assert row is not None, "a company that is found has a key"
+        return f"{row.kind}:{row.value}"
+
     # -- one milestone
 
     def _as_of(self, asks: Asks) -> Steps[_AsOf]:
@@ -155,7 +173,9 @@ class Standings(Questions):
         if asks.company is not None:
             roots = [components.root((yield from companies.leaf(asks.company)))]
         else:
-            roots = sorted({components.root(one.root) for one in (yield from companies.all())})[:ROOTS_MAX]
+            # By their keys: what is one company now may have been two at the moment asked for.
+            rows = (row for one in (yield from companies.all()) for row in one.keys)
+            roots = sorted({components.root(row.leaf) for row in rows})[:ROOTS_MAX]
         named = yield from companies.companies(roots, components)
         return _AsOf(
             asks=asks,
@@ -179,11 +199,9 @@ class Standings(Questions):
         of_roots: dict[bytes, dict[str, _Condition]] = {root: {} for root in roots}
         complete: list[int | None] = []
         for action in milestone.actions.values():
-            if action.metric is None:
-                continue
             # One company at a time: a part answers with a bounded number of (company, pane) pairs.
             for root in roots:
-                condition, complete_to = yield from self._condition(of, action, plan, course, at, root)
+                condition, complete_to = yield from self._condition(of, action, plan, milestone.name, course, at, root)
                 of_roots[root][action.name] = condition
                 if action.affects:
                     complete.append(complete_to)
@@ -191,10 +209,7 @@ class Standings(Questions):
         clock = at if moment.basis == "as_shown" else now_ms // PANE_MS
         rows = []
         for root in roots:
-            held = {
-                action.name: of_roots[root][action.name].spans if action.metric is not None else []
-                for action in milestone.actions.values()
-            }
+            held = {name: condition.spans for name, condition in of_roots[root].items()}
             stands = milestones.standing(
                 milestone, course, milestones.needed(milestone, held), at, _pane_end(known, at, moment), clock
             )
@@ -205,18 +220,21 @@ class Standings(Questions):
                     **_terms(plan, milestone),
                     **_stands(stands),
                     "complete_to": None if known is None else written(known),
-                    "actions": [self._said(one, of_roots[root], at) for one in milestone.actions.values()],
+                    "actions": [
+                        self._said(one, of_roots[root][one.name], min(at, course.deadline))
+                        for one in milestone.actions.values()
+                    ],
                 }
             )
         return rows
 
-    def _said(self, action: Action, conditions: Mapping[str, _Condition], at: int) -> dict[str, Any]:
+    def _said(self, action: Action, condition: _Condition, at: int) -> dict[str, Any]:
         """An action as an answer shows it: what is asked, what is, and since when it holds."""
+        since = next((start for start, stop in condition.spans if start <= at < stop), None)
+        holds = {"holds": since is not None, "since": None if since is None else written(since * PANE_MS)}
         shown: dict[str, Any] = {"name": action.name, "affects": action.affects}
         if action.metric is None:
-            return {**shown, "manual": action.manual, "holds": False, "since": None}
-        condition = conditions[action.name]
-        since = next((start for start, stop in condition.spans if start <= at < stop), None)
+            return {**shown, "manual": action.manual, **holds, "by": condition.by}
         first = condition.spans[0][0] if condition.spans else None
         return {
             **shown,
@@ -225,42 +243,87 @@ class Standings(Questions):
             "op": action.op,
             "target": action.value,
             "value": condition.value,
-            "holds": since is not None,
-            "since": None if since is None else written(since * PANE_MS),
+            **holds,
             "first_held": None if first is None else written(first * PANE_MS),
         }
 
     # -- one action over time
 
     def _condition(
-        self, of: _AsOf, action: Action, plan: Plan, course: Course, at: int, root: bytes
+        self, of: _AsOf, action: Action, plan: Plan, milestone: str, course: Course, at: int, root: bytes
     ) -> Steps[tuple[_Condition, int | None]]:
         """When an action holds for a company up to `at`, and how complete its sources are (ms)."""
-        assert action.metric is not None and action.op is not None and action.value is not None
-        question = Question(
-            metric=action.metric,
-            now_ms=of.asks.now_ms,
-            org=of.org,
-            company=keys.metakey(root),
-            at_ms=of.asks.at_ms,
-            basis=of.asks.basis,
-            tz=plan.tz,
-        )
-        asked = yield from asked_of(self._reader, question)
         sustain = action.sustain_ms // PANE_MS
         until = min(at, course.deadline)
         first = max(0, course.start - sustain)
-        if at < course.start:
-            told = yield from progress_of(self._reader, partitions_of(self._reader, asked))
-            return _Condition(spans=[], value=None), completeness(self._reader, asked, told).complete_to
+        if action.metric is None:
+            asked = self._ticks(of, acts.named(plan.name, milestone, action.name), root)
+            first = min(first, at)  # what a person has done shows before the milestone begins, too
+        else:
+            asked = yield from asked_of(self._reader, self._question(of, action.metric, plan.tz, root))
+            if at < course.start:
+                told = yield from progress_of(self._reader, partitions_of(self._reader, asked))
+                return _Condition(spans=[], value=None), completeness(self._reader, asked, told).complete_to
         window = _Window(action.window, plan.tz, asked.grain_ms // PANE_MS, first, until)
         found = yield from self._found(asked, window.head, None, window.panes)
         tallies = {
             version: {slot: tally for (_, slot), tally in some.items()} for version, some in found.tallies.items()
         }
         steps = yield from self._steps(asked, found, tallies, window)
+        complete_to = completeness(self._reader, asked, found.told).complete_to
+        if action.metric is None:
+            holds = milestones.holding(steps, ">=", 1, until)
+            ticks = (one.last for one in tallies[acts.TICKS.version].values() if one.last is not None)
+            last = max((one[:2] for one in ticks), default=None)
+            if last is None:
+                return _Condition(spans=holds, value=None), complete_to
+            by = yield from self._ticked_by(asked, *last)
+            if holds and holds[0][0] == first and last[0] // PANE_MS < first:
+                holds[0] = last[0] // PANE_MS + 1, holds[0][1]  # since when, although the walk begins only there
+            return _Condition(spans=holds, value=steps[-1][1], by=by), complete_to
+        assert action.op is not None and action.value is not None
         holds = milestones.holding(steps, action.op, action.value, until, sustain)
-        return _Condition(spans=holds, value=steps[-1][1]), completeness(self._reader, asked, found.told).complete_to
+        return _Condition(spans=holds, value=steps[-1][1]), complete_to
+
+    def _question(self, of: _AsOf, metric: str, tz: str, root: bytes, dims: Mapping[str, str] = _NO_DIMS) -> Question:
+        return Question(
+            metric=metric,
+            now_ms=of.asks.now_ms,
+            org=of.org,
+            company=keys.metakey(root),
+            at_ms=of.asks.at_ms,
+            basis=of.asks.basis,
+            tz=tz,
+            dims=dims,
+        )
+
+    def _ticks(self, of: _AsOf, action: str, root: bytes) -> Asked:
+        """The question whether an action is ticked: the last value of a measure that no bundle declares (acts.py)."""
+        return Asked(
+            question=self._question(of, acts.TICKED.name, "UTC", root, {acts.DIMENSION: action}),
+            org=of.org,
+            catalog=of.catalog,
+            backfilled=of.backfilled,
+            metric=acts.TICKED,
+            parts=[acts.TICKED],
+            grain_ms=PANE_MS,
+            moment=of.moment,
+            components=of.components,
+            companies=Companies(self._reader, of.org, of.catalog.key_rank),
+            root=root,
+            memberships=Memberships(),
+        )
+
+    def _ticked_by(self, asked: Asked, t_ms: int, event: bytes) -> Steps[str | None]:
+        """Who made a tick."""
+        assert asked.root is not None
+        until = bases.FOREVER if asked.moment.known_until is None else max(asked.moment.known_until, 0)
+        placed = self._placed(asked.components.leaves(asked.root))
+        parts = [
+            TickedBy(partition=number, leaves=some, t_ms=t_ms, event=event, until=until)
+            for number, some in placed.items()
+        ]
+        return next((by for by in (yield from gather(self._reader, parts)) if by is not None), None)
 
     def _steps(
         self,

@@ -12,7 +12,18 @@ from faust.web import View
 from faust.web.base import BlueprintManager
 
 from milepost.agents import peers
-from milepost.agents.views import definitions, events, identity, internal, operations, outcomes, plans, queries, records
+from milepost.agents.views import (
+    by_hand,
+    definitions,
+    events,
+    identity,
+    internal,
+    operations,
+    outcomes,
+    plans,
+    queries,
+    records,
+)
 from milepost.agents.views.asking import Asking, Doors, Parameter, answer, ask
 from milepost.agents.views.files import Files
 from milepost.agents.views.problems import CONTENT_TYPE, STREAM, Problem, ProblemRunner, middleware
@@ -261,6 +272,24 @@ def routes(files: Files, bridge: Bridge) -> tuple[Route, ...]:
             answers=records.restore,
             body=records.BODY,
             parameters=RECORD[:2],
+            success=202,
+        ),
+        Route(
+            method="POST",
+            path="/v1/plans/{plan}/milestones/{milestone}/actions/{action}",
+            about="Tick or untick an action that people do, for a company",
+            answers=plans.tick,
+            parameters=tuple(_in_path(one, f"name of the {one}") for one in ("plan", "milestone", "action")),
+            body=plans.TICK_BODY,
+            success=202,
+        ),
+        Route(
+            method="POST",
+            path="/v1/sources/{source}/complete",
+            about="Say that a source has sent everything up to a time",
+            answers=by_hand.complete,
+            parameters=(_in_path("source", "name of a source"),),
+            body=by_hand.COMPLETE_BODY,
             success=202,
         ),
         Route(

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -44,12 +44,16 @@ class Late(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """A parameter of a route.  `name` with a trailing `*` stands for all names that begin so (`dim.*`)."""
+    """A parameter of a route.  `name` with a trailing `*` stands for all names that begin so (`dim.*`).
+
+    schema: what a value is, for the description (JSON Schema); what is refused is decided where the value is read
+    """
 
     name: str
     about: str
     required: bool = False
     place: str = "query"
+    schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string", "maxLength": TEXT_MAX})
 
 
 @dataclass(slots=True)

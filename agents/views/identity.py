@@ -15,7 +15,7 @@ import orjson
 from aiohttp import web
 
 from milepost.agents.views.asking import Asking, Doors, answer, found, paged
-from milepost.agents.views.problems import Problem
+from milepost.agents.views.bodies import typed_body
 from milepost.schemas.keys import PART_BYTES_MAX, raw_place
 from milepost.topology.asked import organisation
 from milepost.topology.by_hand import BY_MAX
@@ -24,10 +24,11 @@ from milepost.topology.refusals import BadParameter
 from milepost.topology.state import Output
 
 BODY: Final = '{"entity": "company", "keys": ["airline_name:…", "carrier_code:…"], "by": "…"}'
+BODY_BYTES_MAX: Final = 1024 * 1024
 MEMBERSHIP_BODY: Final = '{"entity": "person", "member": "email:…", "company": "crm_id:…", "from": "…", "to": "…"}'
 
 
-class _Keys(msgspec.Struct, forbid_unknown_fields=True):
+class Keys(msgspec.Struct, forbid_unknown_fields=True):
     """The body of a link or unlink."""
 
     keys: list[str]
@@ -37,7 +38,7 @@ class _Keys(msgspec.Struct, forbid_unknown_fields=True):
     id: str | None = None
 
 
-class _Membership(msgspec.Struct, forbid_unknown_fields=True, rename={"from_": "from"}):
+class Membership(msgspec.Struct, forbid_unknown_fields=True, rename={"from_": "from"}):
     """The body of a membership.  A higher revision of the same id replaces it, void takes it back."""
 
     member: str
@@ -61,7 +62,7 @@ async def unlink(doors: Doors, asking: Asking) -> web.Response:
 
 
 async def membership(doors: Doors, asking: Asking) -> web.Response:
-    body = await _body(asking, _Membership, MEMBERSHIP_BODY)
+    body = await _body(asking, Membership, MEMBERSHIP_BODY)
     identities = _identities(doors, body.org)
     await found(
         doors, asking, lambda: identities.membership(body.entity, body.member, body.company, body.from_, body.to)
@@ -91,7 +92,7 @@ async def _decide(doors: Doors, asking: Asking, what: What) -> web.Response:
     dry_run = asking.text("dry_run") or "false"
     if dry_run not in ("true", "false"):
         raise BadParameter(f"dry_run is true or false, not {dry_run[:32]!r}")
-    body = await _body(asking, _Keys, BODY)
+    body = await _body(asking, Keys, BODY)
     identities = _identities(doors, body.org)
     if dry_run == "true":
         now_ms = doors.services.now_ms()
@@ -103,10 +104,7 @@ async def _decide(doors: Doors, asking: Asking, what: What) -> web.Response:
 
 
 async def _body(asking: Asking, kind: Any, example: str) -> Any:
-    try:
-        body = msgspec.json.decode(await asking.request.read(), type=kind)
-    except msgspec.MsgspecError as error:
-        raise Problem(422, "the body does not hold", str(error)[:200], fix=example) from error
+    body = await typed_body(asking.request, kind, bytes_max=BODY_BYTES_MAX, title="the body does not hold", fix=example)
     if body.id is not None and not 0 < len(body.id.encode(errors="replace")) <= PART_BYTES_MAX:
         raise BadParameter(f"id has 1 to {PART_BYTES_MAX} bytes")
     if len(body.by or "") > BY_MAX:

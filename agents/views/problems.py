@@ -1,7 +1,7 @@
 """Problems: every error as RFC 9457 problem details, every answer under the same headers.
 
     request -> host, origin, token -> handler -> answer
-                       \\______________\\____-> problem: {type, title, status, detail, guess?, fix?}
+                       \\______________\\____-> problem: {type, title, status, detail, guess?, fix}
 
 What aiohttp itself refuses (no route, method, malformed HTTP) is a problem too.
 """
@@ -47,6 +47,20 @@ OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
 WATCHING: Final = OPEN_PATHS | {"/metrics", "/v1/status"}
 """Paths that a supervisor asks for ever: they do not make the fold hurry."""
 
+FIXES: Final[Mapping[int, str]] = {
+    401: "Authorization: Bearer …, with MILEPOST_TOKEN of the worker",
+    403: "send it without a page, as with curl, or from the worker's own",
+    404: "GET /openapi.json lists what there is",
+    405: "GET /openapi.json lists the methods of each path",
+    413: "send it in parts",
+    415: "GET /openapi.json lists the content types of each body",
+    421: "ask for it by 127.0.0.1, localhost or [::1]",
+    500: "ask again; if it fails again, the worker's log says why",
+    503: "ask again when Retry-After has passed",
+}
+"""What helps in general, where a problem does not say what helps in particular."""
+USUAL: Final = "GET /openapi.json says what each parameter and body takes"
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -68,7 +82,8 @@ class Problem(Exception):
 
 
 def problem(status: int, title: str, detail: str = "", *, slug: str = "", **more: Any) -> web.Response:
-    """The response: `type` is `about:blank` or `/problems/<slug>`; members that are None are left out."""
+    """The response: `type` is `about:blank` or `/problems/<slug>`; None is left out, but for `fix`."""
+    more["fix"] = more.get("fix") or FIXES.get(status, USUAL)
     body: dict[str, Any] = {
         "type": f"/problems/{slug}" if slug else "about:blank",
         "title": title,

@@ -47,6 +47,7 @@ class Parameter:
     """A parameter of a route.  `name` with a trailing `*` stands for all names that begin so (`dim.*`).
 
     many: it may be given several times
+    schema: what a value is, for the description (JSON Schema); what is refused is decided where the value is read
     """
 
     name: str
@@ -54,6 +55,7 @@ class Parameter:
     required: bool = False
     place: str = "query"
     many: bool = False
+    schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string", "maxLength": TEXT_MAX})
 
 
 @dataclass(slots=True)

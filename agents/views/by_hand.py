@@ -15,7 +15,7 @@ import orjson
 from aiohttp import web
 
 from milepost.agents.views.asking import Asking, Doors, answer
-from milepost.agents.views.problems import Problem
+from milepost.agents.views.bodies import typed_body
 from milepost.schemas.errors import ContractError
 from milepost.schemas.keys import PART_BYTES_MAX, raw_place
 from milepost.topology import by_hand
@@ -23,12 +23,13 @@ from milepost.topology.asked import organisation
 from milepost.topology.refusals import BadParameter, closest
 from milepost.topology.state import Output
 
+BODY_BYTES_MAX: Final = 1024 * 1024
 SKEW_MS: Final = by_hand.SOURCE.future_skew_ms
 """How far ahead of now an event by hand may lie."""
 COMPLETE_BODY: Final = '{"until": "2013-03-01T00:00:00Z", "by": "…"}'
 
 
-class _Complete(msgspec.Struct, forbid_unknown_fields=True):
+class Complete(msgspec.Struct, forbid_unknown_fields=True):
     """The body of a completion."""
 
     until: str
@@ -38,7 +39,7 @@ class _Complete(msgspec.Struct, forbid_unknown_fields=True):
 
 
 async def complete(doors: Doors, asking: Asking) -> web.Response:
-    told = await body(asking, _Complete, COMPLETE_BODY)
+    told = await body(asking, Complete, COMPLETE_BODY)
     reader, source = doors.services.reader, asking.path["source"]
     org = organisation(reader, told.org)
     catalog = reader.decisions.history[org][-1].catalog
@@ -55,10 +56,7 @@ async def complete(doors: Doors, asking: Asking) -> web.Response:
 
 async def body(asking: Asking, kind: Any, example: str) -> Any:
     """The body of a decision.  Raises Problem, BadParameter."""
-    try:
-        told = msgspec.json.decode(await asking.request.read(), type=kind)
-    except msgspec.MsgspecError as error:
-        raise Problem(422, "the body does not hold", str(error)[:200], fix=example) from error
+    told = await typed_body(asking.request, kind, bytes_max=BODY_BYTES_MAX, title="the body does not hold", fix=example)
     if told.id is not None and not 0 < len(told.id.encode(errors="replace")) <= PART_BYTES_MAX:
         raise BadParameter(f"id has 1 to {PART_BYTES_MAX} bytes")
     if len(told.by or "") > by_hand.BY_MAX:

@@ -20,7 +20,7 @@ BODY: Final = '{"entity": "company", "keys": ["airline_name:…", "carrier_code:
 MEMBERSHIP_BODY: Final = '{"entity": "person", "member": "email:…", "company": "crm_id:…", "from": "…", "to": "…"}'
 
 
-class _Keys(msgspec.Struct, forbid_unknown_fields=True):
+class Keys(msgspec.Struct, forbid_unknown_fields=True):
     """The body of a link or unlink."""
 
     keys: list[str]
@@ -30,7 +30,7 @@ class _Keys(msgspec.Struct, forbid_unknown_fields=True):
     id: str | None = None
 
 
-class _Membership(msgspec.Struct, forbid_unknown_fields=True, rename={"from_": "from"}):
+class Membership(msgspec.Struct, forbid_unknown_fields=True, rename={"from_": "from"}):
     """The body of a membership.  A higher revision of the same id replaces it, void takes it back."""
 
     member: str
@@ -54,7 +54,7 @@ async def unlink(doors: Doors, asking: Asking) -> web.Response:
 
 
 async def membership(doors: Doors, asking: Asking) -> web.Response:
-    body = await by_hand.body(asking, _Membership, MEMBERSHIP_BODY)
+    body = await by_hand.body(asking, Membership, MEMBERSHIP_BODY)
     identities = _identities(doors, body.org)
     await found(
         doors, asking, lambda: identities.membership(body.entity, body.member, body.company, body.from_, body.to)
@@ -86,7 +86,7 @@ async def _decide(doors: Doors, asking: Asking, what: What) -> web.Response:
     dry_run = asking.text("dry_run") or "false"
     if dry_run not in ("true", "false"):
         raise BadParameter(f"dry_run is true or false, not {dry_run[:32]!r}")
-    body = await by_hand.body(asking, _Keys, BODY)
+    body = await by_hand.body(asking, Keys, BODY)
     identities = _identities(doors, body.org)
     if dry_run == "true":
         now_ms = doors.services.now_ms()

@@ -18,7 +18,7 @@ from milepost.topology.standings import Asks
 TICK_BODY: Final = '{"company": "crm_id:…", "done": true, "at": "2013-02-12T10:00:00Z", "by": "…"}'
 
 
-class _Tick(msgspec.Struct, forbid_unknown_fields=True):
+class Tick(msgspec.Struct, forbid_unknown_fields=True):
     """The body of a tick.  at: when it was done, without it now.  A higher revision of the same id replaces it, void
     takes it back."""
 
@@ -49,7 +49,7 @@ async def plan(doors: Doors, asking: Asking) -> web.Response:
 
 
 async def tick(doors: Doors, asking: Asking) -> web.Response:
-    told = await by_hand.body(asking, _Tick, TICK_BODY)
+    told = await by_hand.body(asking, Tick, TICK_BODY)
     org, path = organisation(doors.services.reader, told.org), asking.path
     of = {name: path[name] for name in ("plan", "milestone", "action")}
     company = await found(doors, asking, lambda: doors.standings.tickable(org, company=told.company, **of))

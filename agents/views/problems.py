@@ -1,7 +1,7 @@
 """Problems: every error as RFC 9457 problem details, every answer under the same headers.
 
     request -> host, origin, token -> handler -> answer
-                       \\______________\\____-> problem: {type, title, status, detail, guess?, fix?}
+                       \\______________\\____-> problem: {type, title, status, detail, guess?, fix}
 
 What aiohttp itself refuses (no route, method, malformed HTTP) is a problem too.
 """
@@ -49,6 +49,19 @@ WATCHING: Final = OPEN_PATHS | {"/metrics", "/v1/status"}
 
 STREAM: Final = "/v1/stream"
 """It lasts as long as a page is open: a foreign page may not hold one, and its length is no answer's."""
+FIXES: Final[Mapping[int, str]] = {
+    401: "Authorization: Bearer …, with MILEPOST_TOKEN of the worker",
+    403: "send it without a page, as with curl, or from the worker's own",
+    404: "GET /openapi.json lists what there is",
+    405: "GET /openapi.json lists the methods of each path",
+    413: "send it in parts",
+    415: "GET /openapi.json lists the content types of each body",
+    421: "ask for it by 127.0.0.1, localhost or [::1]",
+    500: "ask again; if it fails again, the worker's log says why",
+    503: "ask again when Retry-After has passed",
+}
+"""What helps in general, where a problem does not say what helps in particular."""
+USUAL: Final = "GET /openapi.json says what each parameter and body takes"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -71,7 +84,8 @@ class Problem(Exception):
 
 
 def problem(status: int, title: str, detail: str = "", *, slug: str = "", **more: Any) -> web.Response:
-    """The response: `type` is `about:blank` or `/problems/<slug>`; members that are None are left out."""
+    """The response: `type` is `about:blank` or `/problems/<slug>`; None is left out, but for `fix`."""
+    more["fix"] = more.get("fix") or FIXES.get(status, USUAL)
     body: dict[str, Any] = {
         "type": f"/problems/{slug}" if slug else "about:blank",
         "title": title,

@@ -13,19 +13,17 @@ import msgspec
 import orjson
 from aiohttp import web
 
+from milepost.agents.views import by_hand
 from milepost.agents.views.asking import Asking, Doors, answer, found
-from milepost.agents.views.problems import Problem
-from milepost.schemas.keys import PART_BYTES_MAX, raw_place
+from milepost.schemas.keys import raw_place
 from milepost.topology.bases import instant
-from milepost.topology.by_hand import BY_MAX
 from milepost.topology.record_questions import RecordQuestion, RecordQuestions, restored
-from milepost.topology.refusals import BadParameter
 from milepost.topology.state import Output
 
 BODY: Final = '{"at": "2013-05-12T12:00:00Z", "basis": "corrected", "by": "…"}'
 
 
-class _Restore(msgspec.Struct, forbid_unknown_fields=True):
+class Restore(msgspec.Struct, forbid_unknown_fields=True):
     """The body of a restore: the moment whose value comes back."""
 
     at: str
@@ -58,14 +56,7 @@ async def diff(doors: Doors, asking: Asking) -> web.Response:
 
 async def restore(doors: Doors, asking: Asking) -> web.Response:
     """Append the event; 202 once the broker has it."""
-    try:
-        body = msgspec.json.decode(await asking.request.read(), type=_Restore)
-    except msgspec.MsgspecError as error:
-        raise Problem(422, "the body does not hold", str(error)[:200], fix=BODY) from error
-    if body.id is not None and not 0 < len(body.id.encode(errors="replace")) <= PART_BYTES_MAX:
-        raise BadParameter(f"id has 1 to {PART_BYTES_MAX} bytes")
-    if len(body.by or "") > BY_MAX:
-        raise BadParameter(f"by has at most {BY_MAX} letters")
+    body = await by_hand.body(asking, Restore, BODY)
     asked = replace(_question(doors, asking), org=body.org, at_ms=instant(body.at), basis=body.basis)
     told = await found(doors, asking, lambda: _questions(doors).value(asked))
     event = restored(asked, told["org"], told["value"], id=body.id or uuid.uuid4().hex, by=body.by)

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from milepost.agents.views import frames
 from milepost.agents.views.asking import LIMIT_MAX, Asking, Doors, Query, answer, found
+from milepost.agents.views.bodies import typed_body
 from milepost.agents.views.clients import Client
 from milepost.agents.views.frames import Seen
 from milepost.agents.views.presence import FORGOTTEN_S, WHO_MAX, Full, Place, Presence
@@ -32,11 +33,12 @@ from milepost.topology.steps import Steps
 log = logging.getLogger(__name__)
 
 PRESENCE_BODY: Final = '{"who": "ann", "company": "mk_… or key:value", "at": "RFC 3339 with zone; absent: live"}'
+PRESENCE_BYTES_MAX: Final = 16 * 1024
 COMMON: Final = ("org", "at", "basis", "stale_ms")
 """Parameters that values and milestones have in common."""
 
 
-class _Present(msgspec.Struct, forbid_unknown_fields=True):
+class Present(msgspec.Struct, forbid_unknown_fields=True):
     """The body of a presence."""
 
     who: str
@@ -76,10 +78,9 @@ class Bridge:
         return response
 
     async def present(self, doors: Doors, asking: Asking) -> web.Response:
-        try:
-            body = msgspec.json.decode(await asking.request.read(), type=_Present)
-        except msgspec.MsgspecError as error:
-            raise BadParameter(str(error)[:200], fix=PRESENCE_BODY) from error
+        body = await typed_body(
+            asking.request, Present, bytes_max=PRESENCE_BYTES_MAX, title="the body does not hold", fix=PRESENCE_BODY
+        )
         if not 1 <= len(body.who) <= WHO_MAX or not body.who.isprintable():
             raise BadParameter(f"who is a name of 1 to {WHO_MAX} printable characters")
         if body.at is not None:

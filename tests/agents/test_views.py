@@ -33,6 +33,7 @@ from milepost.topology.driver import Driver
 from milepost.topology.reading import Reader, Unavailable
 from milepost.topology.state import Output
 from milepost.topology.steps import Got, Part, run
+from tests.support.demo import demo_of
 
 NOW = instant("2014-02-05T00:00:00Z")
 
@@ -602,7 +603,7 @@ def test_the_page_is_served_with_its_tag(site: Site) -> None:
 
 
 def bundle_body(org: str = "port-authority", old: str = "", new: str = "", **more: Any) -> bytes:
-    files = {name: text.decode() for name, text in demo_bundle().items()}
+    files = {name: text.decode() for name, text in demo_of(org).items()}
     files["milepost.yaml"] = files["milepost.yaml"].replace(old, new, 1)
     return json.dumps({"org": org, "files": files, **more}).encode()
 
@@ -618,7 +619,8 @@ def test_a_plan_says_what_a_bundle_would_change(site: Site) -> None:
     got = define(site, "plan", bundle_body(old="<= 15.0", new="<= 30.0"))
     assert got.status == 200 and got.json["kept"]["metric"] >= 5
     (rule,) = [one for one in got.json["changes"] if one["what"] == "signal"]
-    assert rule["how"] == "changed" and rule["touches"] == ["metric on_time_departures", "metric on_time_rate"]
+    touched = ["metric on_time_departures", "metric on_time_rate", "milestone punctual_month", "plan on_time_2013"]
+    assert rule["how"] == "changed" and rule["touches"] == touched
     assert "because of signal departed_on_time" in got.json["text"]
 
 

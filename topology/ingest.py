@@ -23,6 +23,7 @@ from milepost.topology import (
     by_hand,
     decode,
     dedupe,
+    heard,
     identity,
     ingest_mark,
     key_rows,
@@ -35,7 +36,7 @@ from milepost.topology.catalog import Catalog
 from milepost.topology.decisions import Decisions
 from milepost.topology.dedupe import Seen, Verdict
 from milepost.topology.ingest_mark import IngestMark
-from milepost.topology.panes import pane_of
+from milepost.topology.panes import PANE_MS, pane_of
 from milepost.topology.revisions import Accepted
 from milepost.topology.state import Fold, Output, Owed, Partition, Record
 
@@ -115,6 +116,7 @@ class Ingest(quarantine.Judged):
         for arrival in arrivals:
             self._take(at, mark, arrival, seen, out)
         key_rows.keep(at, mark)
+        heard.keep(at, mark)
         if records:
             at.next_offset = records[-1].offset + 1
         return out
@@ -250,8 +252,9 @@ class Ingest(quarantine.Judged):
             self._note_owed(at, record, known, out, record.value)
         out.count("accepted")
         if event.source in catalog.sources:
-            if (progress := mark.progress.get(sent := (event.org, event.source))) is None:
-                progress = mark.progress[sent] = [event.t_ms, a.k_ms]
+            progress = mark.progress.get(sent := (event.org, event.source))
+            if progress is None or pane > progress[0] // PANE_MS or a.k_ms < progress[1]:
+                progress = heard.note(mark, sent, event.t_ms, a.k_ms, record.offset)
             progress[:] = max(progress[0], event.t_ms), max(progress[1], a.k_ms)
         key_rows.note(mark, a.k_ms, a.record.offset, event, who)
         if event.source not in catalog.sources:

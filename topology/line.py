@@ -125,6 +125,7 @@ LEGS: tuple[LegSpec, ...] = (
             StoreSpec(name="edges", tag=3, holds="edge -> where this partition proposed it"),
             StoreSpec(name="owed", tag=4, holds="raw key -> first record still to be appended again"),
             StoreSpec(name="amended", tag=5, holds="event -> its revisions, of events that have several"),
+            StoreSpec(name="heard", tag=8, holds="(source, day of known time) -> how far it had sent by when"),
             StoreSpec(name="poison", tag=9, holds="offset -> verdict on a record that is passed over"),
         ),
         writes=("signals", "identity-links", "dead-letters", "raw-events"),

@@ -1,6 +1,7 @@
 """Parts: the reads of one partition that questions are made of; plain data, so that any worker can be asked for them.
 
     KeyRows  CompanyKeys  SeenRows           of ingest         who a leaf is, what there is
+    Heard                                    of ingest         how far sources had sent by when (heard.py)
     Leaves FirstDay Sums StaySums MemberLeaves  of measure     rows of cells, added up where they lie
     Told                                     of measure        what the ticks have said
     Evidence  Changes                        of measure        the facts behind numbers (evidence.py)
@@ -24,6 +25,7 @@ from milepost.topology.aggregates import Shape
 from milepost.topology.bases import Slots, Span, cover
 from milepost.topology.digest import TableRows
 from milepost.topology.evidence import Changes, Evidence
+from milepost.topology.heard import Heard
 from milepost.topology.metrics import unpacked
 from milepost.topology.reading import Progress, Reader
 from milepost.topology.receipts import Reached, SignalsOf
@@ -316,6 +318,7 @@ KINDS: Final[Mapping[str, type[Part]]] = {
         KeyRows,
         CompanyKeys,
         SeenRows,
+        Heard,
         Leaves,
         FirstDay,
         Told,

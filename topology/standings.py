@@ -11,7 +11,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from milepost.schemas import keys
@@ -21,9 +21,10 @@ from milepost.topology.asked import Asked, Question, organisation
 from milepost.topology.asked import asked as asked_of
 from milepost.topology.bases import CALENDAR, Moment, written
 from milepost.topology.companies import Companies, Company
-from milepost.topology.completeness import completeness, partitions_of, progress_of
+from milepost.topology.completeness import completeness, partitions_of, progress_of, sources_of
 from milepost.topology.definitions import Action, Catalog, Milestone, Plan
 from milepost.topology.graph import Components
+from milepost.topology.heard import Complete, complete
 from milepost.topology.milestones import Course, Standing, Step
 from milepost.topology.panes import PANE_MS
 from milepost.topology.questions import ZERO_IN_FORMULAS, Found, Questions
@@ -53,17 +54,45 @@ class Asks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Condition:
-    """An action over time, for one company: its spans, and its value at the moment."""
+    """An action over time, for one company: its spans, its value at the moment, up to when its sources have sent."""
 
     spans: list[milestones.Span]
     value: float | int | None
+    complete_to: int | None
+    sources: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _AsOf:
+class Stood:
+    """A milestone over time, for one company, as its cells say at a moment.
+
+    met:         when its need was met
+    complete_to: up to when its sources have sent, ms;  heard: the same at each bucket end, of what is as shown
+    """
+
+    milestone: Milestone
+    course: Course
+    conditions: Mapping[str, _Condition]
+    met: Sequence[milestones.Span]
+    complete_to: int | None
+    heard: Complete | None
+
+    def at(self, at: int, clock: int) -> Standing:
+        """How it stood at a pane end."""
+        if self.heard is not None:
+            known = self.heard.at(at)
+        else:
+            known = None if self.complete_to is None else self.complete_to // PANE_MS
+        return milestones.standing(self.milestone, self.course, self.met, at, known, clock)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AsOf:
     """A question with everything it looks at, found once for all plans and milestones.
 
     backfilled: the definitions came only later;  roots: the companies asked for
+    since:      of what is as shown, from which bucket end on it is wanted how far sources had sent; None: the moment
+    heard:      sources -> how far they had sent, a memory
     """
 
     asks: Asks
@@ -74,6 +103,13 @@ class _AsOf:
     components: Components
     roots: Sequence[bytes]
     companies: Mapping[bytes, Company]
+    since: int | None = None
+    heard: dict[tuple[str, ...], Complete] = field(default_factory=dict)
+
+    @property
+    def at(self) -> int:
+        """The pane end that the moment has passed."""
+        return self.asks.now_ms // PANE_MS if self.moment.basis == "latest" else self.moment.end
 
 
 class Standings(Questions):
@@ -142,7 +178,7 @@ class Standings(Questions):
 
     # -- one milestone
 
-    def _as_of(self, asks: Asks) -> Steps[_AsOf]:
+    def _as_of(self, asks: Asks) -> Steps[AsOf]:
         """What plans are looked at with: the definitions and the companies as of the moment."""
         moment = bases.moment(asks.basis, asks.at_ms, asks.now_ms)
         org = organisation(self._reader, asks.org)
@@ -157,7 +193,7 @@ class Standings(Questions):
         else:
             roots = sorted({components.root(one.root) for one in (yield from companies.all())})[:ROOTS_MAX]
         named = yield from companies.companies(roots, components)
-        return _AsOf(
+        return AsOf(
             asks=asks,
             org=org,
             moment=moment,
@@ -168,47 +204,61 @@ class Standings(Questions):
             companies=named,
         )
 
-    def _rows(self, of: _AsOf, plan: Plan, milestone: Milestone) -> Steps[list[dict[str, Any]]]:
+    def _rows(self, of: AsOf, plan: Plan, milestone: Milestone) -> Steps[list[dict[str, Any]]]:
         """The milestone's standing, one row a company."""
-        course, moment, now_ms = Course.of(milestone, plan.tz), of.moment, of.asks.now_ms
-        at = now_ms // PANE_MS if moment.basis == "latest" else moment.end
+        at = of.at
         roots = of.roots
         if plan.company is not None:
             whose = of.components.root(plan.company)
             roots = [whose] if of.asks.company is None or whose in roots else []
-        of_roots: dict[bytes, dict[str, _Condition]] = {root: {} for root in roots}
-        complete: list[int | None] = []
-        for action in milestone.actions.values():
-            if action.metric is None:
-                continue
-            # One company at a time: a part answers with a bounded number of (company, pane) pairs.
-            for root in roots:
-                condition, complete_to = yield from self._condition(of, action, plan, course, at, root)
-                of_roots[root][action.name] = condition
-                if action.affects:
-                    complete.append(complete_to)
-        known = None if not complete or None in complete else min(one for one in complete if one is not None)
-        clock = at if moment.basis == "as_shown" else now_ms // PANE_MS
+        clock = at if of.moment.basis == "as_shown" else of.asks.now_ms // PANE_MS
         rows = []
+        # One company at a time: a part answers with a bounded number of (company, pane) pairs.
         for root in roots:
-            held = {
-                action.name: of_roots[root][action.name].spans if action.metric is not None else []
-                for action in milestone.actions.values()
-            }
-            stands = milestones.standing(
-                milestone, course, milestones.needed(milestone, held), at, _pane_end(known, at, moment), clock
-            )
+            stood = yield from self.stood(of, plan, milestone, root)
             rows.append(
                 {
                     "company": keys.metakey(root),
                     "name": (of.companies.get(root) or Company(root=root, keys=())).name,
                     **_terms(plan, milestone),
-                    **_stands(stands),
-                    "complete_to": None if known is None else written(known),
-                    "actions": [self._said(one, of_roots[root], at) for one in milestone.actions.values()],
+                    **_stands(stood.at(at, clock)),
+                    "complete_to": None if stood.complete_to is None else written(stood.complete_to),
+                    "actions": [self._said(one, stood.conditions, at) for one in milestone.actions.values()],
                 }
             )
         return rows
+
+    def stood(self, of: AsOf, plan: Plan, milestone: Milestone, root: bytes) -> Steps[Stood]:
+        """A milestone over time, for one company, up to the moment."""
+        course = Course.of(milestone, plan.tz)
+        conditions: dict[str, _Condition] = {}
+        held: dict[str, Sequence[milestones.Span]] = {}
+        for action in milestone.actions.values():
+            held[action.name] = ()
+            if action.metric is not None:
+                conditions[action.name] = found = yield from self._condition(of, action, plan, course, of.at, root)
+                held[action.name] = found.spans
+        needed = [one for name, one in conditions.items() if milestone.actions[name].affects]
+        heard: Complete | None = None
+        if of.moment.basis == "as_shown":
+            sources = tuple(sorted({source for one in needed for source in one.sources}))
+            if (heard := of.heard.get(sources)) is None:
+                since = of.at if of.since is None else of.since
+                wanted = [(of.org, source) for source in sources]
+                heard = of.heard[sources] = yield from complete(self._reader, wanted, since, of.at)
+            pane_end = heard.at(of.at)
+            complete_to = None if pane_end is None else pane_end * PANE_MS
+        else:
+            ends = [one.complete_to for one in needed]
+            complete_to = None if not ends or None in ends else min(one for one in ends if one is not None)
+        return Stood(
+            milestone=milestone,
+            course=course,
+            conditions=conditions,
+            met=milestones.needed(milestone, held),
+            complete_to=complete_to,
+            heard=heard,
+        )
 
     def _said(self, action: Action, conditions: Mapping[str, _Condition], at: int) -> dict[str, Any]:
         """An action as an answer shows it: what is asked, what is, and since when it holds."""
@@ -233,9 +283,9 @@ class Standings(Questions):
     # -- one action over time
 
     def _condition(
-        self, of: _AsOf, action: Action, plan: Plan, course: Course, at: int, root: bytes
-    ) -> Steps[tuple[_Condition, int | None]]:
-        """When an action holds for a company up to `at`, and how complete its sources are (ms)."""
+        self, of: AsOf, action: Action, plan: Plan, course: Course, at: int, root: bytes
+    ) -> Steps[_Condition]:
+        """When an action holds for a company up to `at`."""
         assert action.metric is not None and action.op is not None and action.value is not None
         question = Question(
             metric=action.metric,
@@ -250,9 +300,11 @@ class Standings(Questions):
         sustain = action.sustain_ms // PANE_MS
         until = min(at, course.deadline)
         first = max(0, course.start - sustain)
+        sources = sources_of(asked.catalog, asked.measures.values())
         if at < course.start:
             told = yield from progress_of(self._reader, partitions_of(self._reader, asked))
-            return _Condition(spans=[], value=None), completeness(self._reader, asked, told).complete_to
+            known = completeness(self._reader, asked, told).complete_to
+            return _Condition(spans=[], value=None, complete_to=known, sources=sources)
         window = _Window(action.window, plan.tz, asked.grain_ms // PANE_MS, first, until)
         spans = window.spans()
         found = yield from self._found(asked, spans, None)
@@ -261,7 +313,8 @@ class Standings(Questions):
         }
         steps = yield from self._steps(asked, found, tallies, window, spans)
         holds = milestones.holding(steps, action.op, action.value, until, sustain)
-        return _Condition(spans=holds, value=steps[-1][1]), completeness(self._reader, asked, found.told).complete_to
+        known = completeness(self._reader, asked, found.told).complete_to
+        return _Condition(spans=holds, value=steps[-1][1], complete_to=known, sources=sources)
 
     def _steps(
         self,
@@ -382,14 +435,6 @@ def _plan(catalog: Catalog, name: str) -> Plan:
             f"there is no plan {name[:64]!r}", guess=closest(name, catalog.plans), fix="GET /v1/plans lists them"
         )
     return plan
-
-
-def _pane_end(known_ms: int | None, at: int, moment: Moment) -> int | None:
-    """Up to which pane end the sources are complete; nobody knew more than the moment at the moment."""
-    if known_ms is None:
-        return None
-    end = known_ms // PANE_MS
-    return min(end, at) if moment.basis == "as_shown" else end
 
 
 def _head(org: str, moment: Moment, backfilled: bool) -> dict[str, Any]:

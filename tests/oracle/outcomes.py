@@ -38,10 +38,19 @@ def value(
     return 0 if answer is None and found.aggregate in ("count", "sum", "distinct") else answer
 
 
+def heard(oracle: Oracle, asked: Mapping[str, Any]) -> int:
+    """The latest time of an event that had come by the moment, of all sources; -1: none had."""
+    at = clock.floor(asked["now"] if asked["at"] is None else asked["at"])
+    shown = asked["basis"] == "as_shown"
+    return max((one.t_ms for one in oracle.reading.events if not shown or one.k_ms < at), default=-1)
+
+
 def outcome(
-    oracle: Oracle, milestone: Mapping[str, Any], company: str, asked: Mapping[str, Any], *, complete_ms: int, tz: str
+    oracle: Oracle, milestone: Mapping[str, Any], company: str, asked: Mapping[str, Any], *, tz: str
 ) -> Outcome:
-    """How a milestone stands; `milestone` is its text with `start`, `deadline`, `grace` and `sustain` in ms."""
+    """How a milestone of one source stands; `milestone` is its text with `start`, `deadline`, `grace` and `sustain` in
+    ms."""
+    complete_ms = clock.floor(heard(oracle, asked))
     at = clock.floor(asked["now"] if asked["at"] is None else asked["at"])
     clock_ms = at if asked["basis"] == "as_shown" else clock.floor(asked["now"])
     until = min(at, milestone["deadline"])
@@ -60,17 +69,22 @@ def outcome(
         count, need = sum(holds[name] for name in affecting), milestone["need"]
         if count >= (len(affecting) if need == "all" else need["at_least"]):
             met.append(end)
-    known = (min(complete_ms, at) if asked["basis"] == "as_shown" else complete_ms) >= until
+    known = complete_ms >= until
     over = clock_ms >= milestone["deadline"] + milestone["grace"] and at >= milestone["deadline"]
     lapses = sum(1 for end in met if end + clock.QUARTER not in met and end + clock.QUARTER <= until)
     if milestone["kind"] == "achieve" and met:
         return Outcome(state="achieved", achieved_ms=met[0], lapses=0, values=values)
-    if met and met[-1] == until:
-        begun = until
+    if met:
+        begun = met[-1]
         while begun - clock.QUARTER in met:
             begun -= clock.QUARTER
-        return Outcome(state="achieved", achieved_ms=begun, lapses=lapses, values=values)
-    if met:
-        return Outcome(state="lapsed" if known else "unknown_stale", achieved_ms=None, lapses=lapses, values=values)
+        lost = met[-1] + clock.QUARTER
+        if lost > until:
+            return Outcome(state="achieved", achieved_ms=begun, lapses=lapses, values=values)
+        if complete_ms >= lost:
+            return Outcome(state="lapsed", achieved_ms=None, lapses=lapses, values=values)
+        if clock_ms < lost + milestone["grace"]:
+            return Outcome(state="achieved", achieved_ms=begun, lapses=lapses - 1, values=values)
+        return Outcome(state="unknown_stale", achieved_ms=None, lapses=lapses, values=values)
     state = "in_progress" if not over else "missed" if known else "unknown_stale"
     return Outcome(state=state, achieved_ms=None, lapses=0, values=values)

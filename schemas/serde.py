@@ -91,6 +91,8 @@ NAMES: Final = (
     "Mark",
     "Verdict",
     "Trying",
+    "Recognition",
+    "Recognised",
 )
 
 

@@ -3,6 +3,7 @@
     KeyRows  CompanyKeys  SeenRows           of ingest         who a leaf is, what there is
     Heard                                    of ingest         how far sources had sent by when (heard.py)
     Leaves FirstDay Sums StaySums MemberLeaves  of measure     rows of cells, added up where they lie
+    Ends                                     of measure        when anything of them became known (ends.py)
     Told                                     of measure        what the ticks have said
     Evidence  Changes                        of measure        the facts behind numbers (evidence.py)
     Reached  SignalsOf                       of both           what became of a receipt (receipts.py)
@@ -24,6 +25,7 @@ from milepost.schemas import keys
 from milepost.topology.aggregates import Shape
 from milepost.topology.bases import Slots, Span, cover
 from milepost.topology.digest import TableRows
+from milepost.topology.ends import Ends
 from milepost.topology.evidence import Changes, Evidence
 from milepost.topology.heard import Heard
 from milepost.topology.metrics import unpacked
@@ -324,6 +326,7 @@ KINDS: Final[Mapping[str, type[Part]]] = {
         Told,
         Sums,
         StaySums,
+        Ends,
         MemberLeaves,
         TableRows,
         Evidence,

@@ -305,7 +305,7 @@ class Standings(Questions):
             told = yield from progress_of(self._reader, partitions_of(self._reader, asked))
             known = completeness(self._reader, asked, told).complete_to
             return _Condition(spans=[], value=None, complete_to=known, sources=sources)
-        window = _Window(action.window, plan.tz, asked.grain_ms // PANE_MS, first, until)
+        window = Window(action.window, plan.tz, asked.grain_ms // PANE_MS, first, until)
         spans = window.spans()
         found = yield from self._found(asked, spans, None)
         tallies = {
@@ -321,7 +321,7 @@ class Standings(Questions):
         asked: Asked,
         found: Found,
         tallies: Mapping[bytes, Mapping[int, Tally]],
-        window: _Window,
+        window: Window,
         spans: Sequence[bases.Span],
     ) -> Steps[list[Step]]:
         """What the metric is from each pane end on at which it can change."""
@@ -353,7 +353,7 @@ class Standings(Questions):
         return steps or [(window.first, None)]
 
 
-class _Window:
+class Window:
     """Which pane ends a pane counts at, for a window as questions write it, from `first` to `until`."""
 
     def __init__(self, text: str, tz: str, grain: int, first: int, until: int) -> None:
@@ -363,16 +363,16 @@ class _Window:
         if text in CALENDAR:
             begin, end = bases.unit_start(text, first * PANE_MS - 1, tz), max(until, first) * PANE_MS
             self._edges = [one.stop for one in bases.series(begin, end, text, tz)] if begin < end else []
-            self._begin = max(0, begin // PANE_MS)
+            self.begin = max(0, begin // PANE_MS)
         elif text == "all":
-            self._begin = 0
+            self.begin = 0
         else:
             self._length = bases.length_ms(text) // PANE_MS
-            self._begin = max(0, first - self._length)
+            self.begin = max(0, first - self._length)
 
     def spans(self) -> tuple[bases.Span, ...]:
         """The panes to read one by one; of `all` what lies before the first pane end at once."""
-        begin = self._begin
+        begin = self.begin
         head: tuple[bases.Span, ...] = ()
         if self.text == "all" and self.first > 0:
             head, begin = (bases.Span(start=0, stop=self.first),), self.first

@@ -46,12 +46,20 @@ def heard(oracle: Oracle, asked: Mapping[str, Any]) -> int:
 
 
 def outcome(
-    oracle: Oracle, milestone: Mapping[str, Any], company: str, asked: Mapping[str, Any], *, tz: str
+    oracle: Oracle,
+    milestone: Mapping[str, Any],
+    company: str,
+    asked: Mapping[str, Any],
+    *,
+    tz: str,
+    upto: int | None = None,
 ) -> Outcome:
     """How a milestone of one source stands; `milestone` is its text with `start`, `deadline`, `grace` and `sustain` in
-    ms."""
-    complete_ms = clock.floor(heard(oracle, asked))
+    ms.  upto: how it stood at an earlier pane end, by what is known at the moment asked for."""
     at = clock.floor(asked["now"] if asked["at"] is None else asked["at"])
+    if upto is not None:
+        at = upto
+    complete_ms = clock.floor(heard(oracle, {**asked, "at": at} if upto is not None else asked))
     clock_ms = at if asked["basis"] == "as_shown" else clock.floor(asked["now"])
     until = min(at, milestone["deadline"])
     if at < milestone["start"]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, NamedTuple
 
 from milepost.schemas.keys import leaf_partition, lp
@@ -107,18 +107,21 @@ class Recognition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
-    """What the records of a subject add up to.
+    """What the records of a subject add up to, in whichever order they are read.
 
-    states: all that were said
+    k: when the last was told;  states: all that were said
     """
 
+    k: int
     last: Past
     states: frozenset[State]
 
     @classmethod
     def after(cls, known: Said | None, one: Recognition) -> Said:
         states = frozenset[State]() if known is None else known.states
-        return cls(last=one.now, states=states | {one.now.state})
+        if known is not None and known.k > one.k:
+            return replace(known, states=states | {one.now.state})
+        return cls(k=one.k, last=one.now, states=states | {one.now.state})
 
 
 @dataclass(slots=True)

@@ -93,6 +93,8 @@ NAMES: Final = (
     "Verdict",
     "Trying",
     "RecordChange",
+    "Recognition",
+    "Recognised",
 )
 
 

@@ -52,7 +52,7 @@ def partitions_of(reader: Reader, asked: Asked) -> list[int]:
 
 def completeness(reader: Reader, asked: Asked, progresses: Sequence[Mapping[int, Progress]]) -> Completeness:
     """How complete the partitions are that a question reads: `progresses` is what each has been told."""
-    sources = _sources(asked.catalog, asked.measures.values())
+    sources = sources_of(asked.catalog, asked.measures.values())
     said, decided_at = reader.decisions.completions(asked.org), asked.moment.decided_at
     seen = [_seen(reader, progress) for progress in progresses]
     latest: list[int | None] = []
@@ -103,7 +103,7 @@ def told(progresses: Iterable[Mapping[int, Progress]]) -> list[dict[tuple[str, s
     return out
 
 
-def _sources(catalog: Catalog, measures: Iterable[Measure]) -> list[str]:
+def sources_of(catalog: Catalog, measures: Iterable[Measure]) -> list[str]:
     """The sources whose events the measures are made of."""
     types = {catalog.rules[measure.rule].on for measure in measures if measure.version != acts.TICKS.version}
     return sorted(name for name, source in catalog.sources.items() if types & set(source.types))

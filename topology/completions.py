@@ -8,6 +8,7 @@ A completion counts from its own known time on and takes nothing back, so the or
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -39,3 +40,7 @@ class Completions:
         steps = self._known.get(source, [])
         at = bisect_left(steps, (before_ms,))
         return steps[at - 1][1] if at else None
+
+    def steps(self, source: str) -> Sequence[tuple[int, int]]:
+        """What was said of a source: (known time, up to when), ms, both rising."""
+        return self._known.get(source, ())

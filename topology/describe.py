@@ -32,6 +32,11 @@ def text() -> str:
         for store in leg.stores:
             out.append(f"  store {store.name:<8} {store.holds} ({_HOW[store.changelog]})")
         out.append(f"  changelog: {leg.changelog}")
+    for asking in line.ASKING:
+        out.append(f"Leg {asking.name}")
+        out.append(f"  asks: {', '.join(asking.asks)}, as shown at each bucket end")
+        out.append(f"  stages: {' -> '.join(asking.stages)}")
+        out.append(f"  writes: {', '.join(asking.writes)}")
     return "\n".join(out) + "\n"
 
 
@@ -43,12 +48,16 @@ def mermaid() -> str:
         out.append(f'  {leg.name}["{leg.name}<br/>{" · ".join(leg.stages)}"]')
         stores = " · ".join(store.name for store in leg.stores)
         out.append(f'  {leg.name}_stores[("{stores}")]')
+    out.extend(f'  {one.name}["{one.name}<br/>{" · ".join(one.stages)}"]' for one in line.ASKING)
     out.append("  sources --> raw_events")
     for leg in line.LEGS:
         out.append(f"  {_id(leg.reads)} --> {leg.name}")
         out.extend(f"  {leg.name} --> {_id(topic)}" for topic in leg.writes if topic != leg.reads)
         out.append(f"  {leg.name} --- {leg.name}_stores")
     out.extend(f"  definitions --> {leg.name}" for leg in line.LEGS)
+    for one in line.ASKING:
+        out.append(f"  questions --> {one.name}")
+        out.extend(f"  {one.name} --> {_id(topic)}" for topic in one.writes)
     out.append("  identity_links --> questions")
     out.extend(f"  {name}_stores --> questions" for name in ("measure", "record"))
     return "\n".join(out) + "\n"

@@ -33,7 +33,7 @@ _NOTHING: Final = bytes(8)
 """A version that no measure has."""
 
 
-class _Read(NamedTuple):
+class Read(NamedTuple):
     """A question about to be answered from cells: its span, the parts that add them up, and whose they are."""
 
     asked: Asked
@@ -110,12 +110,12 @@ class Explanations(Questions):
         place = _behind(behind)
         before, after = (yield from self._read(question)), (yield from self._read(to))
         pairs = _paired(before.asked, after.asked)
-        changes: list[Changes] = []
+        compared: list[Changes] = []
         for old, new in dict.fromkeys((_version(was), _version(now)) for _, was, now in pairs):
-            changes += _changes(before, after, old, new, place, limit + 1)
+            compared += changes(before, after, old, new, place, limit + 1)
         sums = [*before.sums, *after.sums]
-        got = yield from gathered(self._reader, [*sums, *changes])
-        epochs = _epochs([*sums, *changes], got)
+        got = yield from gathered(self._reader, [*sums, *compared])
+        epochs = _epochs([*sums, *compared], got)
         many = len(before.sums)
         tallies = (
             _added(before.asked, before.sums, [one.value for one in got[:many]]),
@@ -126,7 +126,7 @@ class Explanations(Questions):
         operands = []
         for name, was, now in pairs:
             causes: dict[str, Change] = {}
-            for part, one in zip(changes, told, strict=True):
+            for part, one in zip(compared, told, strict=True):
                 if (part.before.version, part.after.version) == (_version(was), _version(now)):
                     for cause, change in one.value[0].items():
                         causes[cause] = causes.get(cause, Change()).plus(change)
@@ -149,7 +149,7 @@ class Explanations(Questions):
         named = {**_measures(before.asked), **_measures(after.asked)}
         found = [
             (part.before.version if part.after.version == _NOTHING else part.after.version, entry)
-            for part, one in zip(changes, told, strict=True)
+            for part, one in zip(compared, told, strict=True)
             for entry in one.value[2]
         ]
         rows, further = yield from self._rows(after.asked, found, limit, named)
@@ -170,13 +170,13 @@ class Explanations(Questions):
             "next": further,
         }
 
-    def _read(self, question: Question) -> Steps[_Read]:
+    def _read(self, question: Question) -> Steps[Read]:
         asked = yield from asked_of(self._reader, question)
         span = bases.window(question.window, asked.moment, question.tz, asked.grain_ms)
         sums: list[Sums] = []
         for measure in asked.measures.values():
             sums += yield from self._sums(asked, measure, (span,), None)
-        return _Read(asked, span, sums)
+        return Read(asked, span, sums)
 
     def _rows(
         self,
@@ -239,7 +239,7 @@ def _stays(sums: Sums) -> tuple[tuple[bytes, bytes, int, int], ...]:
     return sums.stays if isinstance(sums, StaySums) else ()
 
 
-def _changes(before: _Read, after: _Read, was: bytes, now: bytes, behind: bytes, take: int) -> list[Changes]:
+def changes(before: Read, after: Read, was: bytes, now: bytes, behind: bytes, take: int) -> list[Changes]:
     """What compares one measure's facts, or those of two versions of it, in every partition that either side reads."""
     sums = [before.of(was), after.of(now)]
     found = []

@@ -286,6 +286,11 @@ class Graph:
             elif was is None or was >= live.done:
                 live.take(item)
 
+    def moments(self, since_ms: int, until_ms: int) -> list[int]:
+        """The known times in (since, until] at which anything was proposed or decided."""
+        first, last = (bisect_right(self._order, (one, True, b"\xff" * 64)) for one in (since_ms, until_ms))
+        return [place[0] for place in self._order[first:last]]
+
     def folded(self, c_ms: int | None, protection: Protection | None = None) -> Folding:
         """The components as decided by `c_ms` (None: now) under the protection of c; in steps."""
         count = len(self._order)

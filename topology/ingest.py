@@ -24,6 +24,7 @@ from milepost.topology import (
     by_hand,
     decode,
     dedupe,
+    heard,
     identity,
     ingest_mark,
     key_rows,
@@ -117,6 +118,7 @@ class Ingest(quarantine.Judged):
         for arrival in arrivals:
             self._take(at, mark, arrival, seen, out)
         key_rows.keep(at, mark)
+        heard.keep(at, mark)
         if records:
             at.next_offset = records[-1].offset + 1
         return out
@@ -251,9 +253,7 @@ class Ingest(quarantine.Judged):
             self._note_owed(at, record, known, out, record.value)
         out.count("accepted")
         if event.source in catalog.sources:
-            if (progress := mark.progress.get(sent := (event.org, event.source))) is None:
-                progress = mark.progress[sent] = [event.t_ms, a.k_ms]
-            progress[:] = max(progress[0], event.t_ms), max(progress[1], a.k_ms)
+            heard.note(mark, (event.org, event.source), event.t_ms, a.k_ms, record.offset)
         key_rows.note(mark, a.k_ms, a.record.offset, event, who)
         if event.source not in catalog.sources:
             out.before += by_hand.told(event, who, catalog.key_rank, a.k_ms, at.number, a.record.offset)

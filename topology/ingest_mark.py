@@ -35,6 +35,7 @@ class IngestMark:
     progress: (org, source) -> [largest event time, last known time], for the ticks
     least_k:  leaf -> least k written to `keys` (a memory of the store, bounded; not part of the mark)
     noted:    leaf -> (k, source, offset, org, key) of the slice in hand; empty between slices
+    heard:    (org and source, bucket end, pane, offset) of events that may be steps (heard.py); empty between slices
     amends:   whether `amended` holds anything; None: not looked yet (a memory of the store)
     """
 
@@ -45,6 +46,7 @@ class IngestMark:
     progress: dict[tuple[str, str], list[int]] = field(default_factory=dict)
     least_k: dict[bytes, int] = field(default_factory=dict)
     noted: dict[bytes, tuple[int, str, int, str, Key]] = field(default_factory=dict)
+    heard: list[tuple[tuple[str, str], int, int, int]] = field(default_factory=list)
     amends: bool | None = None
 
     @property

@@ -1,6 +1,6 @@
 """The line: topics, stores and legs as data, and the stages of each leg in order.
 
-    sources -> raw-events -> [ingest] -> signals -> [measure] -> questions
+    sources -> raw-events -> [ingest] -> signals -> [measure] -> questions -> [achieve] -> milestones
                                |  | \\-> record-changes -> [record] -> questions
                      dead-letters identity-links          definitions -> (all legs)
 
@@ -68,6 +68,16 @@ class LegSpec:
         return f"{self.name}-changelog"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskingSpec:
+    """A leg without tables: it asks those of other legs, and what it says is a function of them."""
+
+    name: str
+    asks: tuple[str, ...]
+    stages: tuple[str, ...]
+    writes: tuple[str, ...]
+
+
 COMPACT = {"cleanup.policy": "compact"}
 LONG = {"min.compaction.lag.ms": str(72 * HOUR_MS)}
 ROOMY = {"max.message.bytes": str(2 * 1024 * 1024)}  # an event of 1 MiB, its headers, its signals: a re-append must fit
@@ -112,6 +122,12 @@ TOPICS: tuple[Topic, ...] = (
     ),
     Topic(name="definitions", key="one attempt", partition_from="-", partitions=1, config={**COMPACT, **ROOMY}),
     Topic(
+        name="milestones",
+        key="BLAKE2b-128 of (org, plan, milestone, version, company, k, kind), or mark + partition",
+        partition_from="murmur2 of the company's root",
+        config=dict(COMPACT),
+    ),
+    Topic(
         name="dead-letters",
         key="raw position + stage",
         partition_from="source",
@@ -132,6 +148,7 @@ LEGS: tuple[LegSpec, ...] = (
             StoreSpec(name="owed", tag=4, holds="raw key -> first record still to be appended again"),
             StoreSpec(name="amended", tag=5, holds="event -> its revisions, of events that have several"),
             StoreSpec(name="written", tag=6, holds="event -> the records that its revisions wrote"),
+            StoreSpec(name="heard", tag=8, holds="(source, day of known time) -> how far it had sent by when"),
             StoreSpec(name="poison", tag=9, holds="offset -> verdict on a record that is passed over"),
         ),
         writes=("signals", "record-changes", "identity-links", "dead-letters", "raw-events"),
@@ -173,6 +190,11 @@ LEGS: tuple[LegSpec, ...] = (
         ),
         writes=("dead-letters",),
     ),
+)
+
+
+ASKING: tuple[AskingSpec, ...] = (
+    AskingSpec(name="achieve", asks=("ingest", "measure"), stages=("recognition",), writes=("milestones",)),
 )
 
 

@@ -75,6 +75,11 @@ class Memberships:
         """The company leaves that any membership names."""
         return self._of_company
 
+    @property
+    def moments(self) -> list[int]:
+        """The known times at which anything was decided."""
+        return [one.k_ms for known in self._revisions.values() for one in known]
+
     def of(self, company: Iterable[bytes], c_ms: int | None) -> list[Membership]:
         """The memberships of a company, by its leaves, as decided by c (None: now), in the order of their k."""
         found = []

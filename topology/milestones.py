@@ -124,6 +124,9 @@ def standing(
     met:         the spans in which its need is met, up to `at`
     complete_to: the pane end up to which every source that it needs is complete; None: not known
     clock:       the pane end that has passed in known time: a verdict of time itself waits for it
+
+    A loss is one once the sources are complete to it.  Until then it may be that they are late: the milestone stands as
+    it stood, for as long as its grace; then nobody knows.
     """
     if at < course.start:
         return Standing(state="pending", achieved_at=None)
@@ -138,11 +141,15 @@ def standing(
             return Standing(state="in_progress", achieved_at=None)
         return Standing(state="missed" if complete else "unknown_stale", achieved_at=None)
     lapses = tuple(stop for _, stop in inside if stop <= until)
-    if inside and inside[-1][1] > until:
-        return Standing(state="achieved", achieved_at=inside[-1][0], lapses=lapses)
     if inside:
-        # What came to an end because its source fell silent is not known to have ended.
-        return Standing(state="lapsed" if complete else "unknown_stale", achieved_at=None, lapses=lapses)
+        since, lost = inside[-1]
+        if lost > until:
+            return Standing(state="achieved", achieved_at=since, lapses=lapses)
+        if complete_to is not None and complete_to >= lost:
+            return Standing(state="lapsed", achieved_at=None, lapses=lapses)
+        if clock < lost + course.final - course.deadline:
+            return Standing(state="achieved", achieved_at=since, lapses=lapses[:-1])
+        return Standing(state="unknown_stale", achieved_at=None, lapses=lapses)
     if not over:
         return Standing(state="in_progress", achieved_at=None)
     return Standing(state="missed" if complete else "unknown_stale", achieved_at=None)

@@ -1,7 +1,9 @@
 """Parts: the reads of one partition that questions are made of; plain data, so that any worker can be asked for them.
 
     KeyRows  CompanyKeys  SeenRows           of ingest         who a leaf is, what there is
+    Heard                                    of ingest         how far sources had sent by when (heard.py)
     Leaves FirstDay Sums StaySums MemberLeaves  of measure     rows of cells, added up where they lie
+    Ends                                     of measure        when anything of them became known (ends.py)
     Told                                     of measure        what the ticks have said
     Evidence  Changes                        of measure        the facts behind numbers (evidence.py)
     TickedBy                         of measure         who ticked an action (ticks.py)
@@ -25,7 +27,9 @@ from milepost.schemas import keys
 from milepost.topology.aggregates import Shape
 from milepost.topology.bases import Range, Slots, Span, cover
 from milepost.topology.digest import TableRows
+from milepost.topology.ends import Ends
 from milepost.topology.evidence import Changes, Evidence
+from milepost.topology.heard import Heard
 from milepost.topology.metrics import unpacked
 from milepost.topology.reading import Progress, Reader
 from milepost.topology.receipts import Reached, SignalsOf
@@ -336,11 +340,13 @@ KINDS: Final[Mapping[str, type[Part]]] = {
         KeyRows,
         CompanyKeys,
         SeenRows,
+        Heard,
         Leaves,
         FirstDay,
         Told,
         Sums,
         StaySums,
+        Ends,
         MemberLeaves,
         TableRows,
         Evidence,

@@ -8,22 +8,20 @@ leaves the window.  So a milestone's past is had from the cells alone, as known 
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from milepost.schemas import keys
 from milepost.topology import acts, bases, milestones
-from milepost.topology.aggregates import Shape
 from milepost.topology.asked import Asked, Question, organisation
 from milepost.topology.asked import asked as asked_of
-from milepost.topology.bases import CALENDAR, Moment, written
+from milepost.topology.bases import Moment, written
 from milepost.topology.companies import Companies, Company
-from milepost.topology.completeness import completeness, partitions_of, progress_of
+from milepost.topology.completeness import completeness, partitions_of, progress_of, sources_of
 from milepost.topology.definitions import Action, Catalog, Milestone, Plan
 from milepost.topology.graph import Components
+from milepost.topology.heard import Complete, complete
 from milepost.topology.memberships import Memberships
 from milepost.topology.milestones import Course, Standing, Step
 from milepost.topology.panes import PANE_MS
@@ -32,6 +30,7 @@ from milepost.topology.refusals import BadParameter, UnknownMilestone, UnknownPl
 from milepost.topology.scans import Tally
 from milepost.topology.steps import Steps, gather
 from milepost.topology.ticks import TickedBy
+from milepost.topology.windows import Running, Window
 
 STEPS_A_TURN: Final = 200
 _NO_DIMS: Final[Mapping[str, str]] = {}
@@ -56,18 +55,47 @@ class Asks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Condition:
-    """An action over time, for one company: its spans, its value at the moment, and who ticked it last."""
+    """An action over time, for one company: its spans, its value at the moment, up to when its sources have sent, and
+    who ticked it last.  What people do by hand has no sources: they do not fall silent."""
 
     spans: list[milestones.Span]
     value: float | int | None
+    complete_to: int | None
+    sources: Sequence[str]
     by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _AsOf:
+class Stood:
+    """A milestone over time, for one company, as its cells say at a moment.
+
+    met:         when its need was met
+    complete_to: up to when its sources have sent, ms;  heard: the same at each bucket end, of what is as shown
+    """
+
+    milestone: Milestone
+    course: Course
+    conditions: Mapping[str, _Condition]
+    met: Sequence[milestones.Span]
+    complete_to: int | None
+    heard: Complete | None
+
+    def at(self, at: int, clock: int) -> Standing:
+        """How it stood at a pane end."""
+        if self.heard is not None:
+            known = self.heard.at(at)
+        else:
+            known = None if self.complete_to is None else self.complete_to // PANE_MS
+        return milestones.standing(self.milestone, self.course, self.met, at, known, clock)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AsOf:
     """A question with everything it looks at, found once for all plans and milestones.
 
     backfilled: the definitions came only later;  roots: the companies asked for
+    since:      of what is as shown, from which bucket end on it is wanted how far sources had sent; None: the moment
+    heard:      sources -> how far they had sent, a memory
     """
 
     asks: Asks
@@ -78,6 +106,13 @@ class _AsOf:
     components: Components
     roots: Sequence[bytes]
     companies: Mapping[bytes, Company]
+    since: int | None = None
+    heard: dict[tuple[str, ...], Complete] = field(default_factory=dict)
+
+    @property
+    def at(self) -> int:
+        """The pane end that the moment has passed."""
+        return self.asks.now_ms // PANE_MS if self.moment.basis == "latest" else self.moment.end
 
 
 class Standings(Questions):
@@ -160,7 +195,7 @@ class Standings(Questions):
 
     # -- one milestone
 
-    def _as_of(self, asks: Asks) -> Steps[_AsOf]:
+    def _as_of(self, asks: Asks) -> Steps[AsOf]:
         """What plans are looked at with: the definitions and the companies as of the moment."""
         moment = bases.moment(asks.basis, asks.at_ms, asks.now_ms)
         org = organisation(self._reader, asks.org)
@@ -177,7 +212,7 @@ class Standings(Questions):
             rows = (row for one in (yield from companies.all()) for row in one.keys)
             roots = sorted({components.root(row.leaf) for row in rows})[:ROOTS_MAX]
         named = yield from companies.companies(roots, components)
-        return _AsOf(
+        return AsOf(
             asks=asks,
             org=org,
             moment=moment,
@@ -188,45 +223,64 @@ class Standings(Questions):
             companies=named,
         )
 
-    def _rows(self, of: _AsOf, plan: Plan, milestone: Milestone) -> Steps[list[dict[str, Any]]]:
+    def _rows(self, of: AsOf, plan: Plan, milestone: Milestone) -> Steps[list[dict[str, Any]]]:
         """The milestone's standing, one row a company."""
-        course, moment, now_ms = Course.of(milestone, plan.tz), of.moment, of.asks.now_ms
-        at = now_ms // PANE_MS if moment.basis == "latest" else moment.end
+        at = of.at
         roots = of.roots
         if plan.company is not None:
             whose = of.components.root(plan.company)
             roots = [whose] if of.asks.company is None or whose in roots else []
-        of_roots: dict[bytes, dict[str, _Condition]] = {root: {} for root in roots}
-        complete: list[int | None] = []
-        for action in milestone.actions.values():
-            # One company at a time: a part answers with a bounded number of (company, pane) pairs.
-            for root in roots:
-                condition, complete_to = yield from self._condition(of, action, plan, milestone.name, course, at, root)
-                of_roots[root][action.name] = condition
-                if action.affects:
-                    complete.append(complete_to)
-        known = None if not complete or None in complete else min(one for one in complete if one is not None)
-        clock = at if moment.basis == "as_shown" else now_ms // PANE_MS
+        clock = at if of.moment.basis == "as_shown" else of.asks.now_ms // PANE_MS
         rows = []
+        # One company at a time: a part answers with a bounded number of (company, pane) pairs.
         for root in roots:
-            held = {name: condition.spans for name, condition in of_roots[root].items()}
-            stands = milestones.standing(
-                milestone, course, milestones.needed(milestone, held), at, _pane_end(known, at, moment), clock
-            )
+            stood = yield from self.stood(of, plan, milestone, root)
             rows.append(
                 {
                     "company": keys.metakey(root),
                     "name": (of.companies.get(root) or Company(root=root, keys=())).name,
                     **_terms(plan, milestone),
-                    **_stands(stands),
-                    "complete_to": None if known is None else written(known),
+                    **_stands(stood.at(at, clock)),
+                    "complete_to": None if stood.complete_to is None else written(stood.complete_to),
                     "actions": [
-                        self._said(one, of_roots[root][one.name], min(at, course.deadline))
+                        self._said(one, stood.conditions[one.name], min(at, stood.course.deadline))
                         for one in milestone.actions.values()
                     ],
                 }
             )
         return rows
+
+    def stood(self, of: AsOf, plan: Plan, milestone: Milestone, root: bytes) -> Steps[Stood]:
+        """A milestone over time, for one company, up to the moment."""
+        course = Course.of(milestone, plan.tz)
+        conditions: dict[str, _Condition] = {}
+        held: dict[str, Sequence[milestones.Span]] = {}
+        for action in milestone.actions.values():
+            conditions[action.name] = found = yield from self._condition(of, action, plan, milestone.name, course, root)
+            held[action.name] = found.spans
+        needed = [one for name, one in conditions.items() if milestone.actions[name].affects]
+        heard: Complete | None = None
+        sources = tuple(sorted({source for one in needed for source in one.sources}))
+        if of.moment.basis == "as_shown" and not sources:
+            complete_to = of.at * PANE_MS if needed else None  # what people do is complete as far as it was seen
+        elif of.moment.basis == "as_shown":
+            if (heard := of.heard.get(sources)) is None:
+                since = of.at if of.since is None else of.since
+                wanted = [(of.org, source) for source in sources]
+                heard = of.heard[sources] = yield from complete(self._reader, wanted, since, of.at)
+            pane_end = heard.at(of.at)
+            complete_to = None if pane_end is None else pane_end * PANE_MS
+        else:
+            ends = [one.complete_to for one in needed]
+            complete_to = None if not ends or None in ends else min(one for one in ends if one is not None)
+        return Stood(
+            milestone=milestone,
+            course=course,
+            conditions=conditions,
+            met=milestones.needed(milestone, held),
+            complete_to=complete_to,
+            heard=heard,
+        )
 
     def _said(self, action: Action, condition: _Condition, at: int) -> dict[str, Any]:
         """An action as an answer shows it: what is asked, what is, and since when it holds."""
@@ -250,42 +304,44 @@ class Standings(Questions):
     # -- one action over time
 
     def _condition(
-        self, of: _AsOf, action: Action, plan: Plan, milestone: str, course: Course, at: int, root: bytes
-    ) -> Steps[tuple[_Condition, int | None]]:
-        """When an action holds for a company up to `at`, and how complete its sources are (ms)."""
+        self, of: AsOf, action: Action, plan: Plan, milestone: str, course: Course, root: bytes
+    ) -> Steps[_Condition]:
+        """When an action holds for a company up to the moment."""
         sustain = action.sustain_ms // PANE_MS
-        until = min(at, course.deadline)
+        until = min(of.at, course.deadline)
         first = max(0, course.start - sustain)
         if action.metric is None:
-            asked = self._ticks(of, acts.named(plan.name, milestone, action.name), root)
-            first = min(first, at)  # what a person has done shows before the milestone begins, too
+            asked, sources = self._ticks(of, acts.named(plan.name, milestone, action.name), root), list[str]()
+            first = min(first, of.at)  # what a person has done shows before the milestone begins, too
         else:
             asked = yield from asked_of(self._reader, self._question(of, action.metric, plan.tz, root))
-            if at < course.start:
+            sources = sources_of(asked.catalog, asked.measures.values())
+            if of.at < course.start:
                 told = yield from progress_of(self._reader, partitions_of(self._reader, asked))
-                return _Condition(spans=[], value=None), completeness(self._reader, asked, told).complete_to
-        window = _Window(action.window, plan.tz, asked.grain_ms // PANE_MS, first, until)
+                known = completeness(self._reader, asked, told).complete_to
+                return _Condition(spans=[], value=None, complete_to=known, sources=sources)
+        window = Window(action.window, plan.tz, asked.grain_ms // PANE_MS, first, until)
         found = yield from self._found(asked, window.head, None, window.panes)
         tallies = {
             version: {slot: tally for (_, slot), tally in some.items()} for version, some in found.tallies.items()
         }
         steps = yield from self._steps(asked, found, tallies, window)
-        complete_to = completeness(self._reader, asked, found.told).complete_to
+        known = completeness(self._reader, asked, found.told).complete_to
         if action.metric is None:
             holds = milestones.holding(steps, ">=", 1, until)
             ticks = (one.last for one in tallies[acts.TICKS.version].values() if one.last is not None)
             last = max((one[:2] for one in ticks), default=None)
             if last is None:
-                return _Condition(spans=holds, value=None), complete_to
+                return _Condition(spans=holds, value=None, complete_to=known, sources=sources)
             by = yield from self._ticked_by(asked, *last)
             if holds and holds[0][0] == first and last[0] // PANE_MS < first:
                 holds[0] = last[0] // PANE_MS + 1, holds[0][1]  # since when, although the walk begins only there
-            return _Condition(spans=holds, value=steps[-1][1], by=by), complete_to
+            return _Condition(spans=holds, value=steps[-1][1], complete_to=known, sources=sources, by=by)
         assert action.op is not None and action.value is not None
         holds = milestones.holding(steps, action.op, action.value, until, sustain)
-        return _Condition(spans=holds, value=steps[-1][1]), complete_to
+        return _Condition(spans=holds, value=steps[-1][1], complete_to=known, sources=sources)
 
-    def _question(self, of: _AsOf, metric: str, tz: str, root: bytes, dims: Mapping[str, str] = _NO_DIMS) -> Question:
+    def _question(self, of: AsOf, metric: str, tz: str, root: bytes, dims: Mapping[str, str] = _NO_DIMS) -> Question:
         return Question(
             metric=metric,
             now_ms=of.asks.now_ms,
@@ -297,7 +353,7 @@ class Standings(Questions):
             dims=dims,
         )
 
-    def _ticks(self, of: _AsOf, action: str, root: bytes) -> Asked:
+    def _ticks(self, of: AsOf, action: str, root: bytes) -> Asked:
         """The question whether an action is ticked: the last value of a measure that no bundle declares (acts.py)."""
         return Asked(
             question=self._question(of, acts.TICKED.name, "UTC", root, {acts.DIMENSION: action}),
@@ -330,10 +386,10 @@ class Standings(Questions):
         asked: Asked,
         found: Found,
         tallies: Mapping[bytes, Mapping[int, Tally]],
-        window: _Window,
+        window: Window,
     ) -> Steps[list[Step]]:
         """What the metric is from each pane end on at which it can change."""
-        running = {version: _Running(measure.shape) for version, measure in asked.measures.items()}
+        running = {version: Running(measure.shape) for version, measure in asked.measures.items()}
         turns: dict[int, list[tuple[bytes, Tally | None]]] = {window.first: []}
         for version, some in tallies.items():
             for slot, tally in sorted(some.items()):
@@ -361,93 +417,6 @@ class Standings(Questions):
         return steps or [(window.first, None)]
 
 
-class _Window:
-    """Which pane ends a pane counts at, for a window as questions write it, from `first` to `until`."""
-
-    def __init__(self, text: str, tz: str, grain: int, first: int, until: int) -> None:
-        self.text, self.tz, self.grain, self.first, self.until = text, tz, grain, first, until
-        self._length: int | None = None
-        self._edges: list[int] = []
-        if text in CALENDAR:
-            begin, end = bases.unit_start(text, first * PANE_MS - 1, tz), max(until, first) * PANE_MS
-            self._edges = [one.stop for one in bases.series(begin, end, text, tz)] if begin < end else []
-            self._begin = max(0, begin // PANE_MS)
-        elif text == "all":
-            self._begin = 0
-        else:
-            self._length = bases.length_ms(text) // PANE_MS
-            self._begin = max(0, first - self._length)
-
-    @property
-    def head(self) -> tuple[bases.Span, ...]:
-        """What is read at once: of `all` everything before the first pane end."""
-        return (bases.Span(start=0, stop=self.first),) if self.text == "all" and self.first > 0 else ()
-
-    @property
-    def panes(self) -> tuple[int, int] | None:
-        """The panes to read one by one, [start, stop)."""
-        begin = self.first if self.text == "all" else self._begin
-        return (begin, self.until) if begin < self.until else None
-
-    def span(self, slot: int) -> bases.Span:
-        """What was read under that number."""
-        head, panes = self.head, self.panes
-        if slot < len(head):
-            return head[slot]
-        assert panes is not None, "nothing else is read"
-        pane = panes[0] + slot - len(head)
-        return bases.Span(start=pane, stop=pane + 1)
-
-    def counts(self, span: bases.Span) -> tuple[int, int | None]:
-        """(the first pane end at which it counts, the first at which it does so no more); None: for ever."""
-        enters = self._grained(span.stop)
-        if self.text == "all":
-            return enters, None
-        if self._length is not None:
-            return enters, self._grained(span.stop + self._length)
-        place = bisect_right(self._edges, span.start)
-        return enters, (self._grained(self._edges[place] + 1) if place < len(self._edges) else None)
-
-    def _grained(self, at: int) -> int:
-        return -(-at // self.grain) * self.grain
-
-
-class _Running:
-    """A window's total while tallies come in at one end and leave at the other: two stacks, so that each is merged
-    twice, whatever its shape.  (What cannot be subtracted, as a greatest value, can be had no other way.)"""
-
-    def __init__(self, shape: Shape) -> None:
-        self.shape = shape
-        self._in: deque[Tally] = deque()
-        self._in_total = Tally(shape)
-        self._out: list[Tally] = []
-
-    def take(self, tally: Tally) -> None:
-        self._in.append(tally)
-        self._in_total.merge(tally)
-
-    def drop(self) -> None:
-        """The one that was taken first leaves."""
-        if not self._out:
-            total = Tally(self.shape)
-            while self._in:
-                merged = Tally(self.shape)
-                merged.merge(total)
-                merged.merge(self._in.pop())
-                self._out.append(merged)
-                total = merged
-            self._in_total = Tally(self.shape)
-        self._out.pop()
-
-    def total(self) -> Tally:
-        if not self._out:
-            return self._in_total
-        total = Tally(self.shape)
-        total.merge(self._out[-1])
-        total.merge(self._in_total)
-        return total
-
-
 def _plan(catalog: Catalog, name: str) -> Plan:
     plan = catalog.plans.get(name)
     if plan is None:
@@ -455,14 +424,6 @@ def _plan(catalog: Catalog, name: str) -> Plan:
             f"there is no plan {name[:64]!r}", guess=closest(name, catalog.plans), fix="GET /v1/plans lists them"
         )
     return plan
-
-
-def _pane_end(known_ms: int | None, at: int, moment: Moment) -> int | None:
-    """Up to which pane end the sources are complete; nobody knew more than the moment at the moment."""
-    if known_ms is None:
-        return None
-    end = known_ms // PANE_MS
-    return min(end, at) if moment.basis == "as_shown" else end
 
 
 def _head(org: str, moment: Moment, backfilled: bool) -> dict[str, Any]:

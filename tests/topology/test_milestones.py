@@ -121,8 +121,18 @@ def test_a_maintained_one_lapses_and_comes_back() -> None:
     assert stands("maintain", met, 14) == Standing(state="achieved", achieved_at=12)
     assert stands("maintain", met, 16) == Standing(state="lapsed", achieved_at=None, lapses=(15,))
     assert stands("maintain", met, 20) == Standing(state="achieved", achieved_at=18, lapses=(15,))
-    assert stands("maintain", met, 16, complete=15).state == "unknown_stale"
+    assert stands("maintain", met, 16, complete=15).state == "lapsed"
     assert stands("maintain", [], 90).state == "missed"
+
+
+def test_a_loss_is_one_once_the_source_is_complete_to_it() -> None:
+    """Until then a maintained milestone stands as it stood, for as long as its grace; then nobody knows."""
+    met = [(12, 15)]
+    assert stands("maintain", met, 16, complete=14, clock=16) == Standing(state="achieved", achieved_at=12)
+    assert stands("maintain", met, 18, complete=14, clock=18).state == "achieved"
+    assert stands("maintain", met, 19, complete=14, clock=19).state == "unknown_stale"
+    assert stands("maintain", met, 19, complete=15, clock=19).state == "lapsed"
+    assert stands("maintain", [(10, 11), (12, 15)], 16, complete=14, clock=16).lapses == (11,)
 
 
 def test_after_its_deadline_a_maintained_one_stands_as_it_stood_then() -> None:
@@ -159,13 +169,16 @@ def test_chance_finds_no_difference() -> None:
             until = min(at, DEADLINE)
             walked = [t for t in range(START, until + 1) if t in on]
             known = complete is not None and complete >= until
+            lost = walked[-1] + 1 if walked else 0
             late = clock >= DEADLINE + 4 and at >= DEADLINE
             if at < START:
                 expected = "pending"
             elif walked and (kind == "achieve" or walked[-1] == until):
                 expected = "achieved"
+            elif walked and complete is not None and complete >= lost:
+                expected = "lapsed"
             elif walked:
-                expected = "lapsed" if known else "unknown_stale"
+                expected = "achieved" if clock < lost + 4 else "unknown_stale"
             elif not late:
                 expected = "in_progress"
             else:

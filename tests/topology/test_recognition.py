@@ -1,0 +1,281 @@
+"""What is said of milestones, at each bucket end, against a walk over all of them over the raw log."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from milepost.schemas import keys
+from milepost.topology.driver import Driver
+from milepost.topology.panes import PANE_MS
+from milepost.topology.recognition import Recogniser
+from milepost.topology.recognitions import Recognition, Told, load
+from milepost.topology.steps import run
+from tests.oracle.oracle import Oracle
+from tests.oracle.recognition import history as expected
+from tests.support.small import DAY, FILES, HOUR, ORG, SECRET, T0, iso, visit
+from tests.topology.test_standings import DEADLINE, GRACE, MILESTONES, NOW, START, ZONE, date, text, ticks, visits
+
+FIRST, LAST = (T0 - HOUR) // PANE_MS, NOW // PANE_MS
+Sent = Sequence[tuple[dict[str, Any], int]]
+
+
+def history(seed: int) -> list[tuple[dict[str, Any], int]]:
+    """Visits, completions and ticks of two companies that stay two."""
+    chance = random.Random(seed)
+    sent = visits(chance)
+    return sent + [(event, k_ms) for event, k_ms in ticks(chance) if event["type"] == "milepost.action"]
+
+
+def engine(sent: Sent, files: dict[str, bytes] | None = None, *, seed: int = 0) -> Driver:
+    made = Driver(SECRET, partitions=3, chunk=7, seed=seed)
+    made.apply(ORG, files or text(), T0 - HOUR)
+    for event, k_ms in sent:
+        made.produce(event, NOW, known_ms=k_ms)
+    made.run()
+    return made
+
+
+def recognised(made: Driver, cuts: Sequence[int] = (LAST,), first: int = FIRST) -> list[Recognition]:
+    """Everything that is said up to each of `cuts`, one walk after the other, as a worker goes on."""
+    recogniser, told, found = Recogniser(made.reader), Told(), list[Recognition]()
+    for cut in cuts:
+        for start, stop in recogniser.stretches(ORG, first, cut):
+            companies = run(recogniser.companies_of(ORG, stop, lambda root: True))
+            for root, known in sorted(companies.items()):
+                for one in run(recogniser.company(ORG, root, max(start, known), stop, told.said)):
+                    told.add(one)
+                    found.append(one)
+        first = cut + 1
+    return found
+
+
+def of(found: Sequence[Recognition], milestone: str, company: str = "c0") -> list[Recognition]:
+    root = keys.leaf(keys.org_key(SECRET, ORG), "company", "crm_id", company)
+    return [one for one in found if one.subject.milestone == milestone and one.subject.company == root]
+
+
+def oracle_of(made: Driver, bundles: dict[bytes, dict[str, bytes]]) -> Oracle:
+    oracle = Oracle(SECRET, 3, bundles)
+    oracle.read(
+        [
+            [
+                SimpleNamespace(
+                    partition=number, offset=one.offset, timestamp=one.timestamp, timestamp_ms=one.timestamp, key=one.key,
+                    value=one.value, headers=one.headers,
+                )
+                for one in log
+            ]
+            for number, log in enumerate(made.topics["raw-events"])
+        ]
+    )  # fmt: skip
+    return oracle
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_said_is_what_a_walk_over_all_bucket_ends_says(seed: int) -> None:
+    """Kind, state, date, losses and recognised_at of each transition are the oracle's, whatever the order of arrival."""
+    sent = history(seed)
+    random.Random(seed).shuffle(sent)
+    made = engine(sent, seed=seed)
+    oracle = oracle_of(made, {made.load(text()).bundle_id: text()})
+    found = recognised(made)
+    for name in list(MILESTONES)[seed % 2 :: 2]:
+        company = f"c{seed // 2 % 2}"
+        whose = (company, f"crm_id:{company}")
+        least = min(k_ms for event, k_ms in sent if event["data"].get("company") in whose)
+        milestone = {**MILESTONES[name], "name": ("growth", name), "start": START, "deadline": DEADLINE, "grace": GRACE}
+        told = expected(
+            oracle, milestone, f"crm_id:{company}", first_ms=(least // PANE_MS + 1) * PANE_MS, last_ms=NOW, tz=ZONE
+        )
+        mine = [
+            (one.k, one.kind, one.now.state, one.now.achieved_at, one.now.lapsed, one.recognised_at, one.first)
+            for one in of(found, name, company)
+        ]
+        assert mine == [
+            (
+                one.k_ms // PANE_MS, one.kind, one.state,
+                None if one.achieved_ms is None else one.achieved_ms // PANE_MS, one.lapses,
+                one.recognised_ms // PANE_MS, one.first,
+            )
+            for one in told
+        ], name  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_history_does_not_depend_on_order_or_on_when_it_is_looked_at(seed: int) -> None:
+    """Shuffled arrivals with the same known times, and walks cut anywhere, say the same records."""
+    sent = history(seed)
+    whole = recognised(engine(sent))
+    chance = random.Random(seed)
+    chance.shuffle(sent)
+    cuts = sorted({*chance.sample(range(FIRST, LAST), 5), LAST})
+    again = recognised(engine(sent, seed=seed), cuts)
+    outputs = [sorted(one.output(3) for one in found) for found in (whole, again)]
+    assert outputs[0] == outputs[1] and len(outputs[0]) > len(MILESTONES)
+    assert len({one.key for one in outputs[0]}) == len(outputs[0])
+    assert [load(one.value or b"") for one in outputs[0]] == sorted(
+        whole, key=lambda one: (one.output(3).topic, one.output(3).partition, one.key)
+    )
+
+
+def test_each_quarter_looked_at_says_the_same_as_leaps() -> None:
+    """A walk that skips what nothing happened at says what a look at each bucket end says."""
+    made = engine(history(5))
+    each, leaps = recognised(made, range(FIRST, LAST + 1)), recognised(made)
+    assert sorted(one.output(3) for one in each) == sorted(one.output(3) for one in leaps)
+
+
+# --- by hand: three visits within five days
+
+
+DEADLINE_MS, GRACE_MS = T0 + 5 * DAY, DAY
+FINAL = (DEADLINE_MS + GRACE_MS) // PANE_MS
+
+
+def plan(value: int = 3, op: str = ">=") -> dict[str, bytes]:
+    """The small organisation with one milestone: so many visits, by the fifth day."""
+    lines = f"""
+milestones:
+  used: {{kind: achieve, start: {date(T0)}, deadline: {date(DEADLINE_MS)}, grace: 1d, need: all,
+         actions: {{visits: {{metric: visits, op: "{op}", value: {value}}}}}}}
+plans:
+  growth: {{bridge: "{ORG}/*", milestones: [used]}}
+"""
+    return {**FILES, "milepost.yaml": FILES["milepost.yaml"] + lines.encode()}
+
+
+def days(*at: float, company: str = "c0", **data: Any) -> list[tuple[dict[str, Any], int]]:
+    """Visits at so many days, known a minute later."""
+    return [
+        (visit(f"{company}-{day}", T0 + int(day * DAY), company, **data), T0 + int(day * DAY) + 60_000) for day in at
+    ]
+
+
+def bucket(day: float) -> int:
+    """The bucket end that holds what becomes known a minute after so many days."""
+    return (T0 + int(day * DAY) + 60_000) // PANE_MS + 1
+
+
+def told(sent: Sent, *, until: float = 30, files: dict[str, bytes] | None = None) -> list[Recognition]:
+    return of(recognised(engine(sent, files or plan()), [(T0 + int(until * DAY)) // PANE_MS]), "used")
+
+
+def line(one: Recognition) -> tuple[str, str, int | None, int]:
+    return one.kind, one.now.state, one.now.achieved_at, one.recognised_at
+
+
+HOUR_4_5 = (T0 + int(4.5 * DAY) + HOUR) // PANE_MS
+"""What comes more than a day late lies in a bucket of an hour."""
+
+
+def test_a_late_login_moves_achieved_at_three_days_back() -> None:
+    """What was said stays in the log; its correction says before, after, cause, and the bucket that told it."""
+    late = (visit("late", T0 + HOUR, "c0"), T0 + int(4.5 * DAY))
+    found = told([*days(0.5, 1, 4), late])
+    assert [line(one) for one in found] == [
+        ("in_progress", "in_progress", None, bucket(0.5)),
+        ("achieved", "achieved", bucket(4), bucket(4)),
+        ("corrected", "achieved", bucket(1), HOUR_4_5),
+    ]
+    assert bucket(4) - bucket(1) == 3 * 96
+    corrected = found[-1]
+    assert corrected.cause == "late" and corrected.before == found[1].now and not corrected.dispute
+    assert [one.first for one in found] == [True, True, False]
+
+
+def test_what_falls_silent_before_the_deadline_is_not_missed() -> None:
+    """A source that stops is `unknown_stale` at deadline and grace; what it sends later tells that it was missed."""
+    assert [line(one) for one in told(days(0.5, 1))] == [
+        ("in_progress", "in_progress", None, bucket(0.5)),
+        ("unknown_stale", "unknown_stale", None, FINAL),
+    ]
+    assert [line(one) for one in told([*days(0.5, 1), *days(8, company="c1")])][1:] == [
+        ("unknown_stale", "unknown_stale", None, FINAL),
+        ("missed", "missed", None, bucket(8)),
+    ]
+    assert line(told([*days(0.5, 1), *days(5.5, company="c1")])[1]) == ("missed", "missed", None, FINAL)
+
+
+def test_who_comes_after_the_end_is_told_what_was_then() -> None:
+    """A company that is first known when all is over has the verdict of that time, and its recognition too."""
+    found = told([*days(1, 5.5, company="c1"), *days(9)])
+    assert [line(one) for one in found] == [("missed", "missed", None, FINAL)] and found[0].k == bucket(9)
+
+
+def test_a_correction_after_all_is_final_opens_a_dispute() -> None:
+    """Fourteen days after deadline and grace a correction is told all the same, and says that it is in dispute."""
+    missed = [*days(0.5, 1), *days(6, company="c1")]
+    for day, dispute in ((8, False), (19.9, False), (20.5, True)):
+        late = (visit("late", T0 + HOUR, "c0"), T0 + int(day * DAY))
+        last = told([*missed, late])[-1]
+        assert (last.kind, last.now.state, last.cause, last.dispute) == ("corrected", "achieved", "late", dispute)
+        assert last.as_dict()["dispute"] == ("open" if dispute else None)
+        assert last.as_dict()["before"]["state"] == "missed"
+
+
+@pytest.mark.parametrize(("void", "cause"), [(True, "void"), (False, "amend")])
+def test_what_is_taken_back_is_corrected(void: bool, cause: str) -> None:
+    """A void or an amendment undoes what was achieved; achieved again, it is a correction too."""
+    first, second, third = days(0.5, 1, 2)
+    moved = visit("c0-2", T0 + int(6.5 * DAY), "c0")
+    revision = ({**third[0], "revision": 1, "void": True}, T0 + int(2.5 * DAY))
+    if not void:
+        revision = ({**moved, "revision": 1}, T0 + 7 * DAY)
+    found = told([first, second, third, revision, (visit("again", T0 + 3 * DAY, "c0"), T0 + int(7.5 * DAY))])
+    undone = ("corrected", "in_progress", cause) if void else ("corrected", "missed", cause)
+    assert [(one.kind, one.now.state, one.cause) for one in found] == [
+        ("in_progress", "in_progress", None),
+        ("achieved", "achieved", None),
+        undone,
+        *([("unknown_stale", "unknown_stale", None)] if void else []),
+        ("corrected", "achieved", "late"),
+    ]
+    assert found[2].before == found[1].now and not found[-1].first
+
+
+def test_another_definition_corrects_once() -> None:
+    """A milestone that asks for more takes back what was said, with the definition as its cause."""
+    made = engine(days(0.5, 1, 2), plan())
+    made.apply(ORG, plan(4), NOW, k_ms=T0 + 3 * DAY)
+    made.run()
+    found = of(recognised(made, [bucket(10)]), "used")
+    assert [(one.kind, one.now.state, one.cause) for one in found] == [
+        ("in_progress", "in_progress", None),
+        ("achieved", "achieved", None),
+        ("corrected", "in_progress", "definition"),
+        ("unknown_stale", "unknown_stale", None),
+    ]
+    assert found[2].k == (T0 + 3 * DAY) // PANE_MS
+    assert found[2].before is not None and found[2].before.version != found[2].now.version
+
+
+def decided(what: str, day: float, *values: str) -> tuple[dict[str, Any], int]:
+    k_ms = T0 + int(day * DAY)
+    data = {"keys": [f"crm_id:{one}" for one in values]}
+    event = {"org": ORG, "source": "milepost", "id": f"{what}-{day}", "type": f"milepost.{what}", "time": iso(k_ms)}
+    return {**event, "data": data}, k_ms
+
+
+def test_a_merge_and_an_unmerge_correct_what_they_change() -> None:
+    """A company that is one with another has its events too, and had them; taken apart, it stands as it stood."""
+    sent = [*days(0.5, 1, 3), *days(0.6, company="c1"), decided("link", 4, "c0", "c1"), decided("unlink", 5, "c1")]
+    found = recognised(engine(sent, plan()), [bucket(4.5), bucket(9)])
+    assert [(one.kind, one.now.achieved_at, one.cause) for one in of(found, "used")] == [
+        ("in_progress", None, None),
+        ("achieved", bucket(3), None),
+        ("corrected", bucket(1), "merge"),
+        ("corrected", bucket(3), "unmerge"),
+    ]
+    assert [one.kind for one in of(found, "used", "c1")] == ["in_progress", "unknown_stale"]
+
+
+def test_the_histories_hold_what_they_are_to_show() -> None:
+    """Positive control: among the random ones there are losses, corrections of every kind and verdicts of time."""
+    kinds = {(one.kind, one.cause) for seed in range(4) for one in recognised(engine(history(seed)))}
+    assert {(state, None) for state in ("achieved", "lapsed", "missed", "unknown_stale")} <= kinds
+    assert {cause for kind, cause in kinds if kind == "corrected"} >= {"late", "void"}

@@ -120,6 +120,11 @@ class Fleet:
         pids = [one.worker.pid for one in self.running if one.worker is not None]
         return sum(map(machine.cpu_s, pids)) if machine.measurable() else 0.0
 
+    def peak_mb(self) -> float:
+        """The greatest resident memory that any worker has had, MB; 0.0 where it cannot be measured."""
+        pids = [one.worker.pid for one in self.running if one.worker is not None]
+        return max(map(machine.peak_mb, pids), default=0.0) if machine.measurable() else 0.0
+
     @property
     def restarts(self) -> int:
         """How often a worker was started again: 0 in an undisturbed run."""
@@ -151,6 +156,7 @@ def run_job(stage: Stage, name: str, work: Work, records: Sequence[job.Message],
     with Fleet(settings, workers, say=stage.say) as fleet:
         watch = fill_held(fleet, records)
         watch.until_done(fleet)
+        peak_mb = fleet.peak_mb()
         fleet.keep_first()
         with Client(fleet.url) as client:
             settled(client, settings)
@@ -169,7 +175,7 @@ def run_job(stage: Stage, name: str, work: Work, records: Sequence[job.Message],
         wrong=differences(work, cells, FOUR),
         does=DOES,
         leaves_out=LEAVES_OUT,
-        more={"workers": workers, "restarts": restarts},
+        more={"workers": workers, "restarts": restarts, "peak_mb": peak_mb},
     )
 
 

@@ -95,6 +95,11 @@ def _contestants(figures: Figures) -> Iterator[str]:
     head = ("contestant", "events", "events/s", "in the second half", "CPU µs an event", "× the peer", "same work")
     yield from _rows(head, cells)
     yield ""
+    peaks = [(one["events"], one["workers"], one["peak_mb"]) for one in runs if one.get("peak_mb")]
+    if peaks:
+        words = "; ".join(f"{mb:,.0f} MB with {count}" for _, count, mb in peaks)
+        yield f"Milepost's greatest memory over a backlog of {peaks[0][0]:,} events, a worker: {words} worker(s)."
+        yield ""
     told: dict[str, tuple[str, str]] = {}
     for one in runs:
         told.setdefault(one["name"].split(",")[0], (one["does"], one["leaves_out"]))

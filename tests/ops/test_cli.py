@@ -172,7 +172,7 @@ def test_describe_check_sees_a_topic_that_is_gone(settings: Settings, monkeypatc
     """The comparison with the broker names each topic that is not there, and none when all are."""
     from milepost.ops import describe
 
-    assert len(describe.broker_differences(settings)) == 9
+    assert len(describe.broker_differences(settings)) == 10
     provision.provision(settings)
     assert describe.broker_differences(settings) == []
     said = {**describe.as_data(settings), "agents": {"ingest": settings.topic("raw-events")}}
@@ -236,6 +236,6 @@ def test_up_starts_the_broker_and_stops_it(tmp_path: Path) -> None:
     running.send_signal(signal.SIGTERM)
     _, progress = running.communicate(timeout=40)
     assert running.returncode == 0, progress
-    assert "7 topics made" in progress and "all parts have stopped" in progress
+    assert "10 topics made" in progress and "all parts have stopped" in progress
     _, alive = psutil.wait_procs(children, timeout=5)
     assert not alive

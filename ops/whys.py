@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from milepost.ops.options import At, Basis, Company, Dims, Json, Window, Zone
+from milepost.schemas.errors import DeclarationError
 
 app = typer.Typer()
 
@@ -73,15 +74,36 @@ def milestones(
     at: At = None,
     basis: Basis = None,
     org: Annotated[str | None, typer.Option(help="The organisation; may be left out when there is one.")] = None,
+    history: Annotated[
+        bool, typer.Option("--history", help="What was recognised of a company, and corrected.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """How the milestones of plans stand, for a company or for all, now or at any time."""
     from milepost.ops import cli
 
     with cli._said(json), cli._client() as client:
+        if history:
+            if company is None or at is not None or basis is not None:
+                raise DeclarationError(
+                    "--history is of one company, and of all times: give --company, no --at or --basis"
+                )
+            asked = {"company": company, "plan": plan, "milestone": milestone, "org": org}
+            told = list(client.pages("/v1/milestones/history", "transitions", **asked))
+            cli._show(json, {"transitions": told}, "\n".join(map(_transition, told)) or "nothing was recognised")
+            return
         asked = {"company": company, "plan": plan, "milestone": milestone, "at": at, "basis": basis, "org": org}
         answer = client.get("/v1/milestones", **asked)
         cli._show(json, answer, "\n".join(map(_stands, answer["milestones"])) or "no milestone")
+
+
+def _transition(row: dict[str, Any]) -> str:
+    """A line for people."""
+    was = "" if row["before"] is None else f"  (before: {row['before']['state']} {row['before']['achieved_at'] or ''})"
+    why = "" if row["cause"] is None else f"  {row['cause']}"
+    dispute = "" if row["dispute"] is None else f"  dispute {row['dispute']}"
+    since = row["achieved_at"] or ""
+    return f"{row['recognised_at']}  {row['milestone']:20}  {row['kind']:13}  {row['state']} {since}{why}{dispute}{was}"
 
 
 def _stands(row: dict[str, Any]) -> str:

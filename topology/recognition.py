@@ -56,6 +56,16 @@ class Recogniser(Standings):
         history = self._reader.decisions.history.get(org)
         return _decided(min(one.k_ms for one in history)) if history else None
 
+    def plans_begin(self, org: str) -> int | None:
+        """The first bucket end at which it had a plan on a bridge."""
+        history = self._reader.decisions.history.get(org, ())
+        return min((_decided(one.k_ms) for one in history if _planned(one.catalog)), default=None)
+
+    def has_plans(self, org: str, k: int) -> bool:
+        """Whether any plan on a bridge was in force at a bucket end."""
+        catalog = self.catalog(org, k)
+        return catalog is not None and _planned(catalog)
+
     def stretches(self, org: str, first: int, last: int) -> list[tuple[int, int]]:
         """[first, last] cut at the bucket ends from which other decisions hold, and into 96 at most."""
         begins = self.begins(org)
@@ -289,6 +299,10 @@ class _Walk:
 def _until(read: Read, stop: int) -> Read:
     """The same up to an earlier pane."""
     return read._replace(span=replace(read.span, stop=stop))
+
+
+def _planned(catalog: Catalog) -> bool:
+    return any(plan.org for plan in catalog.plans.values())
 
 
 def _decided(k_ms: int) -> int:

@@ -200,6 +200,20 @@ def routes(files: Files) -> tuple[Route, ...]:
                 *PAGING,
             ),
         ),
+        Route(
+            path="/v1/milestones/history",
+            about="What was recognised of a company's milestones, and corrected since",
+            answers=plans.history,
+            parameters=(
+                ORG,
+                Parameter(name="company", about="mk_… or key:value", required=True),
+                Parameter(name="plan", about="of this plan only"),
+                Parameter(name="milestone", about="this one only"),
+                STALE,
+                AFTER,
+                *PAGING,
+            ),
+        ),
         Route(path="/v1/plans", about="The plans in force", answers=plans.plans, parameters=(ORG,)),
         Route(
             path="/v1/plans/{plan}",

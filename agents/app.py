@@ -1,6 +1,6 @@
 """The worker: the line's legs bound to Faust, the decisions it follows, the ticker, the web views.
 
-settings -> org keys, decisions -> ingest, measure (bound in the line's order) -> views
+settings -> org keys, decisions -> ingest, measure, record (bound in the line's order) -> views
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from milepost.topology.ingest_mark import IngestMark
 from milepost.topology.measure import MeasureLeg, MeasureMark
 from milepost.topology.reading import Progress, Reader
 from milepost.topology.recognitions import Recognition
+from milepost.topology.records import RecordLeg
 from milepost.topology.state import Output, Partition, Record, Store
 from milepost.topology.steps import Got, Part
 
@@ -60,6 +61,7 @@ def build(settings: Settings) -> tuple[faust.App, Worker]:
     app, runtime = engine(settings)
     runtime.bind(Ingest(settings.partitions, decisions, keys), line.leg("ingest"))
     runtime.bind(MeasureLeg(settings.partitions, decisions, keys), line.leg("measure"))
+    runtime.bind(RecordLeg(keys), line.leg("record"))
     worker = Worker(settings, runtime, decisions, keys)
     runtime.follow("definitions", worker.on_definition)
     runtime.follow("identity-links", worker.on_link)
@@ -235,6 +237,10 @@ class Worker:
     @property
     def patience_s(self) -> float:
         return PATIENCE_S
+
+    @property
+    def landings(self) -> int:
+        return self.runtime.landings + self.runtime.decided
 
     async def gather(self, parts: Sequence[Part], stale_ms: int | None = None) -> Sequence[Got]:
         return await self.gathering.read(parts, stale_ms)

@@ -15,6 +15,7 @@ import logging
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
@@ -143,6 +144,7 @@ class Runtime:
         self.incarnation = uuid.uuid4().hex
         self.idle_s = IDLE_S
         self.assigned = False  # whether partitions were given out since the start; there may be none for us
+        self.landings = 0  # checkpoints that have landed, of all legs
         self._decided = 0
         self._writer: ChangelogWriter | None = None
         self._outputs: dict[str, LegProducer] = {}
@@ -303,8 +305,12 @@ class Runtime:
             writer=self._writer,
             outputs=self._outputs[leg.spec.name],
             decisions=lambda: {name: one.position for name, one in self.followers.items()},
-            landed=lambda next_offset: self.consumer.landed(source, next_offset),
+            landed=partial(self._on_landed, source),
         )
+
+    def _on_landed(self, source: TP, next_offset: int) -> None:
+        self.landings += 1
+        self.consumer.landed(source, next_offset)
 
     async def standbys_give_up(self, leg: str, numbers: Sequence[int]) -> None:
         """Partitions become ours: their folders must be free."""

@@ -73,6 +73,7 @@ class Holding(Landing):
         self.room = Room(self.folder, self._touch)
         self.careful: Careful | None = None  # after an unclean end, until what was in hand then has passed
         self.gate = gate()
+        self._pace = pace.turn()
         self._taken_at = 0.0
         self._log = writer.at(place.changelog, number)
         self._slice = SLICE_FIRST
@@ -234,12 +235,13 @@ class Holding(Landing):
         return len(records) - len(fresh) + done
 
     async def _fold_slice(self, at: Partition, part: Sequence[Record]) -> bool:
-        async with self.busy:
+        async with self._pace.beside(self.busy) as turn:
             if not self._is_open():
                 return False
             begin = time.perf_counter()
             fold = self.leg.fold(at, part)
             spent = time.perf_counter() - begin
+            turn.folded(spent)
             faults.point("after_fold")
             assert at.next_offset > part[-1].offset, f"{self!r}: the leg did not move on"
             await self.take_in(fold)

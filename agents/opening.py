@@ -26,6 +26,7 @@ ROWS_A_TURN: Final = 50
 
 _START_OVER: Final = {
     "measure": "stop all workers and delete both changelogs: everything is made again from raw-events",
+    "record": "stop all workers and delete all changelogs: everything is made again from raw-events",
 }
 """How a leg begins anew whose source another leg writes: that leg has to send it again."""
 

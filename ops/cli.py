@@ -21,9 +21,11 @@ import orjson
 import typer
 
 from milepost.ops import processes
+from milepost.ops.acts import app as acts
 from milepost.ops.bench import PARTS
 from milepost.ops.identity import app as identity
 from milepost.ops.options import At, Basis, Company, Dims, Json, Window, Zone
+from milepost.ops.records import app as records
 from milepost.ops.settings import VARIABLES, Settings, read_settings
 from milepost.ops.whys import app as whys
 from milepost.schemas.errors import DeclarationError, MilepostError, StoreError
@@ -52,7 +54,9 @@ Partitions = Annotated[int | None, typer.Option(help="Partitions of the topics, 
 
 
 app.add_typer(identity)
+app.add_typer(records)
 app.add_typer(whys)
+app.add_typer(acts)
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from milepost.ops.options import Json
+from milepost.ops.options import By, Json, Org
 
 app = typer.Typer(
     name="identity", help="Who is one with whom: resolve, review, link, unlink, membership.", no_args_is_help=True
@@ -19,8 +19,6 @@ app = typer.Typer(
 
 Keys = Annotated[list[str], typer.Argument(help="key:value, as carrier_code:UA.")]
 Entity = Annotated[str, typer.Option(help="company, person, device, or what the bundle names.")]
-By = Annotated[str | None, typer.Option(help="Who decides; it is shown with the decision.")]
-Org = Annotated[str | None, typer.Option(help="The organisation; may be left out when there is one.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what it would do.")]
 
 

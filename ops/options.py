@@ -13,3 +13,5 @@ Basis = Annotated[str | None, typer.Option(help="latest, corrected or as_shown."
 Window = Annotated[str | None, typer.Option(help="all, 30d, 12h, 15m, year, month, week, day.")]
 Zone = Annotated[str | None, typer.Option(help="A zone, as America/New_York.")]
 Dims = Annotated[list[str] | None, typer.Option(help="name=value, also several times.")]
+Org = Annotated[str | None, typer.Option(help="The organisation; may be left out when there is one.")]
+By = Annotated[str | None, typer.Option(help="Who decides; it is shown with the decision.")]

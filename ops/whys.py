@@ -1,19 +1,21 @@
-"""The commands that ask for more than a number: why it is what it is, and how plans stand.
+"""The commands that ask for more than a number: why it is what it is.
 
 explain · diff  the events behind a value, and what changed it
-milestones      how the milestones of plans stand, of a company or of all
+watch           values and milestones as they change
 
 They are commands of `milepost` itself (`ops/cli.py` adds them); what all commands share lies there.
 """
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated, Any
 
+import orjson
 import typer
 
+from milepost.ops.acts import standing
 from milepost.ops.options import At, Basis, Company, Dims, Json, Window, Zone
-from milepost.schemas.errors import DeclarationError
 
 app = typer.Typer()
 
@@ -67,48 +69,42 @@ def diff(
 
 
 @app.command()
-def milestones(
-    company: Company = None,
-    plan: Annotated[str | None, typer.Option(help="Of this plan only.")] = None,
-    milestone: Annotated[str | None, typer.Option(help="This milestone only.")] = None,
+def watch(
+    metrics: Annotated[list[str] | None, typer.Argument(metavar="[METRIC]...", help="Metrics to watch.")] = None,
+    milestone: Annotated[list[str] | None, typer.Option(help="A milestone, also several times.")] = None,
+    company: Annotated[list[str] | None, typer.Option(help="mk_… or key:value, also several times.")] = None,
     at: At = None,
     basis: Basis = None,
-    org: Annotated[str | None, typer.Option(help="The organisation; may be left out when there is one.")] = None,
-    history: Annotated[
-        bool, typer.Option("--history", help="What was recognised of a company, and corrected.")
-    ] = False,
+    window: Window = None,
+    tz: Zone = None,
+    dim: Dims = None,
+    count: Annotated[int | None, typer.Option("-n", help="End after so many frames.")] = None,
     json: Json = False,
 ) -> None:
-    """How the milestones of plans stand, for a company or for all, now or at any time."""
+    """Values and milestones now, and whenever they change, a line each; Ctrl-C ends it."""
+    from milepost.ops import cli
+    from milepost.ops import watch as watching
+
+    with cli._said(json), contextlib.suppress(KeyboardInterrupt):
+        settings = cli._settings()
+        with cli._client(settings):
+            pass  # that no worker is there is said at once
+        asked = [(name, str(one)) for name, one in cli._question(None, at, basis, window, tz, dim).items() if one]
+        for name, several in (("metric", metrics), ("milestone", milestone), ("company", company)):
+            asked += [(name, one) for one in several or ()]
+        frames = watching.watch(settings.url, asked, token=settings.token)
+        for number, frame in enumerate(frames, start=1):
+            cli._print(orjson.dumps(frame) if json else _frame(frame.event, frame.data).encode())
+            if number == count:
+                return
+
+
+def _frame(event: str, data: dict[str, Any]) -> str:
+    """A line for people."""
     from milepost.ops import cli
 
-    with cli._said(json), cli._client() as client:
-        if history:
-            if company is None or at is not None or basis is not None:
-                raise DeclarationError(
-                    "--history is of one company, and of all times: give --company, no --at or --basis"
-                )
-            asked = {"company": company, "plan": plan, "milestone": milestone, "org": org}
-            told = list(client.pages("/v1/milestones/history", "transitions", **asked))
-            cli._show(json, {"transitions": told}, "\n".join(map(_transition, told)) or "nothing was recognised")
-            return
-        asked = {"company": company, "plan": plan, "milestone": milestone, "at": at, "basis": basis, "org": org}
-        answer = client.get("/v1/milestones", **asked)
-        cli._show(json, answer, "\n".join(map(_stands, answer["milestones"])) or "no milestone")
-
-
-def _transition(row: dict[str, Any]) -> str:
-    """A line for people."""
-    was = "" if row["before"] is None else f"  (before: {row['before']['state']} {row['before']['achieved_at'] or ''})"
-    why = "" if row["cause"] is None else f"  {row['cause']}"
-    dispute = "" if row["dispute"] is None else f"  dispute {row['dispute']}"
-    since = row["achieved_at"] or ""
-    return f"{row['recognised_at']}  {row['milestone']:20}  {row['kind']:13}  {row['state']} {since}{why}{dispute}{was}"
-
-
-def _stands(row: dict[str, Any]) -> str:
-    """A line for people."""
-    since = row["achieved_at"] or (f"lapsed {row['lapsed']} times" if row["lapsed"] else "")
-    watched = [one for one in row["actions"] if "op" in one]
-    values = ", ".join(f"{one['metric']} {one['value']} {one['op']} {one['target']}" for one in watched)
-    return f"{row['name'][:24]:24}  {row['milestone']:20}  {row['state']:13}  {since}  ({values})"
+    if event == "milestone":
+        return standing(data)
+    if event == "value":
+        return "  ".join(one for one in (data["metric"], data["company"], cli._answer(data)) if one)
+    return f"{event}  {orjson.dumps(data).decode()}"

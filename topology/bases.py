@@ -204,13 +204,19 @@ def cover(spans: Sequence[Span]) -> tuple[Range, ...]:
 
 
 class Slots:
-    """Which span a row belongs to: spans ascending, not overlapping; a row always lies in one.  `one`: there is one."""
+    """Which span a row belongs to: spans ascending, not overlapping; a row always lies in one.  `one`: there is one.
 
-    def __init__(self, spans: Sequence[Span]) -> None:
+    panes: the panes behind the spans of which each is a span too, numbered behind them
+    """
+
+    def __init__(self, spans: Sequence[Span], panes: tuple[int, int] | None = None) -> None:
         self._starts = [span.start for span in spans]
-        self.one = len(self._starts) == 1
+        self._panes = FOREVER if panes is None else panes[0]
+        self.one = len(self._starts) == 1 and panes is None
 
     def __call__(self, first_pane: int) -> int:
+        if first_pane >= self._panes:
+            return len(self._starts) + first_pane - self._panes
         return bisect_right(self._starts, first_pane) - 1
 
 

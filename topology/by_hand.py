@@ -1,12 +1,16 @@
-"""By hand: what a person decides about identity, as raw events of ours.
+"""By hand: what a person decides about identity, says, or writes into a record, as raw events of ours.
 
     milepost.link       {entity, keys: [key:value, ...], by}           the keys are one thing
     milepost.unlink     {entity, keys: [key:value, ...], by}           the keys leave what they are part of
     milepost.membership {entity, member: key:value, company: key:value, from, to, by}
+    milepost.record     {record, id, op, fields: JSON object, by}      a change of a record; a restore is one, too
+    milepost.source_complete {source, until, by}                       the source has sent everything up to then
+    milepost.action     {plan, milestone, action, company, done, by}   an action is ticked or unticked (acts.py)
 
 They come under the source `milepost`, of any organisation, under the contracts of this module; so known time, dedupe,
 replay and explanation are those of every event.  A link is not amended: its opposite is decided.  A membership is: the
-same id with a higher revision, or void.
+same id with a higher revision, or void; so is a tick.  That a source is complete is not taken back: `until` lies in the
+past, and what comes after all is late.
 """
 
 from __future__ import annotations
@@ -14,12 +18,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import orjson
+
 from milepost.schemas.contracts import Contract, compile_contract
 from milepost.schemas.errors import ContractError
-from milepost.schemas.keys import raw_key
+from milepost.schemas.keys import LEAF_BYTES, PART_BYTES_MAX, raw_key
+from milepost.schemas.record_change import NONE, OPS, record_key
 from milepost.schemas.records import Event, Identified, Key, Reject
 from milepost.schemas.serde import wire
 from milepost.schemas.times import time_ms
+from milepost.topology import acts
+from milepost.topology.bases import written
 from milepost.topology.definitions import Catalog, Source
 from milepost.topology.protection import COMPANY, blocked
 from milepost.topology.state import Output
@@ -28,14 +37,23 @@ NAME: Final = "milepost"
 LINK: Final = "milepost.link"
 UNLINK: Final = "milepost.unlink"
 MEMBERSHIP: Final = "milepost.membership"
+RECORD: Final = "milepost.record"
+COMPLETE: Final = "milepost.source_complete"
 KEYS_MAX: Final = 1_000
 """Keys that one decision names at most."""
 BY_MAX: Final = 256
+FIELDS_MAX: Final = 256
+"""Fields that one change of a record names at most, as in definitions."""
 _KEY_BYTES_MAX: Final = 256
 _ENTITY: Final = '{"name": "entity", "type": "string", "default": "company"}'
 _BY: Final = '{"name": "by", "type": ["null", "string"], "default": null}'
 _KEYS: Final = '{"name": "keys", "type": {"type": "array", "items": "string"}}'
 _MEMBER: Final = '{"name": "member", "type": "string"}, {"name": "company", "type": "string"}'
+_RECORD: Final = (
+    '{"name": "record", "type": "string"}, {"name": "id", "type": "string"}, {"name": "op", "type": "string"},'
+    '{"name": "fields", "type": "string", "default": "{}"}'
+)
+_SAID_OF: Final = '{"name": "source", "type": "string"}, {"name": "until", "type": "string"}'
 _UNTIL: Final = (
     '{"name": "from", "type": ["null", "string"], "default": null},'
     '{"name": "to", "type": ["null", "string"], "default": null}'
@@ -51,8 +69,11 @@ SOURCE: Final = Source(
     name=NAME,
     owner="",
     types={
+        acts.ACTION: acts.CONTRACT,
         LINK: _contract("Linking", _ENTITY, _KEYS, _BY),
         UNLINK: _contract("Unlinking", _ENTITY, _KEYS, _BY),
+        RECORD: _contract("Recording", _RECORD, _BY),
+        COMPLETE: _contract("Completing", _SAID_OF, _BY),
         MEMBERSHIP: _contract("Belonging", _ENTITY.replace("company", "person"), _MEMBER, _UNTIL, _BY),
     },
     identities=(),
@@ -62,14 +83,30 @@ SOURCE: Final = Source(
 )
 """The source of decisions; no bundle declares it."""
 
+_NOBODY: Final = Identified(leaf=bytes(LEAF_BYTES), keys=(), members=(), edges=())
 Leaf = Callable[[bytes, str, str, str], bytes]
 
 
-def identify(event: Event, catalog: Catalog, org_key: bytes, leaf: Leaf) -> Identified | Reject:
-    """The keys that a decision names."""
+def event(org: str, what: str, data: Mapping[str, Any], id: str, t_ms: int, more: Mapping[str, Any]) -> dict[str, Any]:
+    """The raw event of what a person decided or said: `milepost.WHAT`.  more: revision, void"""
+    named = {"org": org, "source": NAME, "id": id, "type": f"milepost.{what}"}
+    return {**named, "time": written(t_ms), "data": data, **more}
+
+
+def identify(event: Event, k_ms: int, catalog: Catalog, org_key: bytes, leaf: Leaf) -> Identified | Reject:
+    """The keys that a decision names, as of known time `k_ms`; what is said of a source names none."""
     try:
         if len(event.data["by"] or "") > BY_MAX:
             raise ContractError("contract_violation", f"by has at most {BY_MAX} letters")
+        if event.type == RECORD:
+            name, id = event.data["record"], event.data["id"]
+            if event.data["op"] not in OPS - {NONE}:
+                raise ContractError("contract_violation", "op is upsert, create, update, patch or delete")
+            if name not in catalog.records:
+                raise ContractError("contract_violation", "the definitions in force have no records of that type")
+            _id_bytes(id)
+            fields_of(event)
+            return Identified(leaf=record_key(event.org, name, id), keys=(), members=(), edges=())
         if event.type == MEMBERSHIP:
             member = _key(event.data["entity"], event.data["member"], catalog, org_key, leaf)
             company = _key(COMPANY, event.data["company"], catalog, org_key, leaf)
@@ -77,8 +114,16 @@ def identify(event: Event, catalog: Catalog, org_key: bytes, leaf: Leaf) -> Iden
                 raise ContractError("contract_violation", "a member is no company: two companies are linked")
             _validity(event.data)
             return Identified(leaf=company.leaf, keys=(member, company), members=(), edges=())
+        if event.type == acts.ACTION:
+            company = _key(COMPANY, event.data["company"], catalog, org_key, leaf)
+            if not event.void:
+                acts.check(catalog, event.data["plan"], event.data["milestone"], event.data["action"])
+            return Identified(leaf=company.leaf, keys=(company,), members=(), edges=())
         if event.revision or event.repair or event.void:
             raise ContractError("contract_violation", f"a {event.type} is not amended; decide the opposite")
+        if event.type == COMPLETE:
+            complete_until(event.data["source"], event.data["until"], k_ms, catalog)
+            return _NOBODY
         named, least = event.data["keys"], 1 if event.type == UNLINK else 2
         if not least <= len(named) <= KEYS_MAX:
             raise ContractError("contract_violation", f"{least} to {KEYS_MAX} keys are expected, {len(named)} came")
@@ -91,10 +136,52 @@ def identify(event: Event, catalog: Catalog, org_key: bytes, leaf: Leaf) -> Iden
     return Identified(leaf=keys[0].leaf, keys=keys, members=(), edges=())
 
 
-def decision(
+def fields_of(event: Event) -> bytes:
+    """What a `milepost.record` writes, as a JSON object.  ContractError when it is none."""
+    try:
+        found = orjson.loads(event.data["fields"])
+    except orjson.JSONDecodeError as error:
+        raise ContractError("contract_violation", "fields is a JSON object, as text") from error
+    if type(found) is not dict or len(found) > FIELDS_MAX:
+        raise ContractError("contract_violation", f"fields is a JSON object of at most {FIELDS_MAX} fields")
+    return orjson.dumps(found)
+
+
+def complete_until(source: str, until: str, k_ms: int, catalog: Catalog) -> int:
+    """Up to when a source is said to be complete, ms.  Raises ContractError when nobody can know that at `k_ms`."""
+    known = catalog.sources.get(source)
+    if known is None:
+        raise ContractError("unknown_source", "the definitions in force know no source of the name in data.source")
+    try:
+        until_ms = time_ms(until)
+    except ContractError as error:
+        raise ContractError(error.reason, f"data.until: {error.detail}") from error
+    if until_ms > k_ms + known.future_skew_ms:
+        ahead = f"data.until lies {until_ms - k_ms} ms ahead of what is known"
+        raise ContractError("future_event", f"{ahead}; {known.future_skew_ms} ms are allowed")
+    return until_ms
+
+
+def told(
+    event: Event, who: Identified, rank: Mapping[tuple[str, str], int], k_ms: int, partition: int, offset: int
+) -> list[Output]:
+    """The records on `identity-links`, which every worker follows: one a raw key, never overwritten."""
+    if event.type in (acts.ACTION, RECORD):
+        return []  # its signal, or its change, says it all
+    if event.type != COMPLETE:
+        return [_decision(event, who, rank, k_ms, partition, offset)]
+    key = raw_key(event.org, event.source, event.id, event.revision, event.repair)
+    fields = {
+        "org": event.org, "source": event.data["source"], "until_ms": time_ms(event.data["until"]),
+        "by": event.data["by"] or "", "k_ms": k_ms, "raw_partition": partition, "raw_offset": offset,
+    }  # fmt: skip
+    return [Output(topic="identity-links", partition=0, key=key, value=wire("Completion").encode(fields))]
+
+
+def _decision(
     event: Event, who: Identified, rank: Mapping[tuple[str, str], int], k_ms: int, partition: int, offset: int
 ) -> Output:
-    """The record of a decision on `identity-links`: one a raw key, never overwritten."""
+    """The record of a decision about identity."""
     key = raw_key(event.org, event.source, event.id, event.revision, event.repair)
     from_ms, to_ms = _validity(event.data) if event.type == MEMBERSHIP else (None, None)
     fields = {
@@ -109,6 +196,15 @@ def decision(
         "raw_offset": offset,
     }  # fmt: skip
     return Output(topic="identity-links", partition=0, key=key, value=wire("Decision").encode(fields))
+
+
+def _id_bytes(id: str) -> None:
+    try:
+        size = len(id.encode())
+    except UnicodeEncodeError as error:
+        raise ContractError("contract_violation", "the id of a record is valid Unicode") from error
+    if not 0 < size <= PART_BYTES_MAX:
+        raise ContractError("contract_violation", f"the id of a record has 1 to {PART_BYTES_MAX} bytes")
 
 
 def _key(entity: str, text: str, catalog: Catalog, org_key: bytes, leaf: Leaf) -> Key:

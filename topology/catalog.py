@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 
 from milepost.schemas.contracts import Contract
 from milepost.schemas.errors import BundleError, Finding
+from milepost.topology import acts
 from milepost.topology.bundle import BYTES_MAX, MAIN, editor_schema, read_bundle
 from milepost.topology.catalog_metrics import MetricReader
 from milepost.topology.catalog_plans import PlanReader, foreign_bridges
@@ -120,14 +121,17 @@ def _load(pairs: tuple[tuple[str, bytes], ...]) -> Catalog:
     reacting = reactions(text, findings)
     if findings.found:
         raise BundleError(findings.found)
+    by_hand = acts.any_manual(plans.plans)
+    measures = (*metrics.measures, *([acts.TICKS] if by_hand else []))
+    judging = (*rules.rules.values(), *([acts.RULE] if by_hand else []))
     return Catalog(
         bundle_id=bundle_id(files),
         sources=rules.sources,
         protection=protected,
         rules=rules.rules,
-        rules_by_type=_grouped((rule.on, rule) for rule in rules.rules.values()),
-        measures=tuple(metrics.measures),
-        measures_by_rule=_grouped((measure.rule, measure) for measure in metrics.measures),
+        rules_by_type=_grouped((rule.on, rule) for rule in judging),
+        measures=measures,
+        measures_by_rule=_grouped((measure.rule, measure) for measure in measures),
         metrics=metrics.metrics,
         key_rank=_ranks(rules.sources),
         records=records.records,

@@ -5,8 +5,12 @@
     corrected    final, and a counted record became known more than 14 days after its pane (or day) had ended
     final        none of these
 
-`complete_to` is the least, over the sources that the metric needs, of the latest event time that the source has sent.
-The ticks carry both to every signals partition (design §3).
+`complete_to` is the least, over the sources that the metric needs, of the latest event time that the source has sent,
+or up to which it was said to be complete (`milepost.source_complete`), whichever is later.  The ticks carry what was
+sent to every signals partition (design §3).  What was said lies in one raw partition and is followed whole by every
+worker (`topology/completions.py`); in a signals partition it counts once the ticks of all raw partitions have passed
+its known time, so what was in the log before it has been taken.  What people do by hand is complete as far as the
+raw partitions have been seen: nobody falls silent.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from milepost.schemas import keys
+from milepost.topology import acts
 from milepost.topology.asked import Asked
 from milepost.topology.bases import Span
 from milepost.topology.catalog import Catalog, Measure
@@ -48,14 +53,25 @@ def partitions_of(reader: Reader, asked: Asked) -> list[int]:
 def completeness(reader: Reader, asked: Asked, progresses: Sequence[Mapping[int, Progress]]) -> Completeness:
     """How complete the partitions are that a question reads: `progresses` is what each has been told."""
     sources = sources_of(asked.catalog, asked.measures.values())
-    latest = [one.get((asked.org, source), (None, None))[0] for one in told(progresses) for source in sources]
+    said, decided_at = reader.decisions.completions(asked.org), asked.moment.decided_at
+    seen = [_seen(reader, progress) for progress in progresses]
+    latest: list[int | None] = []
+    for one, seen_ms in zip(told(progresses), seen, strict=True):
+        before_ms = seen_ms if decided_at is None else min(seen_ms, decided_at + 1)
+        if any(measure.version == acts.TICKS.version for measure in asked.measures.values()):
+            latest.append(seen_ms or None)
+        for source in sources:
+            sent = one.get((asked.org, source), (None, None))[0]
+            latest.append(
+                max((each for each in (sent, said.until(source, before_ms)) if each is not None), default=None)
+            )
     complete = None if not latest or None in latest else min(one for one in latest if one is not None)
-    seen: list[int] = []
-    for progress in progresses:
-        if len(progress) < reader.partitions:
-            return Completeness(complete_to=complete, seen_to=None)
-        seen.extend(one.k_ms for one in progress.values())
-    return Completeness(complete_to=complete, seen_to=min(seen, default=None))
+    return Completeness(complete_to=complete, seen_to=min(seen, default=0) or None)
+
+
+def _seen(reader: Reader, progress: Mapping[int, Progress]) -> int:
+    """The known time that the ticks of all raw partitions have passed in a signals partition; 0: not all have come."""
+    return min(one.k_ms for one in progress.values()) if len(progress) >= reader.partitions else 0
 
 
 def finality(asked: Asked, span: Span, corrected: bool, complete: Completeness) -> Finality:
@@ -89,5 +105,5 @@ def told(progresses: Iterable[Mapping[int, Progress]]) -> list[dict[tuple[str, s
 
 def sources_of(catalog: Catalog, measures: Iterable[Measure]) -> list[str]:
     """The sources whose events the measures are made of."""
-    types = {catalog.rules[measure.rule].on for measure in measures}
+    types = {catalog.rules[measure.rule].on for measure in measures if measure.version != acts.TICKS.version}
     return sorted(name for name, source in catalog.sources.items() if types & set(source.types))

@@ -1,4 +1,5 @@
-"""Decisions: what every worker follows whole: bundles of definitions, the graph of links, memberships.
+"""Decisions: what every worker follows whole: bundles of definitions, the graph of links, memberships,
+how complete sources were said to be.
 
 The topic is the log; this is its fold in memory, done alike by every worker (design §4), so that merge, re-attribution
 and time travel are one mechanism (`topology/graph.py`, `topology/memberships.py`).
@@ -10,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from milepost.topology.catalog import Catalog
+from milepost.topology.completions import Completions
 from milepost.topology.graph import Folding, Graph, Item
 from milepost.topology.memberships import Membership, Memberships
 
@@ -36,6 +38,7 @@ class Decisions:
     history: dict[str, list[Applied]] = field(default_factory=dict)
     graphs: dict[str, Graph] = field(default_factory=dict)
     members: dict[str, Memberships] = field(default_factory=dict)
+    complete: dict[str, Completions] = field(default_factory=dict)
     read: dict[str, int] = field(default_factory=dict)
     """Topic -> next offset: how far this fold has come."""
 
@@ -52,6 +55,9 @@ class Decisions:
 
     def add_membership(self, org: str, membership: Membership) -> None:
         self.members.setdefault(org, Memberships()).add(membership)
+
+    def completions(self, org: str) -> Completions:
+        return self.complete.setdefault(org, Completions())
 
     def graph(self, org: str) -> Graph:
         return self.graphs.setdefault(org, Graph())

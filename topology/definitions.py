@@ -269,6 +269,7 @@ class Catalog:
 
     bundle_id:  BLAKE2b-64 over the files
     key_rank:   (entity, key) -> place of its first appearance, 0 = highest
+    rules_by_type, measures: with those of what people do for plans (acts.py), if there is a plan with such an action
     writes:     event type -> what it does to records
     milestones: as they are declared; what holds in a plan is the plan's own
     """

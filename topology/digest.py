@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import orjson
 
+from milepost.schemas.record_change import NONE
 from milepost.schemas.serde import wire
 from milepost.topology.aggregates import Shape, decode
 from milepost.topology.dedupe import unpack
@@ -31,6 +32,7 @@ PAGE_BYTES: Final = 4 * 1024 * 1024
 TABLES: Final[Mapping[str, str]] = {
     "seen": "ingest", "keys": "ingest", "edges": "ingest",
     "facts": "measure", "cells": "measure", "days": "measure", "members": "measure", "named": "measure",
+    "records": "record",
 }  # fmt: skip
 """Table -> the leg that holds it."""
 
@@ -138,6 +140,8 @@ class TableRows:
                 return _members(rows)
             case "named":
                 return _named(rows)
+            case "records":
+                return _changes(rows)
         return _cells(rows, frozenset(self.distinct), stores["members"])
 
     def pack(self, value: Any) -> Any:
@@ -194,6 +198,15 @@ def _cells(rows: Sequence[Pair], distinct: frozenset[bytes], members: Store) -> 
 def _named(rows: Sequence[Pair]) -> Rows:
     for key, row in rows:
         yield key, row[8:]
+
+
+def _changes(rows: Sequence[Pair]) -> Rows:
+    """What is written.  Which changes `none` there are depends on the order of arrival, and no answer on that."""
+    for key, row in rows:
+        change = wire("RecordChange").decode(row[8:])
+        if change["op"] != NONE:
+            names = ("op", "t_ms", "k_ms", "org", "type", "id", "source", "event_id", "event_type")
+            yield key, orjson.dumps([[change[name] for name in names], change["fields"].decode()])
 
 
 def _members(rows: Sequence[Pair]) -> Rows:

@@ -30,9 +30,10 @@ from milepost.topology.following import add_definition, add_link
 from milepost.topology.ingest import Ingest
 from milepost.topology.measure import MeasureLeg, MeasureMark
 from milepost.topology.reading import Progress
+from milepost.topology.records import RecordLeg
 from milepost.topology.state import DictBase, Leg, Output, Partition, Store
 
-TOPIC_OF = {"ingest": "raw-events", "measure": "signals"}
+TOPIC_OF = {"ingest": "raw-events", "measure": "signals", "record": "record-changes"}
 
 
 class Message(NamedTuple):
@@ -69,6 +70,7 @@ class Driver:
         self.legs = {
             "ingest": Ingest(self.partitions, self.decisions, self.org_keys),
             "measure": MeasureLeg(self.partitions, self.decisions),
+            "record": RecordLeg(),
         }
         self.fates = {name: {} for name in self.legs}
         self.state = {}

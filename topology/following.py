@@ -18,9 +18,14 @@ def add_definition(decisions: Decisions, value: bytes | None, timestamp_ms: int)
 
 
 def add_link(decisions: Decisions, value: bytes | None) -> None:
-    """A record of `identity-links`: raises ContractError when it is neither a proposal nor a decision."""
+    """A record of `identity-links`: raises ContractError when it is neither a proposal nor a decision nor a
+    completion."""
     if value is not None and value[:HEADER_BYTES] == wire("Decision").header:
         _add_decision(decisions, wire("Decision").decode(value))
+        return
+    if value is not None and value[:HEADER_BYTES] == wire("Completion").header:
+        said = wire("Completion").decode(value)
+        decisions.completions(said["org"]).add(said["source"], said["k_ms"], said["until_ms"])
         return
     fields = wire("Link").decode(value or b"")
     entity = fields["entity"]

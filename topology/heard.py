@@ -116,18 +116,19 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """How far the sources together had sent, from some K on.  A source of which nothing was heard knows of nothing."""
+    """How far sources had sent together, at each bucket end.  Of a source that was never heard nothing is known."""
 
     stairs: tuple[tuple[Stair, ...], ...]
 
     def at(self, k: int) -> int | None:
-        """The pane end up to which all had sent by the bucket end `k`; None: not known."""
-        least: int | None = None
-        for one in self.stairs:
+        """The pane end up to which all had sent by the bucket end `k`; None: not known.  None at all: nobody is late."""
+        least = k
+        for at, one in enumerate(self.stairs):
             place = bisect_right(one, k, key=lambda stair: stair[0])
             if not place:
                 return None
-            least = one[place - 1][1] if least is None else min(least, one[place - 1][1])
+            sent = one[place - 1][1]
+            least = sent if at == 0 else min(least, sent)
         return least
 
     @property
@@ -136,12 +137,21 @@ class Complete:
         return {end for one in self.stairs for end, _ in one}
 
 
-def complete(reader: Reader, sources: Sequence[Source], since: int, until: int) -> Steps[Complete]:
-    """How far sources had sent, at each bucket end from `since` to `until`."""
-    wanted = tuple(sorted(set(sources)))
+def complete(reader: Reader, org: str, sources: Sequence[str], since: int, until: int) -> Steps[Complete]:
+    """How far sources had sent, or were said to have, at each bucket end from `since` to `until`."""
+    if not sources:
+        return Complete(())
+    wanted = tuple((org, source) for source in sources)
     parts = [Heard(partition=one, sources=wanted, since=since, until=until) for one in range(reader.partitions)]
     told: list[list[list[Stair]]] = yield from gather(reader, parts)
-    return Complete(tuple(tuple(steps(stair for one in told for stair in one[at])) for at in range(len(wanted))))
+    said = reader.decisions.completions(org)
+    found = []
+    for at, source in enumerate(sources):
+        # What is decided at K holds at K.
+        by_hand = [(-(-k_ms // PANE_MS), until_ms // PANE_MS) for k_ms, until_ms in said.stairs(source)]
+        sent = [stair for one in told for stair in one[at]]
+        found.append(tuple(steps([*sent, *(stair for stair in by_hand if stair[0] <= until)])))
+    return Complete(tuple(found))
 
 
 def _key(source: Source, day: int) -> bytes:

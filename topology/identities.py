@@ -13,7 +13,6 @@ from milepost.schemas import keys
 from milepost.schemas.errors import ContractError
 from milepost.schemas.times import time_ms
 from milepost.topology import by_hand
-from milepost.topology.bases import written
 from milepost.topology.companies import Companies, KeyRow, written_link
 from milepost.topology.graph import Components
 from milepost.topology.links import Decision, Named
@@ -125,11 +124,6 @@ class Identities:
             }
             for one in refused
         ]
-
-    def event(self, what: str, data: dict[str, Any], id: str, now_ms: int, more: dict[str, Any]) -> dict[str, Any]:
-        """The raw event of a decision."""
-        named = {"org": self.org, "source": by_hand.NAME, "id": id, "type": f"milepost.{what}"}
-        return {**named, "time": written(now_ms), "data": data, **more}
 
     def membership(self, entity: str, member: str, company: str, from_: str | None, to: str | None) -> Steps[None]:
         """Check a membership before it is sent.  Raises QuestionError."""

@@ -1,6 +1,6 @@
-"""Ingest: a raw partition's records to signals.  decode, dedupe, identity, signals, in one chain.
+"""Ingest: a raw partition's records to signals.  decode, dedupe, identity, signals, writes, in one chain.
 
-    record -> stamp? -> envelope -> misplaced? -> event -> first? -> keys, links -> rules -> one message per event
+    record -> stamp? -> envelope -> misplaced? -> event -> first? -> keys, links -> rules, writes -> messages
 
 Everything it decides from lies in the raw partition itself (records, markers, ticks), so the same records give the same
 outputs with the same ids, in log order (design §7.1).  The definitions a record is judged by are those in force at its
@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 import orjson
 
 from milepost.schemas import signal_message, stamps
 from milepost.schemas.keys import leaf_partition, raw_key, raw_place
-from milepost.schemas.records import Envelope, Event, Identified, Key, Reject
+from milepost.schemas.records import Envelope, Event, Identified, Reject
 from milepost.schemas.stamps import Stamp
 from milepost.topology import (
     by_hand,
@@ -31,6 +32,7 @@ from milepost.topology import (
     quarantine,
     revisions,
     signals,
+    writes,
 )
 from milepost.topology.catalog import Catalog
 from milepost.topology.decisions import Decisions
@@ -81,7 +83,7 @@ class Ingest(quarantine.Judged):
     # -- the mark
 
     def new_mark(self) -> IngestMark:
-        return IngestMark(prev=[-1] * self.partitions)
+        return IngestMark(prev=[-1] * self.partitions, record_prev=[-1] * self.partitions)
 
     def load_mark(self, data: bytes) -> IngestMark:
         return ingest_mark.load(data)
@@ -226,7 +228,7 @@ class Ingest(quarantine.Judged):
             self._dead(at, a, "dedupe", _CONFLICT, out)
             self._owe(at, record, seen, out, None)
             return
-        who = self._who(event, catalog)
+        who = self._who(event, a.k_ms, catalog)
         if isinstance(who, Reject):
             self._dead(at, a, "identity", who, out)
             self._owe(at, record, seen, out, None)
@@ -245,8 +247,7 @@ class Ingest(quarantine.Judged):
                 who.leaf[:8], pane,
             )  # fmt: skip
             seen[a.key] = known
-        # Also when it is known: late bytes of a dead owner may have told us, and nobody else.
-        at.stores["seen"].put(a.key, known.pack())
+        at.stores["seen"].put(a.key, known.pack())  # known, too: a dead owner's late bytes may have told us alone
         if a.genuine is None and known.k_ms != record.timestamp:
             # The broker's clock stepped back, and k came from a record before: compaction may remove that one.
             self._note_owed(at, record, known, out, record.value)
@@ -258,10 +259,14 @@ class Ingest(quarantine.Judged):
             progress[:] = max(progress[0], event.t_ms), max(progress[1], a.k_ms)
         key_rows.note(mark, a.k_ms, a.record.offset, event, who)
         if event.source not in catalog.sources:
-            out.before.append(by_hand.decision(event, who, catalog.key_rank, a.k_ms, at.number, a.record.offset))
+            out.before += by_hand.told(event, who, catalog.key_rank, a.k_ms, at.number, a.record.offset)
         elif who.edges:
             self._link(at, a, event, who, catalog, out)
         self._signal(at, mark, a, event, who, catalog, earlier, out)
+        if earlier or catalog.writes:
+            taken = writes.Taken(a.key, a.k_ms, record.offset)
+            for name, reject in writes.tell(at, mark, taken, event, catalog, earlier, out):
+                self._dead(at, a, "writes", reject, out, name)
 
     def _earlier(
         self, at: Partition, mark: IngestMark, a: _Arrival, event: Event, leaf: bytes, pane: int
@@ -342,7 +347,7 @@ class Ingest(quarantine.Judged):
 
     def _link(self, at: Partition, a: _Arrival, event: Event, who: Identified, catalog: Catalog, out: Fold) -> None:
         for one, other in who.edges:
-            first, second = sorted((one, other), key=_leaf_of)
+            first, second = sorted((one, other), key=attrgetter("leaf"))
             edge = first.leaf + second.leaf
             row = at.stores["edges"].get(edge)
             if row is not None:
@@ -421,7 +426,9 @@ class Ingest(quarantine.Judged):
         """Leaf and pane of an announced first record; a revision is noted, so that no later one is taken for it."""
         found, catalog = decode.envelope(record.value or b""), self.decisions.catalogs.get(stamp.bundle)
         event = found if isinstance(found, Reject) else decode.event(found, stamp.k_ms, catalog)
-        if catalog is None or isinstance(event, Reject) or isinstance(who := self._who(event, catalog), Reject):
+        if catalog is None or isinstance(event, Reject):
+            return bytes(8), 0
+        if isinstance(who := self._who(event, stamp.k_ms, catalog), Reject):
             return bytes(8), 0
         leaf, pane = who.leaf[:8], pane_of(event.t_ms)
         if event.revision or event.repair:
@@ -430,10 +437,10 @@ class Ingest(quarantine.Judged):
             revisions.announce(at.stores["amended"], raw_key(event.org, event.source, event.id), this)
         return leaf, pane
 
-    def _who(self, event: Event, catalog: Catalog) -> Identified | Reject:
+    def _who(self, event: Event, k_ms: int, catalog: Catalog) -> Identified | Reject:
         source, org_key = catalog.sources.get(event.source), self.org_keys[event.org]
         if source is None:
-            return by_hand.identify(event, catalog, org_key, self._leaves)
+            return by_hand.identify(event, k_ms, catalog, org_key, self._leaves)
         return identity.identify(event, source, org_key, self._leaves, catalog.protection)
 
     def _owe(self, at: Partition, record: Record, seen: Mapping[bytes, Seen], out: Fold, value: bytes | None) -> None:
@@ -455,7 +462,7 @@ class Ingest(quarantine.Judged):
         """The engine's own copy of a first record: what was owed is paid, and the copy is where the bytes now lie."""
         out.count("copy")
         offset = a.record.offset
-        if offset >= known.at:  # the same: as above
+        if offset >= known.at:  # the same, too
             known = seen[a.key] = known._replace(upto=offset, at=offset)
             at.stores["seen"].put(a.key, known.pack())
         if at.stores["owed"].get(a.key) is not None:
@@ -494,7 +501,3 @@ class Ingest(quarantine.Judged):
                 self._targets.clear()
             target = self._targets[leaf] = leaf_partition(leaf, self.partitions)
         return target
-
-
-def _leaf_of(key: Key) -> bytes:
-    return key.leaf

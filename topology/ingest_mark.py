@@ -17,6 +17,7 @@ class _Mark(msgspec.Struct, kw_only=True):
     prev: list[int]
     bundles: dict[str, bytes]
     progress: list[tuple[str, str, int, int]]
+    record_prev: list[int] = []
 
 
 _dump = msgspec.msgpack.Encoder().encode
@@ -30,6 +31,7 @@ class IngestMark:
     k_ms:     the largest known time so far: a clock step cannot move the past
     prev:     per signals partition the origin last sent there; -1: none
     bundles:  organisation -> bundle in force behind the last marker
+    record_prev: the same of `record-changes`, the number of the change included
     progress: (org, source) -> [largest event time, last known time], for the ticks
     least_k:  leaf -> least k written to `keys` (a memory of the store, bounded; not part of the mark)
     noted:    leaf -> (k, source, offset, org, key) of the slice in hand; empty between slices
@@ -38,6 +40,7 @@ class IngestMark:
     """
 
     prev: list[int]
+    record_prev: list[int]
     k_ms: int = 0
     bundles: dict[str, bytes] = field(default_factory=dict)
     progress: dict[tuple[str, str], list[int]] = field(default_factory=dict)
@@ -48,16 +51,23 @@ class IngestMark:
 
     @property
     def reached(self) -> Mapping[int, int]:
-        """Signals partition -> the raw offset last sent there."""
-        return dict(enumerate(self.prev))
+        """Signals partition -> the raw offset last sent there; behind those, each partition of `record-changes` that
+        anything was sent to -> the origin last sent there."""
+        found = dict(enumerate(self.prev))
+        found.update((len(self.prev) + i, origin) for i, origin in enumerate(self.record_prev) if origin >= 0)
+        return found
 
 
 def load(data: bytes) -> IngestMark:
     mark = _load(data)
     progress = {(org, source): [t, k] for org, source, t, k in mark.progress}
-    return IngestMark(prev=mark.prev, k_ms=mark.k_ms, bundles=mark.bundles, progress=progress)
+    record_prev = mark.record_prev or [-1] * len(mark.prev)  # a mark of a release without records has none
+    return IngestMark(prev=mark.prev, record_prev=record_prev, k_ms=mark.k_ms, bundles=mark.bundles, progress=progress)
 
 
 def dump(mark: IngestMark) -> bytes:
     progress = [(org, source, t, k) for (org, source), (t, k) in sorted(mark.progress.items())]
-    return _dump(_Mark(k_ms=mark.k_ms, prev=mark.prev, bundles=mark.bundles, progress=progress))
+    written = _Mark(
+        k_ms=mark.k_ms, prev=mark.prev, bundles=mark.bundles, progress=progress, record_prev=mark.record_prev
+    )
+    return _dump(written)

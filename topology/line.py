@@ -1,7 +1,7 @@
 """The line: topics, stores and legs as data, and the stages of each leg in order.
 
     sources -> raw-events -> [ingest] -> signals -> [measure] -> questions -> [achieve] -> milestones
-                               |  |
+                               |  | \\-> record-changes -> [record] -> questions
                      dead-letters identity-links          definitions -> (all legs)
 
 A topic appears only where the grouping changes; stages with one grouping share a leg.  A compacted topic's key is the
@@ -108,6 +108,12 @@ TOPICS: tuple[Topic, ...] = (
         config={**COMPACT, **LONG, **ROOMY},
     ),
     Topic(
+        name="record-changes",
+        key="record + version of the event",
+        partition_from="murmur2 of the record",
+        config={**COMPACT, **LONG, **ROOMY},
+    ),
+    Topic(
         name="identity-links",
         key="edge + raw partition, or decision",
         partition_from="-",
@@ -134,17 +140,18 @@ LEGS: tuple[LegSpec, ...] = (
         name="ingest",
         reads="raw-events",
         grouped_by="event id",
-        stages=("decode", "dedupe", "identity", "signals"),
+        stages=("decode", "dedupe", "identity", "signals", "writes"),
         stores=(
             StoreSpec(name="seen", tag=1, holds="raw key -> first position, k, body hash", changelog="packed"),
             StoreSpec(name="keys", tag=2, holds="leaf -> entity, key, value, source, first k"),
             StoreSpec(name="edges", tag=3, holds="edge -> where this partition proposed it"),
             StoreSpec(name="owed", tag=4, holds="raw key -> first record still to be appended again"),
             StoreSpec(name="amended", tag=5, holds="event -> its revisions, of events that have several"),
+            StoreSpec(name="written", tag=6, holds="event -> the records that its revisions wrote"),
             StoreSpec(name="heard", tag=8, holds="(source, day of known time) -> how far it had sent by when"),
             StoreSpec(name="poison", tag=9, holds="offset -> verdict on a record that is passed over"),
         ),
-        writes=("signals", "identity-links", "dead-letters", "raw-events"),
+        writes=("signals", "record-changes", "identity-links", "dead-letters", "raw-events"),
     ),
     LegSpec(
         name="measure",
@@ -168,6 +175,17 @@ LEGS: tuple[LegSpec, ...] = (
                 remember_bytes=REMEMBERED // 8,
             ),
             StoreSpec(name="revisions", tag=6, holds="(leaf, event) -> its revisions, of events that have several"),
+            StoreSpec(name="poison", tag=9, holds="offset -> verdict on a record that is passed over"),
+        ),
+        writes=("dead-letters",),
+    ),
+    LegSpec(
+        name="record",
+        reads="record-changes",
+        grouped_by="record",
+        stages=("records",),
+        stores=(
+            StoreSpec(name="records", tag=1, holds="(record, event, revision) -> what it does", changelog="source"),
             StoreSpec(name="poison", tag=9, holds="offset -> verdict on a record that is passed over"),
         ),
         writes=("dead-letters",),

@@ -6,7 +6,9 @@
     Ends                                     of measure        when anything of them became known (ends.py)
     Told                                     of measure        what the ticks have said
     Evidence  Changes                        of measure        the facts behind numbers (evidence.py)
+    TickedBy                         of measure         who ticked an action (ticks.py)
     Reached  SignalsOf                       of both           what became of a receipt (receipts.py)
+    RecordRows                               of record         the changes of a record (record_versions.py)
 
 Each answers from one partition's tables as they are; what may be long comes in pages (with the `start` of the next).
 Definitions, identity and time are not looked up here: whoever asks has decided them, and says so in the fields.
@@ -23,7 +25,7 @@ from pyroaring import BitMap
 
 from milepost.schemas import keys
 from milepost.topology.aggregates import Shape
-from milepost.topology.bases import Slots, Span, cover
+from milepost.topology.bases import Range, Slots, Span, cover
 from milepost.topology.digest import TableRows
 from milepost.topology.ends import Ends
 from milepost.topology.evidence import Changes, Evidence
@@ -31,10 +33,12 @@ from milepost.topology.heard import Heard
 from milepost.topology.metrics import unpacked
 from milepost.topology.reading import Progress, Reader
 from milepost.topology.receipts import Reached, SignalsOf
+from milepost.topology.record_versions import RecordRows
 from milepost.topology.refold import refold
 from milepost.topology.scans import STEP_ROWS, Family, Pair, Take, Tally, after, family, leaves, pieces, read
 from milepost.topology.state import UPTO
 from milepost.topology.steps import Part, Steps
+from milepost.topology.ticks import TickedBy
 
 LEAVES_A_PAGE: Final = 10_000
 KEYS_A_PAGE: Final = 2_000
@@ -185,6 +189,7 @@ class Sums:
 
     wanted:   dimensions whose values matter; dims: those that have one value
     spans:    (start, stop) in panes;  until: buckets of known time that end by then count
+    panes:    (start, stop) behind the spans: each pane of it is a span too, numbered behind them
     by:       dimension whose values are the groups; else the group is None
     leafwise: the leaf is the group
     leaves:   whose rows count; None: all that have any
@@ -201,11 +206,17 @@ class Sums:
     by: str | None = None
     leafwise: bool = False
     leaves: tuple[bytes, ...] | None = None
+    panes: tuple[int, int] | None = None
     leg: str = "measure"
+
+    @property
+    def slots_max(self) -> int:
+        """How many spans there are."""
+        return len(self.spans) + (0 if self.panes is None else self.panes[1] - self.panes[0])
 
     def read(self, reader: Reader) -> Steps[dict[tuple[bytes | None, int], Tally]]:
         spans = [Span(start=start, stop=stop) for start, stop in self.spans]
-        ranges, slots = cover(spans), Slots(spans)
+        ranges, slots = _cover(spans, self.panes), Slots(spans, self.panes)
         found: dict[tuple[bytes | None, int], Tally] = {}
         wanted: Iterable[bytes] = self.leaves or ()
         if self.leaves is None:
@@ -216,7 +227,7 @@ class Sums:
             for part in ranges:
                 store = reader.stores("measure", self.partition)["days" if part.days else "cells"]
                 yield from read(store, part, of.before, len(of.rest), slots, take)
-            if len(found) > GROUPS_MAX + len(spans):
+            if len(found) > GROUPS_MAX + self.slots_max:
                 break  # more than a breakdown may have: it is refused
         return (yield from self._whole(reader, found))
 
@@ -270,16 +281,25 @@ class StaySums(Sums):
                 for slot, (first, last) in enumerate(self.spans)
                 if max(start, first) < min(stop, last)
             ]
-            spans = [span for _, span in within]
+            spans, to = [span for _, span in within], [slot for slot, _ in within]
+            panes: tuple[int, int] | None = None
+            if self.panes is not None and max(start, self.panes[0]) < min(stop, self.panes[1]):
+                panes = max(start, self.panes[0]), min(stop, self.panes[1])
+                to += range(len(self.spans) + panes[0] - self.panes[0], len(self.spans) + panes[1] - self.panes[0])
             of = family(self.version, leaf, self.dimensions, self.wanted, self.dims)
-            take = _moved(self._taking(found, of, company if self.leafwise else None), [slot for slot, _ in within])
-            slots = Slots(spans)
-            for part in cover(spans):
+            take = _moved(self._taking(found, of, company if self.leafwise else None), to)
+            slots = Slots(spans, panes)
+            for part in _cover(spans, panes):
                 store = reader.stores("measure", self.partition)["days" if part.days else "cells"]
                 yield from read(store, part, of.before, len(of.rest), slots, take)
-            if len(found) > GROUPS_MAX + len(self.spans):
+            if len(found) > GROUPS_MAX + self.slots_max:
                 break
         return (yield from self._whole(reader, found))
+
+
+def _cover(spans: Sequence[Span], panes: tuple[int, int] | None) -> tuple[Range, ...]:
+    """The reads that cover spans, and panes one by one."""
+    return cover(spans) + (() if panes is None else (Range(days=False, start=panes[0], stop=panes[1]),))
 
 
 def _moved(take: Take, to: Sequence[int]) -> Take:
@@ -333,6 +353,8 @@ KINDS: Final[Mapping[str, type[Part]]] = {
         Changes,
         Reached,
         SignalsOf,
+        RecordRows,
+        TickedBy,
     )
 }
 """The parts there are, by name."""

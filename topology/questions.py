@@ -195,12 +195,16 @@ class Questions:
 
     # -- reading
 
-    def _found(self, asked: Asked, spans: Sequence[Span], by: str | None) -> Steps[Found]:
-        """What the rows of all measures add up to, and how complete the partitions are that hold them."""
+    def _found(
+        self, asked: Asked, spans: Sequence[Span], by: str | None, panes: tuple[int, int] | None = None
+    ) -> Steps[Found]:
+        """What the rows of all measures add up to, and how complete the partitions are that hold them.
+
+        panes: behind the spans, each a span too, numbered behind them"""
         parts: list[Part] = []
         of: list[bytes] = []
         for measure in asked.measures.values():
-            some = yield from self._sums(asked, measure, spans, by)
+            some = yield from self._sums(asked, measure, spans, by, panes)
             parts += some
             of += [measure.version] * len(some)
         partitions = partitions_of(self._reader, asked)
@@ -220,7 +224,14 @@ class Questions:
                     known.merge(tally)
         return found
 
-    def _sums(self, asked: Asked, measure: Measure, spans: Sequence[Span], by: str | None) -> Steps[list[Sums]]:
+    def _sums(
+        self,
+        asked: Asked,
+        measure: Measure,
+        spans: Sequence[Span],
+        by: str | None,
+        panes: tuple[int, int] | None = None,
+    ) -> Steps[list[Sums]]:
         """The parts that add up a measure: of the company's leaves, or of all that have rows of it."""
         dims = dict(asked.question.dims)
         whole = Sums(
@@ -230,6 +241,7 @@ class Questions:
             dimensions=tuple(measure.dimensions),
             wanted=(*dims, *([by] if by is not None and by != COMPANY else [])),
             spans=tuple((span.start, span.stop) for span in spans),
+            panes=panes,
             until=FOREVER if asked.moment.known_until is None else max(asked.moment.known_until, 0),
             dims=dims,
             by=None if by == COMPANY else by,

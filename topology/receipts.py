@@ -1,11 +1,12 @@
 """Receipts: whether what a receipt stands for is in the answers (read your writes).
 
-    raw-events/3@1288 -> ingest 3 has passed 1288? -> what it had sent by then -> measure has taken all of that?
+    raw-events/3@1288 -> ingest 3 has passed 1288? -> what it had sent by then -> measure, record have taken all of it?
 
 Ingest's mark says, for each signals partition, which raw offset it last sent there; measure's mark, for each raw
 partition, which it last took.  Signals of one raw partition are taken in order, so once measure has taken what ingest
-had last sent when it was first seen beyond the receipt, the receipt's signals are in its cells.  An event that leads to
-nothing (a repeat, a dead letter, no rule) is included as soon as ingest has passed it.
+had last sent when it was first seen beyond the receipt, the receipt's signals are in its cells; changes of records are
+taken by the leg record, the same way.  An event that leads to nothing (a repeat, a dead letter, no rule) is included as
+soon as ingest has passed it.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ def receipt(text: str, partitions: int) -> Receipt:
 
 @dataclass(frozen=True, kw_only=True)
 class Reached:
-    """(next offset, signals partition -> raw offset last sent there) of ingest; of measure the second is raw partition
-    -> raw offset last taken."""
+    """(next offset, partition -> origin last sent there) of ingest; of the others the second is raw partition ->
+    origin last taken."""
 
     partition: int
     leg: str
@@ -69,14 +70,21 @@ class Reached:
 
 
 def sent(reader: Reader, one: Receipt) -> Steps[dict[int, int] | None]:
-    """Signals partition -> the raw offset that measure must have taken there; None: ingest has not come so far."""
+    """Partition -> the origin that measure must have taken there; behind the partitions of `signals` those of
+    `record-changes`, for the leg record.  None: ingest has not come so far."""
     ((next_offset, last),) = yield from gather(reader, [Reached(partition=one.partition, leg="ingest")])
-    return {number: offset for number, offset in last.items() if offset >= 0} if next_offset > one.offset else None
+    if next_offset <= one.offset:
+        return None
+    return {number: offset for number, offset in last.items() if offset >= 0}
 
 
 def taken(reader: Reader, one: Receipt, needed: Mapping[int, int]) -> Steps[bool]:
-    """Whether measure has taken all of that."""
-    got = yield from gather(reader, [Reached(partition=number, leg="measure") for number in needed])
+    """Whether measure and record have taken all of that."""
+    count = reader.partitions
+    got = yield from gather(
+        reader,
+        [Reached(partition=number % count, leg="measure" if number < count else "record") for number in needed],
+    )
     return all(
         origins.get(one.partition, -1) >= offset for (_, origins), offset in zip(got, needed.values(), strict=True)
     )

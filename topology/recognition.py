@@ -18,9 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from milepost.schemas import keys
-from milepost.topology import bases
-from milepost.topology.asked import Question
+from milepost.topology import acts, bases
 from milepost.topology.asked import asked as asked_of
 from milepost.topology.bases import Span
 from milepost.topology.companies import Companies
@@ -139,14 +137,14 @@ class Recogniser(Standings):
             since=since,
         )
 
-    def reads(self, of: AsOf, action: Action, plan: Plan, course: Course, root: bytes) -> Steps[Read]:
+    def reads(
+        self, of: AsOf, action: Action, plan: Plan, milestone: str, course: Course, root: bytes
+    ) -> Steps[Read]:
         """What an action is read from up to the moment: the cells of its windows."""
-        assert action.metric is not None
-        question = Question(
-            metric=action.metric, now_ms=of.asks.now_ms, org=of.org, company=keys.metakey(root), at_ms=of.asks.at_ms,
-            basis="as_shown", tz=plan.tz,
-        )  # fmt: skip
-        asked = yield from asked_of(self._reader, question)
+        if action.metric is None:
+            asked = self.ticks(of, acts.named(plan.name, milestone, action.name), root)
+        else:
+            asked = yield from asked_of(self._reader, self.question(of, action.metric, plan.tz, root))
         first = max(0, course.start - action.sustain_ms // PANE_MS)
         until = max(first, min(of.at, course.deadline))
         span = Span(start=Window(action.window, plan.tz, asked.grain_ms // PANE_MS, first, until).begin, stop=until)
@@ -291,8 +289,11 @@ class _Walk:
         of = yield from self.of.as_shown(self.catalog, self.subject.org, k, since)
         found = []
         for action in self.milestone.actions.values():
-            if action.metric is not None and action.affects:
-                found.append((yield from self.of.reads(of, action, self.plan, self.course, self.subject.company)))
+            if action.affects:
+                read = self.of.reads(
+                    of, action, self.plan, self.milestone.name, self.course, self.subject.company
+                )
+                found.append((yield from read))
         return found
 
 

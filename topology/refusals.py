@@ -90,6 +90,10 @@ class UnknownMilestone(NotFound):
     title = "unknown milestone"
 
 
+class UnknownRecord(NotFound):
+    title = "unknown type of record"
+
+
 class UnknownKey(NotFound):
     title = "unknown alternate key"
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from milepost.schemas import keys
-from milepost.topology import bases, milestones
+from milepost.topology import acts, bases, milestones
 from milepost.topology.aggregates import Shape
 from milepost.topology.asked import Asked, Question, organisation
 from milepost.topology.asked import asked as asked_of
@@ -25,14 +25,17 @@ from milepost.topology.completeness import completeness, partitions_of, progress
 from milepost.topology.definitions import Action, Catalog, Milestone, Plan
 from milepost.topology.graph import Components
 from milepost.topology.heard import Complete, complete
+from milepost.topology.memberships import Memberships
 from milepost.topology.milestones import Course, Standing, Step
 from milepost.topology.panes import PANE_MS
 from milepost.topology.questions import ZERO_IN_FORMULAS, Found, Questions
-from milepost.topology.refusals import UnknownMilestone, UnknownPlan, closest
+from milepost.topology.refusals import BadParameter, UnknownMilestone, UnknownPlan, closest
 from milepost.topology.scans import Tally
-from milepost.topology.steps import Steps
+from milepost.topology.steps import Steps, gather
+from milepost.topology.ticks import TickedBy
 
 STEPS_A_TURN: Final = 200
+_NO_DIMS: Final[Mapping[str, str]] = {}
 ROOTS_MAX: Final = 10_000
 """Companies of a portfolio at most."""
 LAPSES_MAX: Final = 100
@@ -54,12 +57,16 @@ class Asks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Condition:
-    """An action over time, for one company: its spans, its value at the moment, up to when its sources have sent."""
+    """An action over time, for one company: its spans, its value at the moment, and who ticked it last.
+
+    sources: whose events it is made of; none where people tick;  complete_to: up to when they have sent, ms
+    """
 
     spans: list[milestones.Span]
     value: float | int | None
     complete_to: int | None
-    sources: Sequence[str]
+    sources: Sequence[str] = ()
+    by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +183,20 @@ class Standings(Questions):
             ],
         }
 
+    def tickable(self, org: str, plan: str, milestone: str, action: str, company: str) -> Steps[str]:
+        """The company as key:value, if the action is one that people tick for it.  Raises QuestionError."""
+        catalog = self._reader.decisions.history[org][-1].catalog
+        acts.manual(catalog, plan, milestone, action)
+        companies = Companies(self._reader, org, catalog.key_rank)
+        leaf, whose = (yield from companies.leaf(company)), catalog.plans[plan].company
+        if whose is not None:
+            components = yield from self._reader.decisions.components(org, None)
+            if components.root(leaf) != components.root(whose):
+                raise BadParameter(f"{plan} is a plan of another company", fix=f"company={keys.metakey(whose)}")
+        row = yield from companies.row(leaf)
+        assert row is not None, "a company that is found has a key"
+        return f"{row.kind}:{row.value}"
+
     # -- one milestone
 
     def _as_of(self, asks: Asks) -> Steps[AsOf]:
@@ -191,7 +212,9 @@ class Standings(Questions):
         if asks.company is not None:
             roots = [components.root((yield from companies.leaf(asks.company)))]
         else:
-            roots = sorted({components.root(one.root) for one in (yield from companies.all())})[:ROOTS_MAX]
+            # By their keys: what is one company now may have been two at the moment asked for.
+            rows = (row for one in (yield from companies.all()) for row in one.keys)
+            roots = sorted({components.root(row.leaf) for row in rows})[:ROOTS_MAX]
         named = yield from companies.companies(roots, components)
         return AsOf(
             asks=asks,
@@ -206,8 +229,7 @@ class Standings(Questions):
 
     def _rows(self, of: AsOf, plan: Plan, milestone: Milestone) -> Steps[list[dict[str, Any]]]:
         """The milestone's standing, one row a company."""
-        at = of.at
-        roots = of.roots
+        at, roots = of.at, of.roots
         if plan.company is not None:
             whose = of.components.root(plan.company)
             roots = [whose] if of.asks.company is None or whose in roots else []
@@ -216,6 +238,7 @@ class Standings(Questions):
         # One company at a time: a part answers with a bounded number of (company, pane) pairs.
         for root in roots:
             stood = yield from self.stood(of, plan, milestone, root)
+            until = min(at, stood.course.deadline)
             rows.append(
                 {
                     "company": keys.metakey(root),
@@ -223,7 +246,9 @@ class Standings(Questions):
                     **_terms(plan, milestone),
                     **_stands(stood.at(at, clock)),
                     "complete_to": None if stood.complete_to is None else written(stood.complete_to),
-                    "actions": [self._said(one, stood.conditions, at) for one in milestone.actions.values()],
+                    "actions": [
+                        self._said(one, stood.conditions[one.name], until) for one in milestone.actions.values()
+                    ],
                 }
             )
         return rows
@@ -232,41 +257,41 @@ class Standings(Questions):
         """A milestone over time, for one company, up to the moment."""
         course = Course.of(milestone, plan.tz)
         conditions: dict[str, _Condition] = {}
-        held: dict[str, Sequence[milestones.Span]] = {}
         for action in milestone.actions.values():
-            held[action.name] = ()
-            if action.metric is not None:
-                conditions[action.name] = found = yield from self._condition(of, action, plan, course, of.at, root)
-                held[action.name] = found.spans
+            found = yield from self._condition(of, action, plan, milestone.name, course, of.at, root)
+            conditions[action.name] = found
         needed = [one for name, one in conditions.items() if milestone.actions[name].affects]
+        ends = [one.complete_to for one in needed]
         heard: Complete | None = None
         if of.moment.basis == "as_shown":
             sources = tuple(sorted({source for one in needed for source in one.sources}))
             if (heard := of.heard.get(sources)) is None:
                 since = of.at if of.since is None else of.since
-                wanted = [(of.org, source) for source in sources]
-                heard = of.heard[sources] = yield from complete(self._reader, wanted, since, of.at)
-            pane_end = heard.at(of.at)
-            complete_to = None if pane_end is None else pane_end * PANE_MS
-        else:
-            ends = [one.complete_to for one in needed]
-            complete_to = None if not ends or None in ends else min(one for one in ends if one is not None)
+                heard = of.heard[sources] = yield from complete(self._reader, of.org, sources, since, of.at)
+            # What people do is complete as far as the raw partitions have been seen.
+            ends = [one.complete_to for one in needed if not one.sources]
+            if sources:
+                pane_end = heard.at(of.at)
+                ends.append(None if pane_end is None else pane_end * PANE_MS)
+            if not needed or any(end is None or end < of.moment.at_ms for end in ends[: -1 if sources else None]):
+                heard = None
+        complete_to = None if not ends or None in ends else min(one for one in ends if one is not None)
         return Stood(
             milestone=milestone,
             course=course,
             conditions=conditions,
-            met=milestones.needed(milestone, held),
+            met=milestones.needed(milestone, {name: one.spans for name, one in conditions.items()}),
             complete_to=complete_to,
             heard=heard,
         )
 
-    def _said(self, action: Action, conditions: Mapping[str, _Condition], at: int) -> dict[str, Any]:
+    def _said(self, action: Action, condition: _Condition, at: int) -> dict[str, Any]:
         """An action as an answer shows it: what is asked, what is, and since when it holds."""
+        since = next((start for start, stop in condition.spans if start <= at < stop), None)
+        holds = {"holds": since is not None, "since": None if since is None else written(since * PANE_MS)}
         shown: dict[str, Any] = {"name": action.name, "affects": action.affects}
         if action.metric is None:
-            return {**shown, "manual": action.manual, "holds": False, "since": None}
-        condition = conditions[action.name]
-        since = next((start for start, stop in condition.spans if start <= at < stop), None)
+            return {**shown, "manual": action.manual, **holds, "by": condition.by}
         first = condition.spans[0][0] if condition.spans else None
         return {
             **shown,
@@ -275,46 +300,90 @@ class Standings(Questions):
             "op": action.op,
             "target": action.value,
             "value": condition.value,
-            "holds": since is not None,
-            "since": None if since is None else written(since * PANE_MS),
+            **holds,
             "first_held": None if first is None else written(first * PANE_MS),
         }
 
     # -- one action over time
 
     def _condition(
-        self, of: AsOf, action: Action, plan: Plan, course: Course, at: int, root: bytes
+        self, of: AsOf, action: Action, plan: Plan, milestone: str, course: Course, at: int, root: bytes
     ) -> Steps[_Condition]:
         """When an action holds for a company up to `at`."""
-        assert action.metric is not None and action.op is not None and action.value is not None
-        question = Question(
-            metric=action.metric,
+        sustain = action.sustain_ms // PANE_MS
+        until = min(at, course.deadline)
+        first = max(0, course.start - sustain)
+        if action.metric is None:
+            asked = self.ticks(of, acts.named(plan.name, milestone, action.name), root)
+            first = min(first, at)  # what a person has done shows before the milestone begins, too
+        else:
+            asked = yield from asked_of(self._reader, self.question(of, action.metric, plan.tz, root))
+            if at < course.start:
+                told = yield from progress_of(self._reader, partitions_of(self._reader, asked))
+                known = completeness(self._reader, asked, told).complete_to
+                sources = sources_of(asked.catalog, asked.measures.values())
+                return _Condition(spans=[], value=None, complete_to=known, sources=sources)
+        window = Window(action.window, plan.tz, asked.grain_ms // PANE_MS, first, until)
+        found = yield from self._found(asked, window.head, None, window.panes)
+        tallies = {
+            version: {slot: tally for (_, slot), tally in some.items()} for version, some in found.tallies.items()
+        }
+        steps = yield from self._steps(asked, found, tallies, window)
+        complete_to = completeness(self._reader, asked, found.told).complete_to
+        if action.metric is None:
+            holds = milestones.holding(steps, ">=", 1, until)
+            ticks = (one.last for one in tallies[acts.TICKS.version].values() if one.last is not None)
+            last = max((one[:2] for one in ticks), default=None)
+            if last is None:
+                return _Condition(spans=holds, value=None, complete_to=complete_to)
+            by = yield from self._ticked_by(asked, *last)
+            if holds and holds[0][0] == first and last[0] // PANE_MS < first:
+                holds[0] = last[0] // PANE_MS + 1, holds[0][1]  # since when, although the walk begins only there
+            return _Condition(spans=holds, value=steps[-1][1], complete_to=complete_to, by=by)
+        assert action.op is not None and action.value is not None
+        holds = milestones.holding(steps, action.op, action.value, until, sustain)
+        sources = sources_of(asked.catalog, asked.measures.values())
+        return _Condition(spans=holds, value=steps[-1][1], complete_to=complete_to, sources=sources)
+
+    def question(self, of: AsOf, metric: str, tz: str, root: bytes, dims: Mapping[str, str] = _NO_DIMS) -> Question:
+        return Question(
+            metric=metric,
             now_ms=of.asks.now_ms,
             org=of.org,
             company=keys.metakey(root),
             at_ms=of.asks.at_ms,
             basis=of.asks.basis,
-            tz=plan.tz,
+            tz=tz,
+            dims=dims,
         )
-        asked = yield from asked_of(self._reader, question)
-        sustain = action.sustain_ms // PANE_MS
-        until = min(at, course.deadline)
-        first = max(0, course.start - sustain)
-        sources = sources_of(asked.catalog, asked.measures.values())
-        if at < course.start:
-            told = yield from progress_of(self._reader, partitions_of(self._reader, asked))
-            known = completeness(self._reader, asked, told).complete_to
-            return _Condition(spans=[], value=None, complete_to=known, sources=sources)
-        window = Window(action.window, plan.tz, asked.grain_ms // PANE_MS, first, until)
-        spans = window.spans()
-        found = yield from self._found(asked, spans, None)
-        tallies = {
-            version: {slot: tally for (_, slot), tally in some.items()} for version, some in found.tallies.items()
-        }
-        steps = yield from self._steps(asked, found, tallies, window, spans)
-        holds = milestones.holding(steps, action.op, action.value, until, sustain)
-        known = completeness(self._reader, asked, found.told).complete_to
-        return _Condition(spans=holds, value=steps[-1][1], complete_to=known, sources=sources)
+
+    def ticks(self, of: AsOf, action: str, root: bytes) -> Asked:
+        """The question whether an action is ticked: the last value of a measure that no bundle declares (acts.py)."""
+        return Asked(
+            question=self.question(of, acts.TICKED.name, "UTC", root, {acts.DIMENSION: action}),
+            org=of.org,
+            catalog=of.catalog,
+            backfilled=of.backfilled,
+            metric=acts.TICKED,
+            parts=[acts.TICKED],
+            grain_ms=PANE_MS,
+            moment=of.moment,
+            components=of.components,
+            companies=Companies(self._reader, of.org, of.catalog.key_rank),
+            root=root,
+            memberships=Memberships(),
+        )
+
+    def _ticked_by(self, asked: Asked, t_ms: int, event: bytes) -> Steps[str | None]:
+        """Who made a tick."""
+        assert asked.root is not None
+        until = bases.FOREVER if asked.moment.known_until is None else max(asked.moment.known_until, 0)
+        placed = self._placed(asked.components.leaves(asked.root))
+        parts = [
+            TickedBy(partition=number, leaves=some, t_ms=t_ms, event=event, until=until)
+            for number, some in placed.items()
+        ]
+        return next((by for by in (yield from gather(self._reader, parts)) if by is not None), None)
 
     def _steps(
         self,
@@ -322,14 +391,13 @@ class Standings(Questions):
         found: Found,
         tallies: Mapping[bytes, Mapping[int, Tally]],
         window: Window,
-        spans: Sequence[bases.Span],
     ) -> Steps[list[Step]]:
         """What the metric is from each pane end on at which it can change."""
         running = {version: _Running(measure.shape) for version, measure in asked.measures.items()}
         turns: dict[int, list[tuple[bytes, Tally | None]]] = {window.first: []}
         for version, some in tallies.items():
             for slot, tally in sorted(some.items()):
-                enters, leaves = window.counts(spans[slot])
+                enters, leaves = window.counts(window.span(slot))
                 turns.setdefault(max(enters, window.first), []).append((version, tally))
                 if leaves is not None and leaves <= window.until:
                     turns.setdefault(max(leaves, window.first), []).append((version, None))
@@ -370,13 +438,25 @@ class Window:
             self._length = bases.length_ms(text) // PANE_MS
             self.begin = max(0, first - self._length)
 
-    def spans(self) -> tuple[bases.Span, ...]:
-        """The panes to read one by one; of `all` what lies before the first pane end at once."""
-        begin = self.begin
-        head: tuple[bases.Span, ...] = ()
-        if self.text == "all" and self.first > 0:
-            head, begin = (bases.Span(start=0, stop=self.first),), self.first
-        return head + tuple(bases.Span(start=pane, stop=pane + 1) for pane in range(begin, self.until))
+    @property
+    def head(self) -> tuple[bases.Span, ...]:
+        """What is read at once: of `all` everything before the first pane end."""
+        return (bases.Span(start=0, stop=self.first),) if self.text == "all" and self.first > 0 else ()
+
+    @property
+    def panes(self) -> tuple[int, int] | None:
+        """The panes to read one by one, [start, stop)."""
+        begin = self.first if self.text == "all" else self.begin
+        return (begin, self.until) if begin < self.until else None
+
+    def span(self, slot: int) -> bases.Span:
+        """What was read under that number."""
+        head, panes = self.head, self.panes
+        if slot < len(head):
+            return head[slot]
+        assert panes is not None, "nothing else is read"
+        pane = panes[0] + slot - len(head)
+        return bases.Span(start=pane, stop=pane + 1)
 
     def counts(self, span: bases.Span) -> tuple[int, int | None]:
         """(the first pane end at which it counts, the first at which it does so no more); None: for ever."""

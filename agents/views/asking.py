@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -44,12 +44,18 @@ class Late(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
-    """A parameter of a route.  `name` with a trailing `*` stands for all names that begin so (`dim.*`)."""
+    """A parameter of a route.  `name` with a trailing `*` stands for all names that begin so (`dim.*`).
+
+    many: it may be given several times
+    schema: what a value is, for the description (JSON Schema); what is refused is decided where the value is read
+    """
 
     name: str
     about: str
     required: bool = False
     place: str = "query"
+    many: bool = False
+    schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string", "maxLength": TEXT_MAX})
 
 
 @dataclass(slots=True)
@@ -66,16 +72,17 @@ class Doors:
 
 
 @dataclass(slots=True)
-class Asking:
-    """One request: its path's parts and its checked query.
+class Query:
+    """What is asked: a path's parts and a checked query, of a request or of a stream (streams.py).
 
-    lag_ms: by how much what was found for it may lag
+    lag_ms:  by how much what was found for it may lag
+    patient: whether it waits for a partition that is being handed over
     """
 
-    request: web.Request
     path: Mapping[str, str]
     query: Mapping[str, str]
-    lag_ms: int = 0
+    lag_ms: int = field(default=0, init=False)
+    patient: bool = field(default=True, init=False)
 
     def text(self, name: str) -> str | None:
         """A parameter; None when it is absent or empty."""
@@ -139,10 +146,23 @@ class Asking:
         )
 
 
+@dataclass(slots=True)
+class Asking(Query):
+    """One request.
+
+    lists: the values of the parameters that may be given several times, in their order
+    """
+
+    request: web.Request
+    lists: Mapping[str, Sequence[str]]
+
+
 def ask(request: web.Request, parameters: Sequence[Parameter]) -> Asking:
     """The request with its query checked: known names, each once, of bounded length."""
     known = [one.name for one in parameters if one.place == "query"]
+    many = {one.name for one in parameters if one.many}
     query: dict[str, str] = {}
+    lists: dict[str, list[str]] = {}
     for name, value in request.query.items():
         if name not in known and not any(one.endswith("*") and name.startswith(one[:-1]) for one in known):
             raise UnknownParameter(
@@ -154,11 +174,14 @@ def ask(request: web.Request, parameters: Sequence[Parameter]) -> Asking:
             raise BadParameter(f"{name[:64]} is given twice")
         if len(value) > TEXT_MAX:
             raise BadParameter(f"{name[:64]} is longer than {TEXT_MAX} characters")
-        query[name] = value
-    return Asking(request, dict(request.match_info), query)
+        if name in many:
+            lists.setdefault(name, []).append(value)
+        else:
+            query[name] = value
+    return Asking(dict(request.match_info), query, request, lists)
 
 
-async def found(doors: Doors, asking: Asking, make: Callable[[], Steps[T]]) -> T:
+async def found(doors: Doors, asking: Query, make: Callable[[], Steps[T]]) -> T:
     """The result of the steps that `make` gives, each part from its owner; it includes what `after=` names.
 
     A partition that is being handed over is asked for again, the whole question anew, for as long as the services have
@@ -167,7 +190,7 @@ async def found(doors: Doors, asking: Asking, make: Callable[[], Steps[T]]) -> T
     stale_ms = asking.stale_ms()
     if (text := asking.text("after")) is not None:
         await included(doors, text, stale_ms)
-    until = time.monotonic() + services.patience_s
+    until = time.monotonic() + (services.patience_s if asking.patient else 0.0)
     pause_s = 0.02
 
     async def read(parts: Sequence[Part]) -> Sequence[Got]:

@@ -17,8 +17,7 @@ import msgspec
 from aiohttp import web
 
 from milepost.agents.views.asking import Asking, Doors, answer
-from milepost.agents.views.events import whole_body
-from milepost.agents.views.problems import Problem
+from milepost.agents.views.bodies import typed_body
 from milepost.agents.views.services import SendFailed
 from milepost.ops.apply import EARLIER_MAX, apply_bundle, checked, plan_against
 from milepost.schemas.errors import StoreError
@@ -30,12 +29,9 @@ BODY_BYTES_MAX: Final = 2 * BYTES_MAX
 """JSON writes some letters as two."""
 
 
-class _Bundle(msgspec.Struct, forbid_unknown_fields=True):
+class Bundle(msgspec.Struct, forbid_unknown_fields=True):
     org: str
     files: dict[str, str]
-
-
-_decode = msgspec.json.Decoder(_Bundle).decode
 
 
 async def plan(doors: Doors, asking: Asking) -> web.Response:
@@ -56,14 +52,7 @@ async def apply(doors: Doors, asking: Asking) -> web.Response:
 
 
 async def _asked(asking: Asking) -> tuple[str, Mapping[str, bytes]]:
-    request = asking.request
-    if request.content_type != "application/json":
-        raise Problem(415, "the content type is not taken", request.content_type[:100], fix="application/json")
-    body = await whole_body(request, BODY_BYTES_MAX, "a bundle has at most 1 MiB")
-    try:
-        found = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Problem(422, "the body is no bundle", str(error)[:200], fix=BODY) from error
+    found = await typed_body(asking.request, Bundle, bytes_max=BODY_BYTES_MAX, title="the body is no bundle", fix=BODY)
     return found.org, {name: text.encode(errors="replace") for name, text in found.files.items()}
 
 

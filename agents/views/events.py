@@ -17,6 +17,7 @@ import msgspec
 from aiohttp import web
 
 from milepost.agents.views.asking import Asking, Doors, answer
+from milepost.agents.views.bodies import whole_body
 from milepost.agents.views.problems import Problem
 from milepost.agents.views.services import Services
 from milepost.schemas.errors import StoreError
@@ -32,6 +33,13 @@ ITEMS_MAX: Final = 10_000
 LOOK_UP_S: Final = 0.5
 """How long an event waits to be told that it was known before, seconds."""
 TOPIC: Final = "raw-events"
+KEYED: Final = "org, source and id, 1 to 256 bytes each"
+FIXES: Final = {
+    "too_large": f"at most {ITEM_BYTES_MAX} bytes an event",
+    "missing_key": KEYED,
+    "not_decodable": "an event is a JSON object",
+}
+"""What helps an event that is rejected, by reason."""
 NDJSON: Final = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/jsonlines"})
 JSON: Final = frozenset(
     {
@@ -71,7 +79,9 @@ class _Item:
 async def accept(doors: Doors, asking: Asking) -> web.Response:
     """202 once every accepted item is acknowledged by the broker; 422 when none could be keyed."""
     services = doors.services
-    items = _placed(_bodies(asking.request, await whole_body(asking.request)), services.reader.partitions)
+    items = _placed(
+        _bodies(asking.request, await whole_body(asking.request, BODY_BYTES_MAX)), services.reader.partitions
+    )
     await _look_up(items, services)
     outputs = [item.output for item in items if item.output is not None]
     offsets = iter(await services.send(outputs) if outputs else [])
@@ -87,31 +97,13 @@ async def accept(doors: Doors, asking: Asking) -> web.Response:
         else:
             receipts.append(None)
             refused = {"type": "about:blank", "title": item.reason, "status": 422, "detail": item.detail}
-            rows.append({"status": "rejected", "receipt": None, "problem": refused})
+            rows.append({"status": "rejected", "receipt": None, "problem": {**refused, "fix": FIXES[item.reason]}})
     counts = {status: sum(row["status"] == status for row in rows) for status in ("accepted", "duplicate", "rejected")}
     if counts["rejected"] == len(rows):
         raise Problem(
-            422, "no event could be keyed", rows[0]["problem"]["detail"], fix="org, source and id, 1 to 256 bytes each",
-            more={"items": rows, **counts},
+            422, "no event could be keyed", rows[0]["problem"]["detail"], fix=KEYED, more={"items": rows, **counts},
         )  # fmt: skip
     return answer({**counts, "items": rows}, status=202)
-
-
-async def whole_body(request: web.Request, bytes_max: int = BODY_BYTES_MAX, fix: str = "send it in parts") -> bytes:
-    """The body, refused as soon as it is known to be too large."""
-    too_large = Problem(413, "the body is too large", f"at most {bytes_max} bytes", fix=fix)
-    if (request.content_length or 0) > bytes_max:
-        raise too_large
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise Problem(415, "the body is compressed", "send it as it is")
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.content.iter_any():
-        size += len(part)
-        if size > bytes_max:
-            raise too_large
-        parts.append(part)
-    return b"".join(parts)
 
 
 def _bodies(request: web.Request, body: bytes) -> list[bytes]:

@@ -1,33 +1,26 @@
 """Identity over HTTP: resolve and review; links, unlinks and memberships by hand.
 
-    body -> keys found, or refused with a guess -> dry_run: what it would do | a raw event of ours -> its receipt
-
-A decision is appended to the raw log like any event; one that does not hold after all becomes a dead letter.
+body -> keys found, or refused with a guess -> dry_run: what it would do | a raw event of ours (by_hand.py)
 """
 
 from __future__ import annotations
 
-import uuid
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-import orjson
 from aiohttp import web
 
+from milepost.agents.views import by_hand
 from milepost.agents.views.asking import Asking, Doors, answer, found, paged
-from milepost.agents.views.problems import Problem
-from milepost.schemas.keys import PART_BYTES_MAX, raw_place
 from milepost.topology.asked import organisation
-from milepost.topology.by_hand import BY_MAX
 from milepost.topology.identities import Identities, What
 from milepost.topology.refusals import BadParameter
-from milepost.topology.state import Output
 
 BODY: Final = '{"entity": "company", "keys": ["airline_name:…", "carrier_code:…"], "by": "…"}'
 MEMBERSHIP_BODY: Final = '{"entity": "person", "member": "email:…", "company": "crm_id:…", "from": "…", "to": "…"}'
 
 
-class _Keys(msgspec.Struct, forbid_unknown_fields=True):
+class Keys(msgspec.Struct, forbid_unknown_fields=True):
     """The body of a link or unlink."""
 
     keys: list[str]
@@ -37,7 +30,7 @@ class _Keys(msgspec.Struct, forbid_unknown_fields=True):
     id: str | None = None
 
 
-class _Membership(msgspec.Struct, forbid_unknown_fields=True, rename={"from_": "from"}):
+class Membership(msgspec.Struct, forbid_unknown_fields=True, rename={"from_": "from"}):
     """The body of a membership.  A higher revision of the same id replaces it, void takes it back."""
 
     member: str
@@ -61,14 +54,16 @@ async def unlink(doors: Doors, asking: Asking) -> web.Response:
 
 
 async def membership(doors: Doors, asking: Asking) -> web.Response:
-    body = await _body(asking, _Membership, MEMBERSHIP_BODY)
+    body = await by_hand.body(asking, Membership, MEMBERSHIP_BODY)
     identities = _identities(doors, body.org)
     await found(
         doors, asking, lambda: identities.membership(body.entity, body.member, body.company, body.from_, body.to)
     )
     data = {"entity": body.entity, "member": body.member, "company": body.company, "from": body.from_, "to": body.to}
-    more = {"revision": body.revision, "void": body.void}
-    return await _send(doors, identities, "membership", {**data, "by": body.by}, body.id, more)
+    data["by"] = body.by
+    return await by_hand.send(
+        doors, identities.org, "membership", data, body.id, revision=body.revision, void=body.void
+    )
 
 
 async def review(doors: Doors, asking: Asking) -> web.Response:
@@ -91,7 +86,7 @@ async def _decide(doors: Doors, asking: Asking, what: What) -> web.Response:
     dry_run = asking.text("dry_run") or "false"
     if dry_run not in ("true", "false"):
         raise BadParameter(f"dry_run is true or false, not {dry_run[:32]!r}")
-    body = await _body(asking, _Keys, BODY)
+    body = await by_hand.body(asking, Keys, BODY)
     identities = _identities(doors, body.org)
     if dry_run == "true":
         now_ms = doors.services.now_ms()
@@ -99,35 +94,9 @@ async def _decide(doors: Doors, asking: Asking, what: What) -> web.Response:
         return answer({"dry_run": True, **told})
     await found(doors, asking, lambda: identities.keys(what, body.entity, body.keys))
     data = {"entity": body.entity, "keys": list(dict.fromkeys(body.keys)), "by": body.by}
-    return await _send(doors, identities, what, data, body.id, {})
-
-
-async def _body(asking: Asking, kind: Any, example: str) -> Any:
-    try:
-        body = msgspec.json.decode(await asking.request.read(), type=kind)
-    except msgspec.MsgspecError as error:
-        raise Problem(422, "the body does not hold", str(error)[:200], fix=example) from error
-    if body.id is not None and not 0 < len(body.id.encode(errors="replace")) <= PART_BYTES_MAX:
-        raise BadParameter(f"id has 1 to {PART_BYTES_MAX} bytes")
-    if len(body.by or "") > BY_MAX:
-        raise BadParameter(f"by has at most {BY_MAX} letters")
-    return body
+    return await by_hand.send(doors, identities.org, what, data, body.id)
 
 
 def _identities(doors: Doors, org: str | None) -> Identities:
     reader = doors.services.reader
     return Identities(reader, doors.questions, organisation(reader, org))
-
-
-async def _send(
-    doors: Doors, identities: Identities, what: str, data: dict[str, Any], id: str | None, more: dict[str, Any]
-) -> web.Response:
-    """Append the event; 202 once the broker has it."""
-    services = doors.services
-    event = identities.event(what, data, id or uuid.uuid4().hex, services.now_ms(), more)
-    revision = event.get("revision", 0)
-    key, partition = raw_place(event["org"], event["source"], event["id"], revision, 0, services.reader.partitions)
-    output = Output(topic="raw-events", partition=partition, key=key, value=orjson.dumps(event))
-    (offset,) = await services.send([output])
-    receipt = f"raw-events/{partition}@{offset}"
-    return answer({"status": "accepted", "receipt": receipt, "id": event["id"], "type": event["type"]}, status=202)

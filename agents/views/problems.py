@@ -1,7 +1,7 @@
 """Problems: every error as RFC 9457 problem details, every answer under the same headers.
 
     request -> host, origin, token -> handler -> answer
-                       \\______________\\____-> problem: {type, title, status, detail, guess?, fix?}
+                       \\______________\\____-> problem: {type, title, status, detail, guess?, fix}
 
 What aiohttp itself refuses (no route, method, malformed HTTP) is a problem too.
 """
@@ -47,6 +47,22 @@ OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
 WATCHING: Final = OPEN_PATHS | {"/metrics", "/v1/status"}
 """Paths that a supervisor asks for ever: they do not make the fold hurry."""
 
+STREAM: Final = "/v1/stream"
+"""It lasts as long as a page is open: a foreign page may not hold one, and its length is no answer's."""
+FIXES: Final[Mapping[int, str]] = {
+    401: "Authorization: Bearer …, with MILEPOST_TOKEN of the worker",
+    403: "send it without a page, as with curl, or from the worker's own",
+    404: "GET /openapi.json lists what there is",
+    405: "GET /openapi.json lists the methods of each path",
+    413: "send it in parts",
+    415: "GET /openapi.json lists the content types of each body",
+    421: "ask for it by 127.0.0.1, localhost or [::1]",
+    500: "ask again; if it fails again, the worker's log says why",
+    503: "ask again when Retry-After has passed",
+}
+"""What helps in general, where a problem does not say what helps in particular."""
+USUAL: Final = "GET /openapi.json says what each parameter and body takes"
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -68,7 +84,8 @@ class Problem(Exception):
 
 
 def problem(status: int, title: str, detail: str = "", *, slug: str = "", **more: Any) -> web.Response:
-    """The response: `type` is `about:blank` or `/problems/<slug>`; members that are None are left out."""
+    """The response: `type` is `about:blank` or `/problems/<slug>`; None is left out, but for `fix`."""
+    more["fix"] = more.get("fix") or FIXES.get(status, USUAL)
     body: dict[str, Any] = {
         "type": f"/problems/{slug}" if slug else "about:blank",
         "title": title,
@@ -133,7 +150,8 @@ def middleware(settings: Settings, label: Callable[[web.Request], str]) -> Any:
             for name, value in HEADERS.items():
                 response.headers.setdefault(name, value)
             response.headers.setdefault("Cache-Control", "no-store")
-        telemetry.http(label(request), request.method, response.status, time.perf_counter() - began)
+        spent = 0.0 if response.prepared and request.path == STREAM else time.perf_counter() - began
+        telemetry.http(label(request), request.method, response.status, spent)
         return response
 
     return guarded
@@ -180,10 +198,11 @@ def _check_door(request: web.Request, settings: Settings, local: bool) -> None:
     if local and not (host == "localhost" or _is_loopback(host)):
         raise Problem(421, "this host is not served here", "Host must be 127.0.0.1, localhost or [::1]")
     origin = request.headers.get("Origin")
-    if origin is not None and request.method not in ("GET", "HEAD"):
+    if origin is not None and (request.method not in ("GET", "HEAD") or request.path == STREAM):
         parts = urlsplit(origin)
         if parts.scheme not in ("http", "https") or parts.netloc.lower() != request.headers.get("Host", "").lower():
-            raise Problem(403, "a foreign page may not write here", "Origin must be the worker's own")
+            what = "listen" if request.path == STREAM else "write"
+            raise Problem(403, f"a foreign page may not {what} here", "Origin must be the worker's own")
     if settings.token and request.path not in OPEN_PATHS | {peers.PATH}:
         given = request.headers.get("Authorization", "")
         if not hmac.compare_digest(given.encode(errors="replace"), f"Bearer {settings.token}".encode()):

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from milepost.agents.views.asking import Asking, Doors, found, paged
+from milepost.agents.views.asking import Asking, Doors, Query, found, paged
 from milepost.topology.companies import Company
 from milepost.topology.refusals import BadParameter
 from milepost.topology.steps import Steps
@@ -17,7 +17,7 @@ async def metrics(doors: Doors, asking: Asking) -> web.Response:
     return asking.answer(await found(doors, asking, lambda: doors.questions.metrics(asking.text("org"))))
 
 
-async def value(doors: Doors, asking: Asking) -> web.Response:
+async def value(doors: Doors, asking: Query) -> web.Response:
     question = asking.question(asking.path["metric"], doors.services.now_ms())
     return asking.answer(await found(doors, asking, lambda: doors.questions.value(question)))
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, Final
 
 import faust
@@ -12,69 +11,71 @@ from faust.web import View
 from faust.web.base import BlueprintManager
 
 from milepost.agents import peers
-from milepost.agents.views import definitions, events, identity, internal, operations, outcomes, plans, queries
-from milepost.agents.views.asking import Asking, Doors, Parameter, answer, ask
+from milepost.agents.views import (
+    by_hand,
+    definitions,
+    events,
+    identity,
+    internal,
+    operations,
+    outcomes,
+    plans,
+    queries,
+    records,
+)
+from milepost.agents.views.asking import LIMIT_MAX, Asking, Doors, Parameter, answer, ask
 from milepost.agents.views.files import Files
-from milepost.agents.views.problems import CONTENT_TYPE, Problem, ProblemRunner, middleware
+from milepost.agents.views.openapi import Route, openapi
+from milepost.agents.views.problems import STREAM, Problem, ProblemRunner, middleware
 from milepost.agents.views.services import Services
+from milepost.agents.views.stream import PRESENCE_BODY, Bridge, Present
+from milepost.schemas.records import Envelope
 from milepost.topology import cloudevents
 from milepost.topology.explain import Explanations
 from milepost.topology.standings import Standings
-
-Answering = Callable[[Doors, Asking], Awaitable[web.Response]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
-    """One call: what it is for, its parameters, who answers.
-
-    body:     what it holds;  takes: of which content types;  success: the status of an answer
-    internal: for other workers, not in the description
-    """
-
-    method: str = "GET"
-    path: str
-    about: str
-    answers: Answering
-    parameters: tuple[Parameter, ...] = ()
-    body: str = ""
-    takes: tuple[str, ...] = ("application/json",)
-    success: int = 200
-    internal: bool = False
-
-    @property
-    def name(self) -> str:
-        """A closed name for views and telemetry: `get_v1_metrics_metric_value`."""
-        words = [self.method.lower(), *self.path.replace("{", "").replace("}", "").replace(":", "_").split("/")]
-        return "_".join(word.replace("-", "_").replace(".", "_") for word in words if word)
 
 
 def _in_path(name: str, about: str) -> Parameter:
     return Parameter(name=name, about=about, required=True, place="path")
 
 
+INSTANT: Final = {"type": "string", "format": "date-time"}
+BASIS: Final = {"type": "string", "enum": ["latest", "corrected", "as_shown"]}
+LENGTH: Final = r"[1-9][0-9]{0,6}[mhd]|day|week|month|year"
+WHOLE: Final = {"type": "integer", "minimum": 0, "maximum": 999_999_999}
+
 ORG: Final = Parameter(name="org", about="organisation; may be left out when there is one")
 TIME: Final = (
-    Parameter(name="at", about="RFC 3339 with zone; floored to 15 minutes; alone it means basis=corrected"),
-    Parameter(name="basis", about="latest (default), corrected or as_shown"),
+    Parameter(
+        name="at", about="RFC 3339 with zone; floored to 15 minutes; alone it means basis=corrected", schema=INSTANT
+    ),
+    Parameter(name="basis", about="latest (default), corrected or as_shown", schema=BASIS),
     Parameter(name="tz", about="IANA time zone of calendar units, default UTC"),
 )
 BEFORE: Final = (
-    Parameter(name="at", about="the first moment; without it now, with basis=latest"),
-    Parameter(name="basis", about="at the first moment: as_shown (default with at), corrected or latest"),
+    Parameter(name="at", about="the first moment; without it now, with basis=latest", schema=INSTANT),
+    Parameter(name="basis", about="at the first moment: as_shown (default with at), corrected or latest", schema=BASIS),
     Parameter(name="tz", about="IANA time zone of calendar units, default UTC"),
 )
 TO: Final = (
-    Parameter(name="to", about="the second moment; without it now, with to_basis=latest"),
-    Parameter(name="to_basis", about="at the second moment: as_shown (default with to), corrected or latest"),
+    Parameter(name="to", about="the second moment; without it now, with to_basis=latest", schema=INSTANT),
+    Parameter(
+        name="to_basis", about="at the second moment: as_shown (default with to), corrected or latest", schema=BASIS
+    ),
 )
 WINDOW: Final = Parameter(
-    name="window", about="all (default), <n>m, <n>h, <n>d up to 3660d, year, month, week or day of tz"
+    name="window",
+    about="all (default), <n>m, <n>h, <n>d up to 3660d, year, month, week or day of tz",
+    schema={"type": "string", "pattern": f"^(all|{LENGTH})$"},
 )
 STRETCH: Final = (
-    Parameter(name="from", about="start of the first point", required=True),
-    Parameter(name="to", about="starts lie before it; default at, or now"),
-    Parameter(name="every", about="<n>m, <n>h, <n>d, day, week, month or year; default 1d; 4,000 points at most"),
+    Parameter(name="from", about="start of the first point", required=True, schema=INSTANT),
+    Parameter(name="to", about="starts lie before it; default at, or now", schema=INSTANT),
+    Parameter(
+        name="every",
+        about="<n>m, <n>h, <n>d, day, week, month or year; default 1d; 4,000 points at most",
+        schema={"type": "string", "pattern": f"^({LENGTH})$"},
+    ),
 )
 BY: Final = Parameter(name="by", about="a dimension, or company", required=True)
 KEY: Final = (
@@ -88,24 +89,33 @@ WHO: Final = (
     Parameter(name="dim.*", about="value of a dimension: dim.origin=JFK"),
 )
 STALE: Final = Parameter(
-    name="stale_ms", about="how much the answer may lag, so that a standby may give it; it says lag_ms then"
+    name="stale_ms",
+    about="how much the answer may lag, so that a standby may give it; it says lag_ms then",
+    schema=WHOLE,
 )
 AFTER: Final = Parameter(
-    name="after", about="a receipt (raw-events/3@1288): the answer includes it, and waits up to 5 s for that, else 503"
+    name="after",
+    about="a receipt (raw-events/3@1288): the answer includes it, and waits up to 5 s for that, else 503",
+    schema={"type": "string", "pattern": "^raw-events/[0-9]{1,9}@[0-9]{1,18}$"},
 )
 PAGING: Final = (
-    Parameter(name="limit", about="rows a page, at most 1,000"),
+    Parameter(
+        name="limit", about="rows a page, at most 1,000", schema={"type": "integer", "minimum": 1, "maximum": LIMIT_MAX}
+    ),
     Parameter(name="next", about="the value of next in the answer before"),
 )
-DRY_RUN: Final = Parameter(name="dry_run", about="true: only say what it would do")
+DRY_RUN: Final = Parameter(
+    name="dry_run", about="true: only say what it would do", schema={"type": "string", "enum": ["true", "false"]}
+)
 METRIC: Final = _in_path("metric", "name of a metric")
+RECORD: Final = (_in_path("type", "type of the record"), _in_path("id", "id of the record"), ORG)
 
 
 TAKEN: Final = ("application/json", "application/x-ndjson", cloudevents.STRUCTURED, cloudevents.BATCH)
 """What a body may be."""
 
 
-def routes(files: Files) -> tuple[Route, ...]:
+def routes(files: Files, bridge: Bridge) -> tuple[Route, ...]:
     """The table."""
     return (
         Route(
@@ -114,6 +124,7 @@ def routes(files: Files) -> tuple[Route, ...]:
             about="Send one event, an array, NDJSON, or CloudEvents (binary, structured, batch)",
             answers=events.accept,
             body="an event, an array of events, one event a line, a CloudEvent, or a batch of them",
+            holds=Envelope | list[Envelope],
             takes=TAKEN,
             success=202,
         ),
@@ -129,6 +140,7 @@ def routes(files: Files) -> tuple[Route, ...]:
             about="What applying a bundle would change",
             answers=definitions.plan,
             body=definitions.BODY,
+            holds=definitions.Bundle,
         ),
         Route(
             method="POST",
@@ -136,6 +148,7 @@ def routes(files: Files) -> tuple[Route, ...]:
             about="Put a bundle in force",
             answers=definitions.apply,
             body=definitions.BODY,
+            holds=definitions.Bundle,
         ),
         Route(
             path="/v1/metrics",
@@ -214,12 +227,86 @@ def routes(files: Files) -> tuple[Route, ...]:
                 *PAGING,
             ),
         ),
+        Route(
+            path=STREAM,
+            about="Values and milestones as they change, as server-sent events: value, milestone, revoked, presence",
+            answers=bridge.stream,
+            parameters=(
+                Parameter(name="metric", about="name of a metric; as often as wanted", many=True),
+                Parameter(name="milestone", about="name of a milestone; as often as wanted", many=True),
+                Parameter(name="company", about="mk_… or key:value, as often as wanted; without it all", many=True),
+                ORG,
+                Parameter(name="plan", about="milestones of this plan only"),
+                WHO[-1],
+                *TIME,
+                WINDOW,
+                STALE,
+            ),
+            gives="text/event-stream",
+        ),
+        Route(
+            method="POST",
+            path="/v1/presence",
+            about="Say who is on the bridge and at which time they look; forgotten after 30 s",
+            answers=bridge.present,
+            body=PRESENCE_BODY,
+            holds=Present,
+        ),
         Route(path="/v1/plans", about="The plans in force", answers=plans.plans, parameters=(ORG,)),
         Route(
             path="/v1/plans/{plan}",
             about="How many companies stand how with each milestone of a plan",
             answers=plans.plan,
             parameters=(_in_path("plan", "name of a plan"), ORG, *TIME[:2], STALE, AFTER),
+        ),
+        Route(path="/v1/records", about="The types of records", answers=records.types, parameters=(ORG,)),
+        Route(
+            path="/v1/records/{type}/{id}",
+            about="A record at a time",
+            answers=records.value,
+            parameters=(*RECORD, *TIME[:2], STALE, AFTER),
+        ),
+        Route(
+            path="/v1/records/{type}/{id}/history",
+            about="The changes of a record as of a time, the latest first, each with what it made of the record",
+            answers=records.history,
+            parameters=(*RECORD, *TIME[:2], STALE, AFTER, *PAGING),
+        ),
+        Route(
+            path="/v1/records/{type}/{id}/diff",
+            about="What differs in a record between two moments, and the changes that made it so",
+            answers=records.diff,
+            parameters=(*RECORD, *BEFORE[:2], *TO, STALE, AFTER),
+        ),
+        Route(
+            method="POST",
+            path="/v1/records/{type}/{id}/restore",
+            about="Make what a record was at a time its newest version",
+            answers=records.restore,
+            body=records.BODY,
+            holds=records.Restore,
+            parameters=RECORD[:2],
+            success=202,
+        ),
+        Route(
+            method="POST",
+            path="/v1/plans/{plan}/milestones/{milestone}/actions/{action}",
+            about="Tick or untick an action that people do, for a company",
+            answers=plans.tick,
+            parameters=tuple(_in_path(one, f"name of the {one}") for one in ("plan", "milestone", "action")),
+            body=plans.TICK_BODY,
+            holds=plans.Tick,
+            success=202,
+        ),
+        Route(
+            method="POST",
+            path="/v1/sources/{source}/complete",
+            about="Say that a source has sent everything up to a time",
+            answers=by_hand.complete,
+            parameters=(_in_path("source", "name of a source"),),
+            body=by_hand.COMPLETE_BODY,
+            holds=by_hand.Complete,
+            success=202,
         ),
         Route(
             path="/v1/companies/{metakey}",
@@ -231,7 +318,7 @@ def routes(files: Files) -> tuple[Route, ...]:
             path="/v1/identity/resolve",
             about="What an alternate key stands for, and the chain of why",
             answers=identity.resolve,
-            parameters=(ORG, *KEY, Parameter(name="at", about="as decided by then"), STALE, AFTER),
+            parameters=(ORG, *KEY, Parameter(name="at", about="as decided by then", schema=INSTANT), STALE, AFTER),
         ),
         Route(
             path="/v1/identity/review",
@@ -246,6 +333,7 @@ def routes(files: Files) -> tuple[Route, ...]:
             answers=identity.link,
             parameters=(DRY_RUN,),
             body=identity.BODY,
+            holds=identity.Keys,
         ),
         Route(
             method="POST",
@@ -254,6 +342,7 @@ def routes(files: Files) -> tuple[Route, ...]:
             answers=identity.unlink,
             parameters=(DRY_RUN,),
             body=identity.BODY,
+            holds=identity.Keys,
         ),
         Route(
             method="POST",
@@ -261,6 +350,7 @@ def routes(files: Files) -> tuple[Route, ...]:
             about="Say when a person or device belonged to a company",
             answers=identity.membership,
             body=identity.MEMBERSHIP_BODY,
+            holds=identity.Membership,
         ),
         Route(
             path="/v1/dead-letters",
@@ -300,77 +390,28 @@ def attach(app: faust.App, services: Services) -> None:
     """Put the views on a Faust app, before its web server starts.
 
     Faust's own blueprints (`/`, `/table`, `/router`, `/graph`) are taken off: they serve state past every check."""
-    table = list(routes(Files()))
+    doors = Doors(services, Explanations(services.reader), Standings(services.reader))
+    bridge = Bridge(doors)
+    table = list(routes(Files(), bridge))
     document = openapi(tuple(table))
 
     async def described(doors: Doors, asking: Asking) -> web.Response:
         return answer(document)
 
     table.append(Route(path="/openapi.json", about="This interface as OpenAPI 3.1", answers=described))
-    doors = Doors(services, Explanations(services.reader), Standings(services.reader))
     server: Any = app.web
     server.blueprints = BlueprintManager([])
     server.web_app.middlewares.append(middleware(services.settings, _labels(table)))
+    server.web_app.on_shutdown.append(lambda _: bridge.streams.close())
     server._runner = ProblemRunner(server.web_app, access_log=None)
     for route in table:
         server.add_view(_view(route, doors))
 
 
-def openapi(table: tuple[Route, ...]) -> dict[str, Any]:
-    """The table as an OpenAPI 3.1 document."""
-    paths: dict[str, Any] = {}
-    for route in table:
-        if route.internal:
-            continue
-        call: dict[str, Any] = {
-            "operationId": route.name,
-            "summary": route.about,
-            "parameters": [
-                {
-                    "name": one.name,
-                    "in": one.place,
-                    "required": one.required,
-                    "description": one.about,
-                    "schema": {"type": "string"},
-                }
-                for one in route.parameters
-            ],
-            "responses": {
-                str(route.success): {"description": "the answer"},
-                "default": {
-                    "description": "a problem (RFC 9457)",
-                    "content": {CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-                },
-            },
-        }
-        if route.body:
-            call["requestBody"] = {
-                "required": True,
-                "description": route.body,
-                "content": {kind: {"schema": {}} for kind in route.takes},
-            }
-        paths.setdefault(route.path.replace(":.+", ""), {})[route.method.lower()] = call
-    texts = {name: {"type": "string"} for name in ("type", "title", "detail", "guess", "fix")}
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": "Milepost", "version": "1", "description": "Metrics of shared outcomes at any point in time"},
-        "paths": paths,
-        "components": {
-            "schemas": {
-                "Problem": {
-                    "type": "object",
-                    "required": ["type", "title", "status", "detail"],
-                    "properties": {**texts, "status": {"type": "integer"}},
-                }
-            }
-        },
-    }
-
-
 def _view(route: Route, doors: Doors) -> type[View]:
     """A Faust view class for a row of the table."""
 
-    async def respond(self: View, request: web.Request, **parts: str) -> web.Response:
+    async def respond(self: View, request: web.Request, **parts: str) -> web.StreamResponse:
         return await route.answers(doors, ask(request, route.parameters))
 
     async def refuse(self: View, request: web.Request, **parts: str) -> web.Response:

@@ -51,6 +51,12 @@ class Services(Protocol):
         """How long a question waits for a partition that is being handed over, seconds."""
         ...
 
+    @property
+    def landings(self) -> int:
+        """How many checkpoints and decisions of others this worker has taken: while it stays, no answer changes that is
+        made of its own partitions alone, but by what is folded and has not landed yet."""
+        ...
+
     def now_ms(self) -> int: ...
 
     async def gather(self, parts: Sequence[Part], stale_ms: int | None = None) -> Sequence[Got]:

@@ -23,6 +23,8 @@ PARTS: Final[Mapping[str, str]] = {
     "flights": "the demo's flights, the whole line",
     "freshness": "from produced to visible in `value`, beside 5,000 events/s",
     "questions": "`value` over HTTP, 300 a second, beside 5,000 events/s",
+    "milestones": "from produced to `achieved` in an answer, beside 2,000 events/s",
+    "merges": "from a link by hand to every answer being of both",
     "restore": "a lost folder, and Kafka Streams on a changelog of as many records",
     "kills": "a killed worker: another takes over, or it is started again",
     "idle": "a worker that has nothing to do",

@@ -45,11 +45,11 @@ LATE_S_MAX: Final = 30.0
 
 
 @contextmanager
-def living(stage: Stage, name: str) -> Iterator[Fleet]:
-    """One worker with the job's definitions and 20,000 events of history."""
+def living(stage: Stage, name: str, files: Mapping[str, bytes] | None = None) -> Iterator[Fleet]:
+    """One worker with the job's definitions (or `files`) and 20,000 events of history."""
     settings = stage.deployment(name)
     provision(settings)
-    apply_bundle(settings, job.bundle(), job.ORG)
+    apply_bundle(settings, files or job.bundle(), job.ORG)
     history = job.messages(20_000, settings.partitions, seed=11)
     job.fill(settings.bootstrap, settings.topic("raw-events"), history)
     with Fleet(settings, 1, say=stage.say) as fleet:

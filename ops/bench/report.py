@@ -155,6 +155,16 @@ def _questions(found: Figures) -> tuple[str, bool]:
     return f"{at} {beside}", held and found["p99_ms"] <= 15
 
 
+def _milestones(found: Figures) -> tuple[str, bool]:
+    spread = f"p50 {found['p50_ms']:.0f} ms, p99 {found['p99_ms']:.0f} ms"
+    return f"{spread} of {found['seen']} beside {found['rate']:,} events/s", found["p99_ms"] <= 250
+
+
+def _merges(found: Figures) -> tuple[str, bool]:
+    spread = f"p50 {found['p50_ms']:.0f} ms, at most {found['max_ms']:.0f} ms"
+    return f"{spread} of {found['seen']}; the cells' digest is the same", found["max_ms"] <= 1000
+
+
 def _restored(found: Figures) -> tuple[str, bool]:
     words = f"{found['cells_per_s']:,.0f} cells/s of {found['cells']:,}"
     if found["restarts"]:
@@ -221,6 +231,22 @@ _ROWS: Final[Mapping[str, Sequence[_Row]]] = {
             goal="p99 ≤ 15 ms",
             how="open loop from a process of its own; timed from when a question was due, not from when it was sent",
             read=_questions,
+        ),
+    ),
+    "milestones": (
+        _Row(
+            what="a milestone's change at 2 k events/s",
+            goal="p99 ≤ 250 ms",
+            how="one new company's event after another; from the call of produce to the first answer `achieved`",
+            read=_milestones,
+        ),
+    ),
+    "merges": (
+        _Row(
+            what="a merge by hand in every answer",
+            goal="≤ 1 s, cells unchanged",
+            how="from the call of link until value, breakdown, companies and milestones take both for one",
+            read=_merges,
         ),
     ),
     "restore": (

@@ -21,6 +21,7 @@ from milepost.ops.bench import (
     job,
     kills,
     machine,
+    meaning,
     ours,
     rates,
     report,
@@ -46,6 +47,7 @@ RESTORED_CELLS: Final = 2_000_000
 LARGE_CELLS: Final = 10_000_000
 LARGE_SEEN: Final = 50_000_000
 KILLS: Final = 10
+MERGES: Final = 50
 IDLE_S: Final = 60.0
 
 
@@ -167,6 +169,13 @@ class _Bench:
     def _questions(self, stage: Stage) -> None:
         seconds, some = (2.0, (100,)) if self.plan.quick else (20.0, rates.RATES)
         self._goal("questions", rates.measure_questions(stage, seconds=seconds, rates=some))
+
+    def _milestones(self, stage: Stage) -> None:
+        seconds, rate = (2.0, 100) if self.plan.quick else (20.0, meaning.RATE)
+        self._goal("milestones", meaning.measure_milestones(stage, seconds=seconds, rate=rate))
+
+    def _merges(self, stage: Stage) -> None:
+        self._goal("merges", meaning.measure_merges(stage, merges=2 if self.plan.quick else MERGES))
 
     def _restore(self, stage: Stage) -> None:
         cells, events = (20_000, 2_000) if self.plan.quick else (RESTORED_CELLS, BASE_EVENTS)

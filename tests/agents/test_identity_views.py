@@ -140,3 +140,17 @@ def test_the_commands_decide_and_explain(airport: Airport, monkeypatch: pytest.M
     member = run("membership", "tailnum:N1", AA, "--entity", "device", "--from", "2013-01-01T00:00:00Z", "--json")
     assert json.loads(member)["status"] == "accepted"
     assert CliRunner().invoke(cli.app, ["identity", "link", "carrier_code:QQ", AA]).exit_code == cli.REFUSED
+
+
+@pytest.mark.parametrize("what", ["link", "unlink", "membership"])
+@pytest.mark.parametrize("body, kind, status", [
+    (b'{"keys": ["carrier_code:\xff"]}', "application/json", 422), (b"[" * 100_000, "application/json", 422),
+    (b'{"keys": []}', "text/plain", 415), (b" " * (1024 * 1024 + 1), "application/json", 413),
+])  # fmt: skip
+def test_a_body_that_cannot_be_read_is_a_problem(
+    airport: Airport, what: str, body: bytes, kind: str, status: int
+) -> None:
+    """Not UTF-8, nested too deep, of another content type or too large: a problem with its fix, and nothing is sent."""
+    got = airport.site.call("POST", f"/v1/identity/{what}", body, Content_Type=kind)
+    assert got.status == status and got.json["status"] == status and got.json["fix"]
+    assert not airport.site.worker.sent

@@ -34,6 +34,7 @@ from milepost.topology.reading import Reader, Unavailable
 from milepost.topology.recognitions import Recognition
 from milepost.topology.state import Output
 from milepost.topology.steps import Got, Part, run
+from tests.support.demo import demo_of
 
 NOW = instant("2014-02-05T00:00:00Z")
 
@@ -66,6 +67,7 @@ class Worker:
     state: Health = field(default_factory=Health)
 
     patience_s = 0.0
+    landings = 0
 
     @property
     def sealer(self) -> Sealer:
@@ -126,6 +128,7 @@ class Answer:
 class Site:
     port: int
     worker: Worker
+    loop: asyncio.AbstractEventLoop
 
     def call(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
         link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
@@ -184,7 +187,7 @@ def served(worker: Worker) -> Iterator[Site]:
         return runner, runner.addresses[0][1]
 
     runner, port = asyncio.run_coroutine_threadsafe(start(), loop).result(30)
-    yield Site(port, worker)
+    yield Site(port, worker, loop)
     asyncio.run_coroutine_threadsafe(_stop(runner), loop).result(30)
     loop.call_soon_threadsafe(loop.stop)
     thread.join(10)
@@ -605,7 +608,7 @@ def test_the_page_is_served_with_its_tag(site: Site) -> None:
 
 
 def bundle_body(org: str = "port-authority", old: str = "", new: str = "", **more: Any) -> bytes:
-    files = {name: text.decode() for name, text in demo_bundle().items()}
+    files = {name: text.decode() for name, text in demo_of(org).items()}
     files["milepost.yaml"] = files["milepost.yaml"].replace(old, new, 1)
     return json.dumps({"org": org, "files": files, **more}).encode()
 
@@ -621,7 +624,8 @@ def test_a_plan_says_what_a_bundle_would_change(site: Site) -> None:
     got = define(site, "plan", bundle_body(old="<= 15.0", new="<= 30.0"))
     assert got.status == 200 and got.json["kept"]["metric"] >= 5
     (rule,) = [one for one in got.json["changes"] if one["what"] == "signal"]
-    assert rule["how"] == "changed" and rule["touches"] == ["metric on_time_departures", "metric on_time_rate"]
+    touched = ["metric on_time_departures", "metric on_time_rate", "milestone punctual_month", "plan on_time_2013"]
+    assert rule["how"] == "changed" and rule["touches"] == touched
     assert "because of signal departed_on_time" in got.json["text"]
 
 

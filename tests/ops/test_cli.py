@@ -140,7 +140,11 @@ def test_describe_tells_the_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setenv("MILEPOST_HOME", str(tmp_path))
     assert "Leg ingest" in run("describe").stdout
     assert run("describe", "--mermaid").stdout.startswith("flowchart LR")
-    assert json.loads(run("describe", "--json").stdout)["agents"] == {"ingest": "raw-events", "measure": "signals"}
+    assert json.loads(run("describe", "--json").stdout)["agents"] == {
+        "ingest": "raw-events",
+        "measure": "signals",
+        "record": "record-changes",
+    }
 
 
 def test_tail_decodes_what_lies_in_a_topic(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,11 +170,14 @@ def test_describe_check_sees_a_topic_that_is_gone(settings: Settings, monkeypatc
     """The comparison with the broker names each topic that is not there, and none when all are."""
     from milepost.ops import describe
 
-    assert len(describe.broker_differences(settings)) == 7
+    assert len(describe.broker_differences(settings)) == 9
     provision.provision(settings)
     assert describe.broker_differences(settings) == []
     said = {**describe.as_data(settings), "agents": {"ingest": settings.topic("raw-events")}}
-    assert describe.worker_differences(settings, said) == ["agents: the worker has no measure"]
+    assert describe.worker_differences(settings, said) == [
+        "agents: the worker has no measure",
+        "agents: the worker has no record",
+    ]
 
 
 def test_doctor_finds_what_is_wrong(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

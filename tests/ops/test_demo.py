@@ -30,6 +30,7 @@ from milepost.topology.driver import Driver
 from milepost.topology.questions import Question, Questions
 from milepost.topology.steps import run
 from tests.support import flights_expected as other
+from tests.support.demo import demo_of
 
 NOW_MS = 1_760_000_000_000
 AT_MS = 1_388_880_000_000  # 2014-01-05T00:00Z
@@ -108,7 +109,7 @@ def test_a_bundle_in_force_is_not_applied_again(provisioned: Settings) -> None:
     again = apply_bundle(provisioned, demo_bundle(), ORG)
     assert (again.changed, again.bundle) == (True, first.bundle)
     assert again.attempt != first.attempt
-    assert apply_bundle(provisioned, demo_bundle(), "another-org").changed
+    assert apply_bundle(provisioned, demo_of("another-org"), "another-org").changed
 
 
 @pytest.mark.broker
@@ -127,6 +128,8 @@ def test_a_plan_says_what_would_change(provisioned: Settings) -> None:
         ("signal", "departed_on_time", "changed"),
         ("metric", "on_time_departures", "changed"),
         ("metric", "on_time_rate", "changed"),
+        ("milestone", "punctual_month", "changed"),
+        ("plan", "on_time_2013", "changed"),
     }
     text = demo_bundle()["milepost.yaml"].replace(b"data.dep_delay <= 15.0", b"data.dest.matches('^(I|A)*H$')")
     (slow,) = plan_bundle(provisioned, {**demo_bundle(), "milepost.yaml": text}, ORG).uncompiled

@@ -80,6 +80,17 @@ class Metric:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RecordWrite:
+    """What an event type does to records of a type."""
+
+    record: str
+    on: str
+    id: Path
+    op: str
+    fields: Mapping[str, Path]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Definitions:
     """One bundle."""
 
@@ -91,6 +102,8 @@ class Definitions:
     blocked: frozenset[tuple[str, str, str]] = frozenset()  # (entity, key, value) of the bundle's own
     mail_kinds: frozenset[tuple[str, str]] = frozenset()
     mail_domains: frozenset[str] = frozenset()
+    writes: tuple[RecordWrite, ...] = ()
+    manual: frozenset[tuple[str, str, str]] = frozenset()  # (plan, milestone, action) that people tick
 
     def rules_on(self, event_type: str) -> list[Rule]:
         return [rule for rule in self.rules.values() if rule.on == event_type]
@@ -143,7 +156,31 @@ def read(files: Mapping[str, bytes]) -> Definitions:
         ),
         mail_kinds=frozenset(kind for text in mail.get("kinds") or () for kind in _kinds(text, rank)),
         mail_domains=frozenset(mail.get("domains") or ()),
+        writes=tuple(
+            RecordWrite(
+                record=name,
+                on=one["on"],
+                id=_path(one["id"]),
+                op=one["op"],
+                fields={field: _path(path) for field, path in (one.get("fields") or {}).items()},
+            )
+            for name, text in (document.get("records") or {}).items()
+            for one in (text if isinstance(text, list) else [text])
+        ),
+        manual=frozenset(_manual(document)),
     )
+
+
+def _manual(document: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """The actions that people tick, of plans on a bridge, with those of their templates."""
+    plans = document.get("plans") or {}
+    found = []
+    for plan, text in plans.items():
+        template = plans.get(str(text.get("template", "")).partition("@")[0]) or {}
+        for milestone in [*(template.get("milestones") or ()), *(text.get("milestones") or ())]:
+            actions = document["milestones"][milestone]["actions"]
+            found += [(plan, milestone, name) for name, one in actions.items() if "manual" in one and "bridge" in text]
+    return found
 
 
 def _kinds(text: str, rank: Mapping[tuple[str, str], int]) -> list[tuple[str, str]]:

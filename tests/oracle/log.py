@@ -38,6 +38,12 @@ _MEMBERSHIP = [
     {"name": "company", "type": "string"},
     *({"name": name, **_OPTIONAL} for name in ("from", "to", "by")),
 ]
+_ACTION = [
+    *({"name": name, "type": "string"} for name in ("plan", "milestone", "action", "company")),
+    {"name": "done", "type": "boolean"},
+    {"name": "by", **_OPTIONAL},
+]
+_COMPLETE = [{"name": "source", "type": "string"}, {"name": "until", "type": "string"}, {"name": "by", **_OPTIONAL}]
 OURS = definitions.Source(
     name="milepost",
     identities=(),
@@ -45,6 +51,8 @@ OURS = definitions.Source(
         "milepost.link": {"type": "record", "name": "Link", "fields": _KEYS},
         "milepost.unlink": {"type": "record", "name": "Unlink", "fields": _KEYS},
         "milepost.membership": {"type": "record", "name": "Membership", "fields": _MEMBERSHIP},
+        "milepost.source_complete": {"type": "record", "name": "Complete", "fields": _COMPLETE},
+        "milepost.action": {"type": "record", "name": "Action", "fields": _ACTION},
     },
     volatile=(),
     future_skew_ms=10 * clock.MINUTE,
@@ -61,6 +69,16 @@ class Signal:
     rule: str
     fields: Mapping[str, Any]
     measures: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wrote:
+    """What one revision of an event writes into a record."""
+
+    record: str
+    id: str
+    op: str
+    fields: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +102,7 @@ class Event:
     leaf: bytes
     members: tuple[tuple[str, bytes], ...]
     signals: tuple[Signal, ...]
+    writes: tuple[Wrote, ...] = ()
     rank: tuple[int, int] = (0, 0)
     void: bool = False
     ended_ms: int | None = None
@@ -129,6 +148,16 @@ class Decision:
     to_ms: int | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """What was said of a source: complete up to `until_ms`."""
+
+    org: str
+    source: str
+    until_ms: int
+    k_ms: int
+
+
 @dataclass(kw_only=True)
 class Reading:
     """What a log says.
@@ -139,7 +168,7 @@ class Reading:
              of pairs (event, rule): signal, rule_declined (`when` is false), every `dead_pair:REASON`
     edges:   (org, leaf, leaf) with the smaller leaf first -> least known time of a proposal
     applied: organisation -> (known time, bundle) in the order of the markers
-    decisions: by hand, in the order in which they were read
+    decisions: by hand, in the order in which they were read;  completions: likewise
     """
 
     events: list[Event] = field(default_factory=list)
@@ -149,6 +178,7 @@ class Reading:
     keys: dict[bytes, KeyFact] = field(default_factory=dict)
     applied: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)
     decisions: list[Decision] = field(default_factory=list)
+    completions: list[Completion] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -332,11 +362,15 @@ class LogReader:
     ) -> None:
         one = arrival.envelope
         by_hand = one.source not in known.sources
-        present = self._named(one, known, data) if by_hand else self._present(one, known, source, data)
-        if not present:
-            raise Rejected("missing_key")
+        said = self._said(one, arrival.k_ms, known, data) if one.type == "milepost.source_complete" else None
+        if said is not None:
+            present = []
+        else:
+            present = self._named(one, known, data) if by_hand else self._present(one, known, source, data)
+            if not present:
+                raise Rejected("missing_key")
         companies = [leaf for identity, _, leaf in present if identity.entity == "company"]
-        leaf = companies[0] if companies else present[0][2]
+        leaf = companies[0] if companies else present[0][2] if present else bytes(16)
         group = keys.raw_key(one.org, one.source, one.id, 0, 0)
         if self.whose.setdefault(group, leaf) != leaf:
             raise Rejected("identity_changed")
@@ -357,9 +391,11 @@ class LogReader:
             before = self.out.keys.get(of)
             if before is None or (fact.k_ms, fact.source) < (before.k_ms, before.source):
                 self.out.keys[of] = fact
-        if by_hand:
+        if said is not None:
+            self.out.completions.append(said)
+        elif by_hand and one.type != "milepost.action":
             self._decide(one, group, arrival.k_ms, data, tuple(of for _, _, of in present))
-        else:
+        elif not by_hand:
             self._propose(one.org, present, arrival.k_ms)
         self.out.events.append(
             Event(
@@ -374,6 +410,7 @@ class LogReader:
                 leaf=leaf,
                 members=tuple((identity.entity, each) for identity, _, each in present),
                 signals=self._signals(arrival, known, data),
+                writes=() if one.void else tuple(_writes(one.type, known, data)),
                 rank=(one.revision, one.repair),
                 void=one.void,
             )
@@ -415,6 +452,10 @@ class LogReader:
             times = [None if data[name] is None else _time(data[name]) for name in ("from", "to")]
             if None not in times and times[0] >= times[1]:  # type: ignore[operator]
                 raise Rejected("contract_violation", "from lies before to")
+        elif one.type == "milepost.action":
+            texts = [("company", data["company"])]
+            if not one.void and (data["plan"], data["milestone"], data["action"]) not in known.manual:
+                raise Rejected("contract_violation", "nothing that people tick")
         else:
             if one.revision or one.repair or one.void:
                 raise Rejected("contract_violation", "not amended")
@@ -430,6 +471,19 @@ class LogReader:
             identity = definitions.Identity(entity=entity, key=kind, path=(), required=False, label=any(labels))
             present.append((identity, value, keys.leaf(self.secret, one.org, entity, kind, value)))
         return present
+
+    def _said(self, one: _Envelope, k_ms: int, known: Definitions, data: Any) -> Completion:
+        """What a completion says of a source."""
+        if one.revision or one.repair or one.void:
+            raise Rejected("contract_violation", "not amended")
+        if data["source"] not in known.sources:
+            raise Rejected("unknown_source")
+        until_ms = _time(data["until"])
+        if until_ms < 0:
+            raise Rejected("contract_violation", "before 1970")
+        if until_ms > k_ms + known.sources[data["source"]].future_skew_ms:
+            raise Rejected("future_event")
+        return Completion(org=one.org, source=data["source"], until_ms=until_ms, k_ms=k_ms)
 
     def _decide(self, one: _Envelope, group: bytes, k_ms: int, data: Any, leaves: tuple[bytes, ...]) -> None:
         from_ms, to_ms = (_time(data[name]) if data.get(name) is not None else None for name in ("from", "to"))
@@ -453,6 +507,9 @@ class LogReader:
         if one.void:
             self.out.counts["void"] += 1
             return ()
+        if one.type == "milepost.action":
+            self.out.counts["signal"] += 1
+            return (Signal(rule=one.type, fields=data, measures=frozenset()),)
         signals: list[Signal] = []
         dead = 0
         for rule in known.rules_on(one.type):
@@ -494,6 +551,14 @@ class LogReader:
                 (min(markers[place][0] for markers in partitions if len(markers) > place), bundle)
                 for place, (_, bundle) in enumerate(longest)
             ]
+
+
+def _writes(event_type: str, known: Definitions, data: Any) -> Iterable[Wrote]:
+    for one in known.writes:
+        id = definitions.at(data, one.id)
+        if one.on == event_type and id is not None and 1 <= len(str(id).encode()) <= NAME_BYTES_MAX:
+            fields = {name: definitions.at(data, path) for name, path in one.fields.items()}
+            yield Wrote(record=one.record, id=str(id), op=one.op, fields=fields)
 
 
 def _ended(events: Sequence[Event]) -> list[Event]:

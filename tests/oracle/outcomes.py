@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.oracle import clock
-from tests.oracle.oracle import Oracle
+from tests.oracle.oracle import Oracle, _counts
 
 COMPARE = {
     "<": operator.lt, "<=": operator.le, "==": operator.eq, "!=": operator.ne, ">=": operator.ge, ">": operator.gt,
@@ -20,7 +20,9 @@ COMPARE = {
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """state, when it was achieved (ms), how often it was lost, and each action's value at the end."""
+    """state, when it was achieved (ms), how often it was lost, and each action's value at the end.
+
+    Of an action that people tick: (whether it is done, since when (ms), who ticked it last)."""
 
     state: str
     achieved_ms: int | None
@@ -38,11 +40,53 @@ def value(
     return 0 if answer is None and found.aggregate in ("count", "sum", "distinct") else answer
 
 
-def heard(oracle: Oracle, asked: Mapping[str, Any]) -> int:
-    """The latest time of an event that had come by the moment, of all sources; -1: none had."""
-    at = clock.floor(asked["now"] if asked["at"] is None else asked["at"])
-    shown = asked["basis"] == "as_shown"
-    return max((one.t_ms for one in oracle.reading.events if not shown or one.k_ms < at), default=-1)
+def ticked(
+    oracle: Oracle, of: tuple[str, str, str], company: str, end_ms: int, asked: Mapping[str, Any]
+) -> tuple[int, bool, str | None] | None:
+    """(when, whether done, by whom) of the last tick of (plan, milestone, action) before `end_ms`."""
+    _, frame = oracle._asked(min(oracle.bundles[oracle.reading.applied[oracle._org(None)][0][1]].metrics), company, asked["at"], asked["basis"], None, asked["now"], None)  # fmt: skip
+    frame = replace(frame, start_ms=None, end_ms=end_ms)
+    found = []
+    for event in oracle.reading.events:
+        if event.type == "milepost.action" and event.leaf in (frame.leaves or ()):
+            for one in event.signals:
+                action = one.fields["plan"], one.fields["milestone"], one.fields["action"]
+                if action == of and _counts(event, one, frame):
+                    found.append((event.t_ms, event.key, one.fields["done"], one.fields["by"]))
+    return None if not found else (max(found)[0], max(found)[2], max(found)[3])
+
+
+def complete(
+    oracle: Oracle, milestone: Mapping[str, Any], asked: Mapping[str, Any], seen_ms: int, upto: int | None = None
+) -> int | None:
+    """Up to when the sources behind a milestone's actions are complete (ms): the latest event of each, or what was said
+    of it before `seen_ms`, the last tick.  As shown: by what was known then, or at an earlier pane end `upto`."""
+    reading, shown = oracle.reading, asked["basis"] == "as_shown"
+    at = clock.floor(asked["now"] if asked["at"] is None else asked["at"]) if upto is None else upto
+    org, found = oracle._org(None), []
+    for action in milestone["actions"].values():
+        if not action.get("affects", True):
+            continue
+        if "manual" in action:
+            found.append(seen_ms)
+            continue
+        metric, frame = oracle._asked(action["metric"], None, asked["at"], asked["basis"], None, asked["now"], None)
+        types = {frame.known.rules[one.rule or ""].on for one in oracle._below(metric, frame)}
+        for name in [name for name, source in frame.known.sources.items() if types & set(source.types)]:
+            sent = [
+                event.t_ms
+                for event in reading.events
+                if (event.org, event.source) == (org, name) and not (shown and event.k_ms >= at)
+            ]
+            sent += [
+                one.until_ms
+                for one in reading.completions
+                if (one.org, one.source) == (org, name)
+                and one.k_ms < seen_ms
+                and not (shown and one.k_ms > at)
+            ]
+            found.append(max(sent, default=None))
+    return None if not found or None in found else min(one for one in found if one is not None)
 
 
 def outcome(
@@ -51,24 +95,29 @@ def outcome(
     company: str,
     asked: Mapping[str, Any],
     *,
+    complete_ms: int | None,
     tz: str,
     upto: int | None = None,
 ) -> Outcome:
-    """How a milestone of one source stands; `milestone` is its text with `start`, `deadline`, `grace` and `sustain` in
-    ms.  upto: how it stood at an earlier pane end, by what is known at the moment asked for."""
-    at = clock.floor(asked["now"] if asked["at"] is None else asked["at"])
-    if upto is not None:
-        at = upto
-    complete_ms = clock.floor(heard(oracle, {**asked, "at": at} if upto is not None else asked))
+    """How a milestone stands; `milestone` is its text with `start`, `deadline`, `grace` and `sustain` in ms, and its
+    `name` as (plan, milestone).  upto: how it stood at an earlier pane end, by what is known at the moment asked for."""
+    at = clock.floor(asked["now"] if asked["at"] is None else asked["at"]) if upto is None else upto
     clock_ms = at if asked["basis"] == "as_shown" else clock.floor(asked["now"])
     until = min(at, milestone["deadline"])
+    manual = {name: (*milestone["name"], name) for name, one in milestone["actions"].items() if "manual" in one}
+    done = {name: _done(oracle, of, company, min(at, milestone["start"]), until, asked) for name, of in manual.items()}
     if at < milestone["start"]:
-        return Outcome(state="pending", achieved_ms=None, lapses=0, values={})
+        values = {name: done.get(name) for name in milestone["actions"]}
+        return Outcome(state="pending", achieved_ms=None, lapses=0, values=values)
     met: list[int] = []
-    values: dict[str, Any] = {}
+    values = {}
     for end in range(milestone["start"], until + 1, clock.QUARTER):
         holds = {}
         for name, action in milestone["actions"].items():
+            if name in manual:
+                last = ticked(oracle, manual[name], company, end, asked)
+                holds[name], values[name] = last is not None and last[1], done[name]
+                continue
             back = range(end - action.get("sustain", 0), end + 1, clock.QUARTER)
             seen = [value(oracle, action, company, one, asked, tz) for one in back]
             values[name] = seen[-1]
@@ -77,7 +126,7 @@ def outcome(
         count, need = sum(holds[name] for name in affecting), milestone["need"]
         if count >= (len(affecting) if need == "all" else need["at_least"]):
             met.append(end)
-    known = complete_ms >= until
+    known = complete_ms is not None and complete_ms >= until
     over = clock_ms >= milestone["deadline"] + milestone["grace"] and at >= milestone["deadline"]
     lapses = sum(1 for end in met if end + clock.QUARTER not in met and end + clock.QUARTER <= until)
     if milestone["kind"] == "achieve" and met:
@@ -89,10 +138,23 @@ def outcome(
         lost = met[-1] + clock.QUARTER
         if lost > until:
             return Outcome(state="achieved", achieved_ms=begun, lapses=lapses, values=values)
-        if complete_ms >= lost:
+        if complete_ms is not None and clock.floor(complete_ms) >= lost:
             return Outcome(state="lapsed", achieved_ms=None, lapses=lapses, values=values)
         if clock_ms < lost + milestone["grace"]:
             return Outcome(state="achieved", achieved_ms=begun, lapses=lapses - 1, values=values)
         return Outcome(state="unknown_stale", achieved_ms=None, lapses=lapses, values=values)
     state = "in_progress" if not over else "missed" if known else "unknown_stale"
     return Outcome(state=state, achieved_ms=None, lapses=0, values=values)
+
+
+def _done(
+    oracle: Oracle, of: tuple[str, str, str], company: str, first: int, until: int, asked: Mapping[str, Any]
+) -> tuple[bool, int | None, str | None]:
+    """Whether an action that people tick is done at `until`; since when, as far back as `first`, or by a tick before."""
+    last = ticked(oracle, of, company, until, asked)
+    if last is None or not last[1]:
+        return False, None, None if last is None else last[2]
+    since = until
+    while since > first and (before := ticked(oracle, of, company, since - clock.QUARTER, asked)) and before[1]:
+        since -= clock.QUARTER
+    return True, min(since, clock.floor(last[0]) + clock.QUARTER), last[2]

@@ -93,10 +93,13 @@ class Stub:
     """The stub's dials, shared by its threads."""
 
     url: str = ""
+    ended: bool = False
     calls: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     faults: dict[str, list[tuple[int, dict[str, str], bytes]]] = field(default_factory=dict)
     hold_s: float = 0.0
     null: str = ""  # every value is null for this reason
+    streams: list[dict[str, str]] = field(default_factory=list)
+    told: int = 0  # raise it, and every open stream is told its value again
     empty: bool = False  # no metrics, no companies, no time
 
     def fail(
@@ -271,6 +274,9 @@ def running(port: int = 0) -> Iterator[Stub]:
                 self.file(url.path)
                 return
             query = dict(parse_qsl(url.query, keep_blank_values=True))
+            if url.path == "/v1/stream":
+                self.stream(query)
+                return
             stub.calls.append((url.path, query))
             time.sleep(stub.hold_s)
             queued = next((q for end, q in stub.faults.items() if url.path.endswith(end) and q), None)
@@ -282,6 +288,27 @@ def running(port: int = 0) -> Iterator[Stub]:
                 self.reply(200, json.dumps(stub.answer(url.path, query)).encode(), "application/json")
             except Refusal as refusal:
                 self.reply(refusal.status, json.dumps(refusal.body).encode(), "application/problem+json")
+
+        def stream(self, query: dict[str, str]) -> None:
+            """The value of a question now, and whenever the test says so."""
+            stub.streams.append(query)
+            asked = {name: value for name, value in query.items() if name != "metric"}
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Cache-Control", "no-store")
+            self.end_headers()
+            self.close_connection = True
+            seen = -1
+            try:
+                while not stub.ended:
+                    if seen != stub.told:
+                        seen = stub.told
+                        data = json.dumps(stub.metric(query["metric"], "value", asked))
+                        self.wfile.write(f"event: value\nid: {seen}\ndata: {data}\n\n".encode())
+                        self.wfile.flush()
+                    time.sleep(0.05)
+            except (BrokenPipeError, ConnectionResetError):
+                return  # the page listens no more
 
         def file(self, path: str) -> None:
             file = (PAGE / (path.removeprefix("/page/") if path != "/" else "index.html")).resolve()
@@ -317,6 +344,7 @@ def running(port: int = 0) -> Iterator[Stub]:
     try:
         yield stub
     finally:
+        stub.ended = True
         server.shutdown()
         server.server_close()
         thread.join()

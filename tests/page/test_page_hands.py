@@ -193,6 +193,28 @@ def test_live_asks_again_and_the_past_does_not(page: Any, stub: Stub) -> None:
     assert len(stub.asked("/value")) == asked
 
 
+def test_live_shows_a_change_at_once(page: Any, stub: Stub) -> None:
+    """When the worker says that the value has changed, all answers are asked again; a moment of the past is not followed."""
+    page.goto(stub.url)
+    settled(page)
+    page.wait_for_timeout(6_000)
+    asked = len(stub.asked("/value"))
+    stub.told += 1
+    page.wait_for_timeout(500)
+    assert len(stub.asked("/value")) == asked, "it was told what it shows"
+    stub.null = "no_events"
+    stub.told += 1
+    page.locator('#value[data-reason="no_events"]').wait_for(state="attached", timeout=4_000)
+    settled(page)
+    assert len(stub.asked("/value")) == len(stub.asked("/breakdown")) == asked + 1
+    assert stub.streams[-1]["metric"] == stub.asked("/value")[-1].get("metric", "departures")
+    page.goto(f"{stub.url}/?{FEBRUARY}")
+    settled(page)
+    streams = len(stub.streams)
+    page.wait_for_timeout(500)
+    assert len(stub.streams) == streams == 1
+
+
 def test_an_overtaken_answer_is_not_shown(page: Any, stub: Stub) -> None:
     """When the question changes while its answer is under way, the late answer is thrown away."""
     page.goto(f"{stub.url}/?{FEBRUARY}")

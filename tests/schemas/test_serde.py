@@ -31,6 +31,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "Decision": {"org": "o", "what": "membership", "id": b"i" * 16, "revision": 1, "repair": 0, "void": False,
                  "keys": [{"leaf": b"p" * 16, "entity": "person", "kind": "email", "rank": 2}, {"leaf": b"c" * 16, "entity": "company", "kind": "code", "rank": 0}],
                  "from_ms": None, "to_ms": 900000, "by": "ann", "k_ms": 5, "raw_partition": 0, "raw_offset": 6},
+    "Completion": {"org": "o", "source": "s", "until_ms": 900000, "by": "ann", "k_ms": 5, "raw_partition": 0, "raw_offset": 6},
     "Bundle": {"org": "o", "bundle": b"b" * 8, "attempt": "a1", "k_ms": 0, "files": {"milepost.yaml": b"sources: {}"}},
     "DeadLetter": {"topic": "raw-events", "partition": 0, "offset": 1, "stage": "decode", "rule": "", "reason": "not_decodable", "detail": "d", "problem": b"p" * 8,
                    "org": "", "source": "", "type": "", "k_ms": 3, "bundle": b"b" * 8},

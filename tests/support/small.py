@@ -61,3 +61,8 @@ def visit(id: str, t_ms: int, company: str = "1", **data: Any) -> dict[str, Any]
         "org": ORG, "source": "app", "id": id, "type": data.pop("type", "visit"), "time": iso(t_ms),
         "data": {"company": company, **data},
     }  # fmt: skip
+
+
+def by_hand(what: str, id: str, t_ms: int, **data: Any) -> dict[str, Any]:
+    """An event of a person's: `milepost.WHAT`."""
+    return {"org": ORG, "source": "milepost", "id": id, "type": f"milepost.{what}", "time": iso(t_ms), "data": data}

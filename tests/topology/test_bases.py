@@ -265,3 +265,11 @@ def test_times_are_rfc_3339() -> None:
     ):
         with pytest.raises(BadParameter):
             instant(text)
+
+
+def test_panes_are_spans_of_their_own_behind_the_others() -> None:
+    """A row of a pane has the number of its pane, behind those of the spans; one alone is not taken for the only one."""
+    spans = [Span(start=0, stop=96), Span(start=96, stop=100)]
+    slots = bases.Slots(spans, (100, 200))
+    assert [slots(one) for one in (0, 95, 96, 99, 100, 101, 199)] == [0, 0, 1, 1, 2, 3, 101]
+    assert bases.Slots(spans[:1]).one and not bases.Slots(spans[:1], (96, 97)).one

@@ -45,12 +45,12 @@ def test_the_text_is_the_one_that_was_agreed() -> None:
 
 def test_the_text_shows_a_change_of_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stage, a store, a topic's key or a topic written elsewhere changes the text."""
-    ingest, measure = line.LEGS
+    ingest, measure, record = line.LEGS
     raw, *others = line.TOPICS
     changes = (
-        ("LEGS", (replace(ingest, stages=ingest.stages[:-1]), measure)),
-        ("LEGS", (replace(ingest, stores=ingest.stores[:-1]), measure)),
-        ("LEGS", (ingest, replace(measure, writes=()))),
+        ("LEGS", (replace(ingest, stages=ingest.stages[:-1]), measure, record)),
+        ("LEGS", (replace(ingest, stores=ingest.stores[:-1]), measure, record)),
+        ("LEGS", (ingest, replace(measure, writes=()), record)),
         ("TOPICS", (replace(raw, key="another"), *others)),
         ("TOPICS", tuple(others)),
     )

@@ -9,11 +9,14 @@ import pytest
 
 from milepost.schemas import keys
 from milepost.topology import memberships
+from milepost.topology.asked import asked as asked_of
+from milepost.topology.bases import Span
 from milepost.topology.digest import digest
 from milepost.topology.driver import Driver
 from milepost.topology.identities import Identities
 from milepost.topology.links import Named
 from milepost.topology.memberships import Membership, Memberships
+from milepost.topology.panes import PANE_MS
 from milepost.topology.questions import Question, Questions
 from milepost.topology.refusals import BadParameter, QuestionError, UnknownKey
 from milepost.topology.steps import run
@@ -172,6 +175,27 @@ def test_april_stays_with_the_april_employer() -> None:
         )
     )
     assert [point["value"] for point in series["points"]] == [None, 2, None]
+
+
+def test_panes_one_by_one_hold_what_their_spans_hold() -> None:
+    """What plans read pane by pane is the same as of spans of one pane, also of persons while they belong to a company."""
+    world = World()
+    world.use(T0, code="A", minutes=100.0)
+    for hours in (5, 6, 30, 200):
+        world.use(T0 + hours * HOUR, email="ann@a.example", minutes=7.0)
+    left = T0 + 40 * HOUR
+    world.decide("membership", T0 + 50 * DAY, member="email:ann@a.example", company="code:A", to=iso(left))
+    questions = Questions(world.driver.reader)
+    asked = run(asked_of(world.driver.reader, Question(metric="uses", company="code:A", now_ms=NOW)))
+    first, last = (T0 + 4 * HOUR) // PANE_MS, (T0 + 30 * DAY) // PANE_MS
+    head = (Span(start=0, stop=first),)
+    singly = tuple(Span(start=pane, stop=pane + 1) for pane in range(first, last))
+
+    def held(spans: tuple[Span, ...], panes: tuple[int, int] | None = None) -> dict[int, int]:
+        (tallies,) = run(questions._found(asked, spans, None, panes)).tallies.values()
+        return {slot: tally.n for (_, slot), tally in tallies.items()}
+
+    assert held(head, (first, last)) == held(head + singly) == {0: 1, 1 + 4: 1, 1 + 8: 1, 1 + 26 * 4: 1}
 
 
 def test_a_membership_is_changed_and_taken_back() -> None:

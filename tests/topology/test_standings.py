@@ -15,9 +15,10 @@ from milepost.topology.panes import PANE_MS
 from milepost.topology.refusals import UnknownMilestone, UnknownPlan
 from milepost.topology.standings import Asks, Standings
 from milepost.topology.steps import run
+from tests.oracle.keys import metakey
 from tests.oracle.oracle import Oracle
-from tests.oracle.outcomes import Outcome, outcome
-from tests.support.small import DAY, FILES, HOUR, ORG, SECRET, T0, visit
+from tests.oracle.outcomes import Outcome, complete, outcome
+from tests.support.small import DAY, FILES, HOUR, ORG, SECRET, T0, by_hand, iso, visit
 
 START, DEADLINE, GRACE = T0 + 6 * HOUR, T0 + 12 * HOUR, HOUR
 NOW = T0 + 20 * HOUR
@@ -40,6 +41,15 @@ MILESTONES: dict[str, dict[str, Any]] = {
         "few": {"metric": "visits", "window": "1h", "op": "<=", "value": 1},
         "average": {"metric": "minutes_avg", "op": "<", "value": 60},
     }},
+    "agreed": {"kind": "achieve", "need": "all", "actions": {
+        "signed": {"manual": "contract signed"},
+        "met": {"metric": "visits", "window": "4h", "op": ">=", "value": 1},
+    }},
+    "kept": {"kind": "maintain", "need": {"at_least": 1}, "actions": {
+        "review": {"manual": "review held"},
+        "call": {"manual": "call held"},
+        "note": {"manual": "note taken", "affects": False},
+    }},
 }  # fmt: skip
 
 
@@ -61,7 +71,7 @@ def text() -> dict[str, bytes]:
         need = one["need"] if one["need"] == "all" else f"{{at_least: {one['need']['at_least']}}}"
         lines += ["    grace: 1h", f"    need: {need}", "    actions:"]
         for action, given in one["actions"].items():
-            shown = {**given, "op": f'"{given["op"]}"'}
+            shown = {**given, "op": f'"{given["op"]}"'} if "op" in given else dict(given)
             if "sustain" in shown:
                 shown["sustain"] = f"{given['sustain'] // 60_000}m"
             if "affects" in shown:
@@ -73,7 +83,8 @@ def text() -> dict[str, bytes]:
 
 
 def history(seed: int) -> list[tuple[dict[str, Any], int]]:
-    """Visits of two companies over half a day, some late, some amended or taken back."""
+    """Visits of two companies over half a day, some late, some amended or taken back; what is said of their source,
+    often before the last of them; what people tick and untick, also long before, late, and by mistake."""
     chance = random.Random(seed)
     sent = []
     for i in range(chance.randrange(10, 50)):
@@ -85,7 +96,42 @@ def history(seed: int) -> list[tuple[dict[str, Any], int]]:
         sent.append((event, k_ms))
         if chance.random() < 0.2:
             sent.append(({**event, "revision": 1, "void": chance.random() < 0.5}, k_ms + chance.randrange(4 * HOUR)))
-    return sent
+    for i in range(chance.randrange(3)):
+        until_ms = T0 + chance.randrange(4 * HOUR, 16 * HOUR, 60_000)
+        known_ms = until_ms + chance.randrange(-600_000, 4 * HOUR, 60_000)
+        sent.append((by_hand("source_complete", f"c{i}", known_ms, source="app", until=iso(until_ms)), known_ms))
+    return sent + ticks(chance)
+
+
+def tick(id: str, t_ms: int, of: str, company: str, done: bool = True, **more: Any) -> dict[str, Any]:
+    """An action ticked or not: `of` is milestone/action, `company` a key:value."""
+    milestone, action = of.split("/")
+    made = by_hand(
+        "action", id, t_ms, plan="growth", milestone=milestone, action=action, company=company, done=done, by=id
+    )
+    return {**made, **more}
+
+
+def ticks(chance: random.Random) -> list[tuple[dict[str, Any], int]]:
+    """Ticks of two companies, one of which is also known by its domain; sometimes a link, and its opposite."""
+    found = []
+    for i in range(chance.randrange(12)):
+        t_ms = T0 + chance.randrange(1 * HOUR, 14 * HOUR, 60_000)
+        of = chance.choice(("agreed/signed", "kept/review", "kept/call", "kept/note"))
+        company = chance.choice(("crm_id:c0", "crm_id:c1", "domain:c0.example"))
+        event = tick(f"t{i}", t_ms, of, company, done=chance.random() < 0.6)
+        known_ms = t_ms + chance.choice((0, 0, 60_000, HOUR, 3 * HOUR))
+        found.append((event, known_ms))
+        if chance.random() < 0.3:
+            again = tick(f"t{i}", t_ms + chance.randrange(-HOUR, HOUR, 60_000), of, company, chance.random() < 0.5)
+            other = {**again, "revision": 1, "void": chance.random() < 0.5}
+            found.append((other, known_ms + HOUR + chance.randrange(4 * HOUR)))
+    for what in ("link", "unlink")[: chance.randrange(3)]:
+        known_ms = T0 + chance.randrange(2 * HOUR, 14 * HOUR)
+        keys = ["crm_id:c0", "crm_id:c1"][: 2 if what == "link" else 1]
+        found.append((by_hand(what, what, known_ms, keys=keys), known_ms))
+    found.append((by_hand("link", "own", T0, keys=["crm_id:c0", "domain:c0.example"]), T0))
+    return found
 
 
 def both(seed: int) -> tuple[Driver, Oracle]:
@@ -114,16 +160,25 @@ def both(seed: int) -> tuple[Driver, Oracle]:
 
 
 def told(row: dict[str, Any]) -> Outcome:
-    values = {one["name"]: one["value"] for one in row["actions"]}
+    values = {
+        one["name"]: (one["holds"], one["since"], one["by"]) if "manual" in one else one["value"]
+        for one in row["actions"]
+    }
     achieved = row["achieved_at"]
     return Outcome(state=row["state"], achieved_ms=achieved, lapses=row["lapsed"], values=values)
 
 
-def expected(oracle: Oracle, name: str, company: str, asked: dict[str, Any]) -> Outcome:
-    one = {**MILESTONES[name], "start": START, "deadline": DEADLINE, "grace": GRACE}
-    found = outcome(oracle, one, f"crm_id:{company}", asked, tz=ZONE)
+def expected(oracle: Oracle, name: str, company: str, asked: dict[str, Any], seen_ms: int = NOW) -> Outcome:
+    one = {**MILESTONES[name], "name": ("growth", name), "start": START, "deadline": DEADLINE, "grace": GRACE}
+    complete_ms = complete(oracle, one, asked, seen_ms)
+    found = outcome(oracle, one, company, asked, complete_ms=complete_ms, tz=ZONE)
     written = None if found.achieved_ms is None else standings.written(found.achieved_ms)
-    values = found.values or dict.fromkeys(one["actions"])
+    values = {
+        action: (value[0], None if value[1] is None else standings.written(value[1]), value[2])
+        if "manual" in one["actions"][action]
+        else value
+        for action, value in found.values.items()
+    }
     return Outcome(state=found.state, achieved_ms=written, lapses=found.lapses, values=values)  # type: ignore[arg-type]
 
 
@@ -140,10 +195,12 @@ def test_every_milestone_stands_as_a_walk_over_the_log_says(seed: int) -> None:
     """State, date, lapses and values are the oracle's, on each basis, for every aggregate, window and need."""
     made, oracle = both(seed)
     questions = Standings(made.reader)
-    companies = sorted({event["data"]["company"] for event, _ in history(seed)})
+    leaves = [leaf for one in oracle.companies() for leaf in one.leaves]
     for asked in moments(seed):
+        decided_at = asked["at"] if asked["basis"] == "as_shown" else None
+        companies = {metakey(oracle.root(leaf, decided_at)) for leaf in leaves}
         answer = run(questions.states(Asks(now_ms=NOW, at_ms=asked["at"], basis=asked["basis"])))
-        rows = {(row["milestone"], row["name"]): told(row) for row in answer["milestones"]}
+        rows = {(row["milestone"], row["company"]): told(row) for row in answer["milestones"]}
         assert len(rows) == len(MILESTONES) * len(companies)
         for (name, company), row in rows.items():
             assert row == expected(oracle, name, company, asked), (name, company, asked)

@@ -6,13 +6,15 @@
  *        +---------------- controls, back button ------------------+
  *
  * A number on the screen is always an answer to the question in the address: a failed call leaves a dash, not the number
- * of the question before.  "Live" asks again every five seconds; nothing else asks by itself, but to get over a failure.
+ * of the question before.  "Live" asks again when the worker says that the value has changed, and every half minute, or
+ * every five seconds where the worker says nothing; nothing else asks by itself, but to get over a failure.
  */
 
 import { Problem, backOff, get } from "./api.js";
 import { Breakdown } from "./breakdown.js";
 import { Chart, stepInWords } from "./chart.js";
 import { Companies } from "./companies.js";
+import { Live } from "./live.js";
 import { asked, readQuestion, settle, writeQuestion } from "./question.js";
 import { chartSpan } from "./span.js";
 import { TimeBar } from "./timebar.js";
@@ -20,6 +22,7 @@ import { browserZone, dayInWords, fromRfc3339, inWords, lengthInWords, rfc3339 }
 import * as words from "./words.js";
 
 const LIVE_MS = 5000;
+const TOLD_MS = 30000;
 const WINDOWS = ["all", "year", "month", "week", "day", "365d", "90d", "28d", "7d", "1d"];
 const $ = (id) => document.getElementById(id);
 
@@ -43,6 +46,10 @@ const companies = new Companies(
   { list: $("company"), search: $("search"), note: $("company-note"), name: $("company-name"), panel: $("company-panel") },
   { onSelect: (company) => change({ company }), onSearch: searchCompanies },
 );
+const live = new Live(() => {
+  if (running === null) ask({ quiet: true, live: true });
+  else stale = true;  // asked when the present answers are here
+});
 const timebar = new TimeBar({
   slider: $("at"), text: $("at-text"), back: $("day-back"), forward: $("day-forward"), from: $("at-from"), to: $("at-to"),
   error: $("at-error"), radios: [...document.querySelectorAll("input[name=basis]")],
@@ -55,7 +62,8 @@ $("notice-retry").addEventListener("click", () => ask());
 $("notice-guess").addEventListener("click", () => takeGuess());
 globalThis.addEventListener("popstate", () => open());
 document.addEventListener("visibilitychange", () => {
-  if (!document.hidden && question.basis === "latest") ask({ quiet: true, live: true });
+  if (document.hidden) live.follow(null, null);  // a browser has few connections to give
+  else if (question.basis === "latest") ask({ quiet: true, live: true });
 });
 
 open();
@@ -91,7 +99,7 @@ function plan(ms, how) {
 }
 
 /** Asks everything about the question and shows it.  `quiet`: the screen keeps its numbers until the new ones are here. */
-async function ask({ quiet = false, live = false } = {}) {
+async function ask({ quiet = false, live: again = false } = {}) {
   turn += 1;
   const mine = turn;
   clearTimeout(timer);
@@ -102,7 +110,7 @@ async function ask({ quiet = false, live = false } = {}) {
   if (!quiet) setStatus("loading", "Loading…");
   $("main").setAttribute("aria-busy", "true");
   try {
-    if (world === null || live || attempt) await learn(signal);
+    if (world === null || again || attempt) await learn(signal);
     if (mine !== turn) return;
     if (!question.metric && world.metrics.length) question = { ...question, metric: world.metrics[0].name };
     showQuestion();
@@ -125,6 +133,8 @@ async function ask({ quiet = false, live = false } = {}) {
     showValue(now, answers[0].value ?? null, failed[0]);
     showSeries(now, span, answers[1].value ?? null, failed[1]);
     showBreakdown(now, by, answers[2].value ?? null, failed[2]);
+    const followed = now.basis === "latest" && !document.hidden;
+    live.follow(followed ? { metric: now.metric, window: now.window, ...common } : null, answers[0].value ?? null);
     finish(now, failed.filter(Boolean), "ready");
   } catch (error) {
     if (mine !== turn || error.name === "AbortError") return;
@@ -169,7 +179,7 @@ function finish(now, failures, state) {
     attempt = 0;
     tell(null);
     setStatus(state, state === "empty" ? "No metrics yet" : "Up to date");
-    if (now.basis === "latest" || state === "empty") plan(LIVE_MS, { quiet: true, live: true });
+    if (now.basis === "latest" || state === "empty") plan(live.open ? TOLD_MS : LIVE_MS, { quiet: true, live: true });
     if (opened && now.metric) {
       history.replaceState(null, "", `?${writeQuestion(now)}`);
       opened = false;

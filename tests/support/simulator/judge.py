@@ -66,7 +66,7 @@ def judge(world: World) -> None:
     wrong += differences("replayed from the cleaned log", digest(again), wanted)
     if not wrong and world.seed % REBUILT_EVERY == 0:
         world.stats["rebuilt"] += 1
-        world.begin_anew("ingest", "measure")
+        world.begin_anew("ingest", "measure", "record")
         world.rest(0.2)
         wrong += (
             differences("rebuilt without changelogs", digest(Live(world, _decided(world))), wanted) if not wrong else []
@@ -89,7 +89,7 @@ def _restored(world: World, wanted: Mapping[str, str], what: str) -> None:
 
 
 def _condemned(world: World) -> bool:
-    logs = [log for (topic, _), log in world.logs.items() if topic in ("raw-events", "signals")]
+    logs = [log for (topic, _), log in world.logs.items() if topic in ("raw-events", "signals", "record-changes")]
     return any(record.key and record.key.startswith(b"verdict") for log in logs for record in log.every)
 
 

@@ -101,6 +101,7 @@ POINTS: Final = (
 
 SOURCE: Final = {
     "raw-events": "raw-events", "signals": "signals", "ingest-changelog": "raw-events", "measure-changelog": "signals",
+    "record-changes": "record-changes", "record-changelog": "record-changes",
 }  # fmt: skip
 """Log -> the topic whose leg must keep up before it is cleaned."""
 

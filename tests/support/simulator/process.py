@@ -25,6 +25,7 @@ from milepost.topology.decisions import Decisions
 from milepost.topology.following import add_definition
 from milepost.topology.ingest import Ingest
 from milepost.topology.measure import MeasureLeg
+from milepost.topology.records import RecordLeg
 from tests.support.simulator.clients import Outputs, Stream, Writer, resolve
 from tests.support.simulator.loop import Killed, ProcessLoop
 from tests.support.simulator.wires import Wire
@@ -229,6 +230,7 @@ class SimRuntime(Runtime):
         legs: tuple[Any, ...] = (
             Ingest(world.partitions, self.decisions, world.org_keys),
             MeasureLeg(world.partitions, self.decisions, world.org_keys),
+            RecordLeg(world.org_keys),
         )
         for leg in legs:
             leg.fold = partial(process.fold, leg.fold)

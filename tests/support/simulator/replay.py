@@ -14,6 +14,7 @@ from milepost.topology.following import add_definition
 from milepost.topology.ingest import Ingest
 from milepost.topology.measure import MeasureLeg
 from milepost.topology.reading import Progress
+from milepost.topology.records import RecordLeg
 from milepost.topology.state import Leg, Output, Partition, Store
 from tests.support.events import SECRET
 
@@ -53,11 +54,12 @@ def replay(
         add_definition(decisions, record.value, record.timestamp)
     legs: dict[str, Leg] = {
         "ingest": Ingest(partitions, decisions, org_keys), "measure": MeasureLeg(partitions, decisions, org_keys),
+        "record": RecordLeg(org_keys),
     }  # fmt: skip
     logs: dict[tuple[str, int], list[Any]] = {("ingest", n): list(raw[n]) for n in range(partitions)}
-    logs |= {("measure", n): [] for n in range(partitions)}
+    logs |= {(name, n): [] for name in ("measure", "record") for n in range(partitions)}
     state = {(name, n): new_partition(name, leg, n) for name, leg in legs.items() for n in range(partitions)}
-    by_topic = {"raw-events": "ingest", "signals": "measure"}
+    by_topic = {"raw-events": "ingest", "signals": "measure", "record-changes": "record"}
     read = dict.fromkeys(logs, 0)
 
     def send(output: Output) -> None:

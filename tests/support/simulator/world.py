@@ -17,7 +17,7 @@ from typing import Any
 from milepost.agents.ticker import ticks
 from milepost.schemas.keys import OrgKeys
 from milepost.topology.catalog import Catalog, load_bundle
-from milepost.topology.line import all_topics
+from milepost.topology.line import all_topics, leg
 from tests.support.events import SECRET, Scenario
 from tests.support.simulator.disk import Disk
 from tests.support.simulator.group import SESSION_S, Group
@@ -73,7 +73,7 @@ class World:
             for number in range(topic.partitions or self.partitions)
         }
         self.nodes = [Node(f"node{number}", Disk()) for number in range(self.plan.workers)]
-        places = [(leg, number) for leg in ("ingest", "measure") for number in range(self.partitions)]
+        places = [(leg, number) for leg in ("ingest", "measure", "record") for number in range(self.partitions)]
         self.group = Group(self, places, static=self.plan.static)
         self._proved: dict[tuple[str, int], float] = {}
         self._defined: set[tuple[str, int]] = set()
@@ -407,7 +407,7 @@ class World:
         owners = self.owners()
         said = []
         for place in self.group.places:
-            topic = "raw-events" if place[0] == "ingest" else "signals"
+            topic = leg(place[0]).reads
             held, end = owners.get(place, []), self.log(topic, place[1]).end
             landed = self._committed.get((topic, place[1]), 0) >= end
             if len(held) != 1 or held[0].next_offset < end or not landed:

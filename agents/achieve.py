@@ -26,10 +26,10 @@ from milepost.agents.breathing import Read, answered
 from milepost.schemas.errors import ContractError, StoreError
 from milepost.schemas.keys import leaf_partition
 from milepost.topology.bases import written
-from milepost.topology.panes import PANE_MS, PANES_A_DAY
+from milepost.topology.panes import PANE_MS
 from milepost.topology.parts import Told as TicksTold
 from milepost.topology.reading import Progress, Reader, Unavailable
-from milepost.topology.recognition import Recogniser
+from milepost.topology.recognition import STRETCH_MAX, Recogniser
 from milepost.topology.recognitions import Recognition, Said, Subject, Told, load, mark
 from milepost.topology.state import Output
 from milepost.topology.steps import Steps, gather
@@ -44,7 +44,7 @@ WAIT_S_MAX: Final = 5.0
 """How long a question that found no answer waits until it is asked again, seconds at most."""
 AGAIN_S: Final = 60.0
 """After what nobody expected the leg goes on where it was, so many seconds later: a defect here stops no other leg."""
-RANGE_MAX: Final = PANES_A_DAY
+RANGE_MAX: Final = STRETCH_MAX
 """Bucket ends between two marks at most: what a crash says again."""
 REST_S_MAX: Final = 1.0
 
@@ -65,6 +65,7 @@ class Achieving:
     """The leg `achieve` of one worker.
 
     mine:  the partitions that are this worker's now
+    sending: what says records; asked for when there is something to say
     told:  what a partition of `milestones` has said, up to its mark
     sure:  returns once all that was known by now is sent and decided here; False: not yet, look again
     """
@@ -73,7 +74,7 @@ class Achieving:
         self,
         reader: Reader,
         read: Read,
-        sending: Sending,
+        sending: Callable[[], Sending],
         mine: Callable[[], set[int]],
         told: Callable[[int], Awaitable[Told]],
         sure: Callable[[], Awaitable[bool]],
@@ -90,14 +91,16 @@ class Achieving:
 
     async def run(self) -> None:
         """Recognise for ever."""
+        waits = ""
         while True:
             await asyncio.sleep(PAUSE_S)
             try:
                 await self.turn()
-            except (Unavailable, StoreError) as error:
-                log.info("recognition waits: %s", error)
-            except Lost as error:
-                log.info("%s", error)
+                waits = ""
+            except (Unavailable, StoreError, Lost) as error:
+                if waits != str(error):
+                    waits = str(error)
+                    log.info("recognition waits: %s", waits)
             except Exception:
                 log.exception("recognition of milestones stopped; it goes on in %.0f s", AGAIN_S)
                 await asyncio.sleep(AGAIN_S)
@@ -161,9 +164,9 @@ class Achieving:
         while first <= passed:
             last = min(passed, first + RANGE_MAX - 1)
             ahead = await self._range(number, told, first, last)
-            await self._sending.barrier()
-            await self._sending.send([mark(number, last)])
-            await self._sending.barrier()
+            await self._sending().barrier()
+            await self._sending().send([mark(number, last)])
+            await self._sending().barrier()
             told.said.update(ahead)
             told.k = last
             first = last + 1
@@ -192,7 +195,7 @@ class Achieving:
                     for one in found:
                         ahead[one.subject] = Said.after(said.get(one.subject), one)
                     if found:
-                        await self._sending.send([one.output(partitions) for one in found])
+                        await self._sending().send([one.output(partitions) for one in found])
         return ahead
 
     async def _ask(self, number: int, make: Callable[..., Steps[T]], *given: Any) -> T:

@@ -6,10 +6,13 @@ Of one partition of `milestones` the owner is who has the partition of `measure`
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from aiokafka.errors import KafkaError
+from confluent_kafka import KafkaException
 from faust.types import TP
 
 from milepost.agents.achieve import Achieving, told_by
@@ -18,6 +21,7 @@ from milepost.agents.breathing import Read
 from milepost.agents.changelog import read_range
 from milepost.agents.milestone_log import MilestoneLog
 from milepost.agents.producer import LegProducer
+from milepost.schemas.errors import StoreError
 from milepost.topology.reading import Reader
 from milepost.topology.recognitions import TOPIC, Recognition, Told
 
@@ -40,9 +44,7 @@ class MilestoneLeg:
 
     def start(self) -> None:
         """Begin to recognise."""
-        settings = self._runtime.settings
-        self._producer = LegProducer(settings.bootstrap, "achieve", namespace=settings.namespace)
-        self._achieving = Achieving(self._reader, self._read, self._producer, self._mine, self._told, self._sure)
+        self._achieving = Achieving(self._reader, self._read, self._sending, self._mine, self._told, self._sure)
         self._task = asyncio.create_task(self._achieving.run(), name="achieve")
 
     async def stop(self) -> None:
@@ -57,8 +59,16 @@ class MilestoneLeg:
         return {} if self._achieving is None else self._achieving.status()
 
     async def recognitions(self, companies: Collection[bytes]) -> Sequence[Recognition]:
-        """What was said of companies (root leaves, then or now), in the order of its known time."""
-        return await self._log.of(companies)
+        """What was said of companies (root leaves, then or now), in the order of its known time.  Raises StoreError."""
+        with self._asking():
+            return await self._log.of(companies)
+
+    def _sending(self) -> LegProducer:
+        """The leg's producer, made when the first record is said."""
+        if self._producer is None:
+            settings = self._runtime.settings
+            self._producer = LegProducer(settings.bootstrap, "achieve", namespace=settings.namespace)
+        return self._producer
 
     def _mine(self) -> set[int]:
         return set(self._runtime.legs["measure"].partitions)
@@ -71,8 +81,17 @@ class MilestoneLeg:
         return {tp.partition: end for tp, end in found.items()}
 
     async def _told(self, partition: int) -> Told:
-        end = (await self._ends({partition}))[partition]
-        return await told_by(lambda: self._records(partition, 0, end))
+        with self._asking():
+            end = (await self._ends({partition}))[partition]
+            return await told_by(lambda: self._records(partition, 0, end))
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        """What the broker refuses, or does not answer, is a StoreError: later it will."""
+        try:
+            yield
+        except (KafkaException, KafkaError, OSError) as error:
+            raise StoreError(f"{self._topic}: the broker does not answer: {error}") from error
 
     async def _sure(self) -> bool:
         """Whether all that was known when the last ticks were taken is decided here, too.
@@ -83,7 +102,11 @@ class MilestoneLeg:
         mine = self._mine()
         if not mine:
             return False
-        _, reached = self._reader.reached("measure", min(mine))
+        with self._asking():
+            return await self._decided(min(mine))
+
+    async def _decided(self, number: int) -> bool:
+        _, reached = self._reader.reached("measure", number)
         source = self._runtime.legs["ingest"].source
         places = {TP(source, number): offset for number, offset in reached.items()}
         until = time.monotonic() + SURE_S

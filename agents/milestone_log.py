@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import aclosing
 from typing import Any, Final
@@ -21,6 +22,8 @@ from milepost.topology.recognitions import Recognition, load
 
 RECORDS_MAX: Final = 200_000
 """Records that are kept at most, some 60 MB."""
+FRESH_S: Final = 1.0
+"""A partition is read again after so many seconds: a stream asks with each change of its numbers."""
 _COMPANY: Final = slice(HEADER_BYTES, HEADER_BYTES + 16)
 """Where a recognition names its company: it is the first field of the contract."""
 
@@ -39,6 +42,7 @@ class MilestoneLog:
         self._ends = ends
         self._turn = asyncio.Lock()
         self._next: dict[int, int] = {}
+        self._read_at: dict[int, float] = {}
         self._rows: dict[int, dict[bytes, dict[bytes, bytes]]] = {}
         self._kept = 0
 
@@ -48,9 +52,13 @@ class MilestoneLog:
         for leaf in companies:
             placed.setdefault(leaf_partition(leaf, self._partitions), []).append(leaf)
         async with self._turn:
-            ends: Mapping[int, int] = await self._ends(placed.keys())
-            for number in placed:
-                await self._read(number, ends[number])
+            now = time.monotonic()
+            stale = [number for number in placed if now - self._read_at.get(number, -FRESH_S) >= FRESH_S]
+            if stale:
+                ends: Mapping[int, int] = await self._ends(stale)
+                for number in stale:
+                    await self._read(number, ends[number])
+                    self._read_at[number] = now
             values = [
                 value
                 for number, leaves in placed.items()
@@ -59,6 +67,7 @@ class MilestoneLog:
             ]
             if self._kept > RECORDS_MAX:
                 self._next.clear()
+                self._read_at.clear()
                 self._rows.clear()
                 self._kept = 0
         found: list[Recognition] = []

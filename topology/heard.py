@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from milepost.schemas.keys import lp
+from milepost.schemas.records import Event
 from milepost.topology.ingest_mark import IngestMark
 from milepost.topology.panes import PANE_MS, PANES_A_DAY
 from milepost.topology.reading import Reader
@@ -34,10 +35,20 @@ _STAIR: Final = struct.Struct(">II")
 ROWS_A_STEP: Final = 500
 
 
-def note(mark: IngestMark, sent: Source, t_ms: int, k_ms: int, offset: int) -> list[int]:
-    """An event may be a step of its source.  Answers the source's progress, new if there was none."""
+def note(mark: IngestMark, event: Event, k_ms: int, offset: int) -> None:
+    """An accepted event: how far its source has come, for the ticks, and whether that is a step."""
+    t_ms = event.t_ms
+    progress = mark.progress.get(sent := (event.org, event.source))
+    if progress is None:
+        progress = mark.progress[sent] = [t_ms, k_ms]
+    elif k_ms >= progress[1] and t_ms // PANE_MS <= progress[0] // PANE_MS:
+        # What has come before says as much, and was known before: as a rule.
+        if t_ms > progress[0]:
+            progress[0] = t_ms
+        progress[1] = k_ms
+        return
     mark.heard.append((sent, k_ms // PANE_MS + 1, t_ms // PANE_MS, offset))
-    return mark.progress.setdefault(sent, [t_ms, k_ms])
+    progress[:] = max(progress[0], t_ms), max(progress[1], k_ms)
 
 
 def keep(at: Partition, mark: IngestMark) -> None:

@@ -38,7 +38,7 @@ from milepost.topology.catalog import Catalog
 from milepost.topology.decisions import Decisions
 from milepost.topology.dedupe import Seen, Verdict
 from milepost.topology.ingest_mark import IngestMark
-from milepost.topology.panes import PANE_MS, pane_of
+from milepost.topology.panes import pane_of
 from milepost.topology.revisions import Accepted
 from milepost.topology.state import Fold, Output, Owed, Partition, Record
 
@@ -253,10 +253,7 @@ class Ingest(quarantine.Judged):
             self._note_owed(at, record, known, out, record.value)
         out.count("accepted")
         if event.source in catalog.sources:
-            progress = mark.progress.get(sent := (event.org, event.source))
-            if progress is None or pane > progress[0] // PANE_MS or a.k_ms < progress[1]:
-                progress = heard.note(mark, sent, event.t_ms, a.k_ms, record.offset)
-            progress[:] = max(progress[0], event.t_ms), max(progress[1], a.k_ms)
+            heard.note(mark, event, a.k_ms, record.offset)
         key_rows.note(mark, a.k_ms, a.record.offset, event, who)
         if event.source not in catalog.sources:
             out.before += by_hand.told(event, who, catalog.key_rank, a.k_ms, at.number, a.record.offset)

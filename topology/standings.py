@@ -8,18 +8,15 @@ leaves the window.  So a milestone's past is had from the cells alone, as known 
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from milepost.schemas import keys
 from milepost.topology import acts, bases, milestones
-from milepost.topology.aggregates import Shape
 from milepost.topology.asked import Asked, Question, organisation
 from milepost.topology.asked import asked as asked_of
-from milepost.topology.bases import CALENDAR, Moment, written
+from milepost.topology.bases import Moment, written
 from milepost.topology.companies import Companies, Company
 from milepost.topology.completeness import completeness, partitions_of, progress_of, sources_of
 from milepost.topology.definitions import Action, Catalog, Milestone, Plan
@@ -31,6 +28,7 @@ from milepost.topology.panes import PANE_MS
 from milepost.topology.questions import ZERO_IN_FORMULAS, Found, Questions
 from milepost.topology.refusals import BadParameter, UnknownMilestone, UnknownPlan, closest
 from milepost.topology.scans import Tally
+from milepost.topology.sliding import Running, Window
 from milepost.topology.steps import Steps, gather
 from milepost.topology.ticks import TickedBy
 
@@ -393,7 +391,7 @@ class Standings(Questions):
         window: Window,
     ) -> Steps[list[Step]]:
         """What the metric is from each pane end on at which it can change."""
-        running = {version: _Running(measure.shape) for version, measure in asked.measures.items()}
+        running = {version: Running(measure.shape) for version, measure in asked.measures.items()}
         turns: dict[int, list[tuple[bytes, Tally | None]]] = {window.first: []}
         for version, some in tallies.items():
             for slot, tally in sorted(some.items()):
@@ -419,93 +417,6 @@ class Standings(Questions):
             if number % STEPS_A_TURN == STEPS_A_TURN - 1:
                 yield None
         return steps or [(window.first, None)]
-
-
-class Window:
-    """Which pane ends a pane counts at, for a window as questions write it, from `first` to `until`."""
-
-    def __init__(self, text: str, tz: str, grain: int, first: int, until: int) -> None:
-        self.text, self.tz, self.grain, self.first, self.until = text, tz, grain, first, until
-        self._length: int | None = None
-        self._edges: list[int] = []
-        if text in CALENDAR:
-            begin, end = bases.unit_start(text, first * PANE_MS - 1, tz), max(until, first) * PANE_MS
-            self._edges = [one.stop for one in bases.series(begin, end, text, tz)] if begin < end else []
-            self.begin = max(0, begin // PANE_MS)
-        elif text == "all":
-            self.begin = 0
-        else:
-            self._length = bases.length_ms(text) // PANE_MS
-            self.begin = max(0, first - self._length)
-
-    @property
-    def head(self) -> tuple[bases.Span, ...]:
-        """What is read at once: of `all` everything before the first pane end."""
-        return (bases.Span(start=0, stop=self.first),) if self.text == "all" and self.first > 0 else ()
-
-    @property
-    def panes(self) -> tuple[int, int] | None:
-        """The panes to read one by one, [start, stop)."""
-        begin = self.first if self.text == "all" else self.begin
-        return (begin, self.until) if begin < self.until else None
-
-    def span(self, slot: int) -> bases.Span:
-        """What was read under that number."""
-        head, panes = self.head, self.panes
-        if slot < len(head):
-            return head[slot]
-        assert panes is not None, "nothing else is read"
-        pane = panes[0] + slot - len(head)
-        return bases.Span(start=pane, stop=pane + 1)
-
-    def counts(self, span: bases.Span) -> tuple[int, int | None]:
-        """(the first pane end at which it counts, the first at which it does so no more); None: for ever."""
-        enters = self._grained(span.stop)
-        if self.text == "all":
-            return enters, None
-        if self._length is not None:
-            return enters, self._grained(span.stop + self._length)
-        place = bisect_right(self._edges, span.start)
-        return enters, (self._grained(self._edges[place] + 1) if place < len(self._edges) else None)
-
-    def _grained(self, at: int) -> int:
-        return -(-at // self.grain) * self.grain
-
-
-class _Running:
-    """A window's total while tallies come in at one end and leave at the other: two stacks, so that each is merged
-    twice, whatever its shape.  (What cannot be subtracted, as a greatest value, can be had no other way.)"""
-
-    def __init__(self, shape: Shape) -> None:
-        self.shape = shape
-        self._in: deque[Tally] = deque()
-        self._in_total = Tally(shape)
-        self._out: list[Tally] = []
-
-    def take(self, tally: Tally) -> None:
-        self._in.append(tally)
-        self._in_total.merge(tally)
-
-    def drop(self) -> None:
-        """The one that was taken first leaves."""
-        if not self._out:
-            total = Tally(self.shape)
-            while self._in:
-                merged = Tally(self.shape)
-                merged.merge(total)
-                merged.merge(self._in.pop())
-                self._out.append(merged)
-                total = merged
-            self._in_total = Tally(self.shape)
-        self._out.pop()
-
-    def total(self) -> Tally:
-        if not self._out:
-            return self._in_total
-        total = Tally(self.shape)
-        total.merge(self._out[-1])
-        total.merge(self._in_total)
-        return total
 
 
 def _plan(catalog: Catalog, name: str) -> Plan:

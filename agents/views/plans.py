@@ -1,12 +1,11 @@
 """Plans: how plans and their milestones stand, and what was recognised of them, over HTTP; actions that people tick.
 
-How they stand is computed; what was recognised is read from the topic `milestones` (agents/milestone_log.py), of all
-leaves that are the company now: each of them may have been its root.
+How they stand is computed; what was recognised is read from the topic `milestones` (agents/milestone_log.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -27,9 +26,6 @@ from milepost.topology.steps import Steps
 
 CORRECTIONS_MAX: Final = 20
 """Corrections that a row shows, the latest ones."""
-LEAVES_MAX: Final = 200_000
-"""Keys of the companies that one answer looks at, together, at most."""
-
 TICK_BODY: Final = '{"company": "crm_id:…", "done": true, "at": "2013-02-12T10:00:00Z", "by": "…"}'
 
 
@@ -52,12 +48,13 @@ async def milestones(doors: Doors, asking: Query) -> web.Response:
     told = await found(doors, asking, lambda: doors.standings.states(_asks(doors, asking)))
     told["milestones"], told["next"] = paged(told["milestones"], offset, limit)
     until = instant(told["at"]) // PANE_MS if told["basis"] == "as_shown" else None
-    roots = {keys.from_metakey(row["company"]) for row in told["milestones"]}
-    leaves = await found(doors, asking, lambda: _leaves(doors, told["org"], roots, until))
-    said = await _told(doors, told["org"], leaves, until)
+    said: dict[tuple[str, str, str, bytes], list[Recognition]] = {}
+    for one in await doors.services.recognitions({keys.from_metakey(row["company"]) for row in told["milestones"]}):
+        if until is None or one.k <= until:
+            said.setdefault(one.subject, []).append(one)
     rows = []
     for row in told["milestones"]:
-        mine = said.get((keys.from_metakey(row["company"]), row["plan"], row["milestone"]), [])
+        mine = said.get((told["org"], row["plan"], row["milestone"], keys.from_metakey(row["company"])), [])
         last = mine[-1] if mine and mine[-1].now.state == row["state"] else None
         corrections = [one.as_dict() for one in mine if one.kind == CORRECTED][-CORRECTIONS_MAX:]
         recognised = None if last is None else written(last.recognised_at * PANE_MS)
@@ -66,20 +63,21 @@ async def milestones(doors: Doors, asking: Query) -> web.Response:
 
 
 async def history(doors: Doors, asking: Query) -> web.Response:
-    """What was recognised of a company's milestones, as it was said."""
+    """What was recognised of a company's milestones, as it was said: of each leaf that is the company now, since each
+    may have been its root."""
     offset, limit = asking.page()
     org = organisation(doors.services.reader, asking.text("org"))
     company = asking.needed("company")
     plan, milestone = asking.text("plan"), asking.text("milestone")
-    root = await found(doors, asking, lambda: _root(doors, org, company))
-    said = await _told(doors, org, await found(doors, asking, lambda: _leaves(doors, org, {root}, None)), None)
+    leaves = await found(doors, asking, lambda: _leaves(doors, org, company))
     wanted = [
         one
-        for (_, of_plan, of_milestone), some in said.items()
-        for one in some
-        if plan in (None, of_plan) and milestone in (None, of_milestone)
+        for one in await doors.services.recognitions(leaves)
+        if one.subject.org == org
+        and plan in (None, one.subject.plan)
+        and milestone in (None, one.subject.milestone)
     ]
-    wanted.sort(key=lambda one: (one.k, one.subject))
+    page, further = paged(wanted, offset, limit)
     rows = [
         {
             "plan": one.subject.plan,
@@ -87,10 +85,9 @@ async def history(doors: Doors, asking: Query) -> web.Response:
             "company": keys.metakey(one.subject.company),
             **one.as_dict(),
         }
-        for one in wanted
+        for one in page
     ]
-    page, further = paged(rows, offset, limit)
-    return asking.answer({"org": org, "company": keys.metakey(root), "transitions": page, "next": further})
+    return asking.answer({"org": org, "company": keys.metakey(leaves[0]), "transitions": rows, "next": further})
 
 
 async def plans(doors: Doors, asking: Asking) -> web.Response:
@@ -116,36 +113,13 @@ async def tick(doors: Doors, asking: Asking) -> web.Response:
     return await by_hand.send(doors, org, "action", data, told.id, at_ms, revision=told.revision, void=told.void)
 
 
-def _root(doors: Doors, org: str, company: str) -> Steps[bytes]:
+def _leaves(doors: Doors, org: str, company: str) -> Steps[Sequence[bytes]]:
+    """The leaves that are a company now, its root first."""
     decisions = doors.services.reader.decisions
     companies = Companies(doors.services.reader, org, decisions.history[org][-1].catalog.key_rank)
     leaf = yield from companies.leaf(company)
-    return (yield from decisions.components(org, None)).root(leaf)
-
-
-def _leaves(doors: Doors, org: str, roots: Collection[bytes], until: int | None) -> Steps[dict[bytes, bytes]]:
-    """Leaf -> root, of some companies as they are now, or were at a bucket end."""
-    c_ms = None if until is None else until * PANE_MS
-    components = yield from doors.services.reader.decisions.components(org, c_ms)
-    found = {leaf: root for root in roots for leaf in components.leaves(root)}
-    if len(found) > LEAVES_MAX:
-        raise BadParameter(
-            f"the companies have more than {LEAVES_MAX} keys together", fix="ask for one company, or a smaller page"
-        )
-    return found
-
-
-async def _told(
-    doors: Doors, org: str, leaves: Mapping[bytes, bytes], until: int | None
-) -> dict[tuple[bytes, str, str], list[Recognition]]:
-    """(root, plan, milestone) -> what was said by the bucket end `until`, in its order."""
-    found: dict[tuple[bytes, str, str], list[Recognition]] = {}
-    told: Sequence[Recognition] = await doors.services.recognitions(leaves.keys()) if leaves else ()
-    for one in told:
-        if one.subject.org == org and (until is None or one.k <= until):
-            place = leaves[one.subject.company], one.subject.plan, one.subject.milestone
-            found.setdefault(place, []).append(one)
-    return found
+    components = yield from decisions.components(org, None)
+    return components.leaves(components.root(leaf))
 
 
 def _asks(doors: Doors, asking: Query, plan: str | None = None) -> Asks:

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Final, NoReturn
 import orjson
 import typer
 
-from milepost.ops import processes
+from milepost.ops import options, processes
 from milepost.ops.acts import app as acts
 from milepost.ops.bench import PARTS
 from milepost.ops.identity import app as identity
@@ -215,11 +215,12 @@ def query(
     after: Annotated[
         str | None, typer.Option(help="A receipt that the answer must include: raw-events/3@1288.")
     ] = None,
+    org: options.Org = None,
     json: Json = False,
 ) -> None:
     """Ask the worker for a metric: a value, a breakdown (--by) or a series (--from --to --every)."""
     with _said(json), _client() as client:
-        asked = {**_question(company, at, basis, window, tz, dim), "after": after}
+        asked = {**_question(company, at, basis, window, tz, dim), "after": after, "org": org}
         series = bool(from_ or to or every)
         if series and by:
             raise DeclarationError("--by and --from/--to/--every exclude each other: ask for a breakdown or a series")

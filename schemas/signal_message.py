@@ -124,7 +124,7 @@ def _read_plain(value: bytes) -> SignalMessage | None:
                 return None
             at += 1
             end = at + (size >> 1)
-            some.append((value[at:end].decode("ascii"), value[end : end + 16]))
+            some.append((value[at:end].decode(), value[end : end + 16]))
             at = end + 16
         members = tuple(some)
         if value[at]:
@@ -143,7 +143,7 @@ def _read_plain(value: bytes) -> SignalMessage | None:
                 return None
             at += 1
             end = at + (size >> 1)
-            rule, version = value[at:end].decode("ascii"), value[end : end + 8]
+            rule, version = value[at:end].decode(), value[end : end + 8]
             at = end + 8
             size = value[at]
             at += 1

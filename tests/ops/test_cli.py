@@ -86,6 +86,8 @@ def test_query_asks_for_a_value_a_breakdown_or_a_series(asked: list[str]) -> Non
     value = run("query", "departures", "--company", "carrier_code:UA", "--dim", "origin=EWR", "--json")
     assert value.exit_code == 0 and json.loads(value.stdout)["value"] == 328521
     assert asked[-1] == "/v1/metrics/departures/value?company=carrier_code%3AUA&dim.origin=EWR"
+    assert run("query", "departures", "--org", "port-authority", "--after", "raw-events/0@1").exit_code == 0
+    assert asked[-1] == "/v1/metrics/departures/value?after=raw-events%2F0%401&org=port-authority"
     assert run("query", "departures").stdout.strip() == "328,521  flights  corrected  final"
     assert "842.0" in run("query", "departures", "--from", "2013-01-01T00:00:00Z", "--every", "1d").stdout
     assert asked[-1] == "/v1/metrics/departures/series?from=2013-01-01T00%3A00%3A00Z&every=1d"

@@ -12,7 +12,7 @@ import avro.errors
 import avro.io
 import avro.schema
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from milepost.schemas import signal_message
@@ -32,6 +32,9 @@ EXAMPLES: dict[str, dict[str, Any]] = {
                  "keys": [{"leaf": b"p" * 16, "entity": "person", "kind": "email", "rank": 2}, {"leaf": b"c" * 16, "entity": "company", "kind": "code", "rank": 0}],
                  "from_ms": None, "to_ms": 900000, "by": "ann", "k_ms": 5, "raw_partition": 0, "raw_offset": 6},
     "Completion": {"org": "o", "source": "s", "until_ms": 900000, "by": "ann", "k_ms": 5, "raw_partition": 0, "raw_offset": 6},
+    "RecordChange": {"record": b"r" * 16, "event": b"e" * 16, "revision": 1, "repair": 0, "op": "upsert", "fields": b'{"a":1}', "t_ms": 3, "k_ms": 4,
+                     "higher": [{"revision": 2, "repair": 0, "pane": 1543000, "k_ms": 9}], "org": "o", "type": "aircraft", "id": "N1", "version": b"v" * 8,
+                     "source": "s", "event_id": "i", "event_type": "aircraft.listed", "raw_partition": 1, "origin": 7 << 20, "prev": -1},
     "Bundle": {"org": "o", "bundle": b"b" * 8, "attempt": "a1", "k_ms": 0, "files": {"milepost.yaml": b"sources: {}"}},
     "DeadLetter": {"topic": "raw-events", "partition": 0, "offset": 1, "stage": "decode", "rule": "", "reason": "not_decodable", "detail": "d", "problem": b"p" * 8,
                    "org": "", "source": "", "type": "", "k_ms": 3, "bundle": b"b" * 8},
@@ -105,6 +108,16 @@ MESSAGES = st.tuples(
 )  # fmt: skip
 
 
+@example(
+    (
+        (bytes(8), bytes(16), bytes(16), *[0] * 10),
+        ("", "", "", ""),
+        [("é", bytes(16))],
+        [("ü", bytes(8), {})],
+        False,
+        [],
+    )
+)
 @given(MESSAGES)
 def test_a_signal_message_by_hand_is_the_contract(made: tuple[Any, ...]) -> None:
     """What is written by hand is to the byte what the schema says, and both readers read it alike."""

@@ -17,15 +17,12 @@ from typing import Any, Final
 
 from milepost.schemas.errors import ContractError
 from milepost.schemas.keys import leaf_partition
-from milepost.schemas.serde import HEADER_BYTES, wire
-from milepost.topology.recognitions import Recognition, load
+from milepost.topology.recognitions import Recognition, company_of, load
 
 RECORDS_MAX: Final = 200_000
 """Records that are kept at most, some 60 MB."""
 FRESH_S: Final = 1.0
 """A partition is read again after so many seconds: a stream asks with each change of its numbers."""
-_COMPANY: Final = slice(HEADER_BYTES, HEADER_BYTES + 16)
-"""Where a recognition names its company: it is the first field of the contract."""
 
 
 class MilestoneLog:
@@ -80,16 +77,14 @@ class MilestoneLog:
 
     async def _read(self, number: int, end: int) -> None:
         rows = self._rows.setdefault(number, {})
-        header = wire("Recognition").header
         async with aclosing(self._chunks(number, self._next.get(number, 0), end)) as chunks:
             async for records in chunks:
                 for record in records:
-                    value = record.value
-                    if value is None or value[:HEADER_BYTES] != header:
-                        continue
-                    of = rows.setdefault(value[_COMPANY], {})
-                    self._kept += record.key not in of
-                    of[record.key or b""] = value
+                    company = company_of(record.value or b"")
+                    if company is not None:
+                        of = rows.setdefault(company, {})
+                        self._kept += record.key not in of
+                        of[record.key] = record.value
                 self._next[number] = records[-1].offset + 1
                 await asyncio.sleep(0)
         self._next[number] = max(end, self._next.get(number, 0))

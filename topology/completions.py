@@ -35,12 +35,12 @@ class Completions:
         steps[start:stop] = [(k_ms, until_ms)]
         del steps[:-COMPLETIONS_MAX]
 
-    def stairs(self, source: str) -> Sequence[tuple[int, int]]:
-        """(k, until) of a source, both ascending."""
-        return self._known.get(source, ())
-
     def until(self, source: str, before_ms: int) -> int | None:
         """Up to when a source is complete by what was known before `before_ms`; None: nobody said so."""
         steps = self._known.get(source, [])
         at = bisect_left(steps, (before_ms,))
         return steps[at - 1][1] if at else None
+
+    def steps(self, source: str) -> Sequence[tuple[int, int]]:
+        """What was said of a source: (known time, up to when), ms, both rising."""
+        return self._known.get(source, ())

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from milepost.schemas.keys import lp
-from milepost.schemas.records import Event
 from milepost.topology.ingest_mark import IngestMark
 from milepost.topology.panes import PANE_MS, PANES_A_DAY
 from milepost.topology.reading import Reader
@@ -35,19 +34,16 @@ _STAIR: Final = struct.Struct(">II")
 ROWS_A_STEP: Final = 500
 
 
-def note(mark: IngestMark, event: Event, k_ms: int, offset: int) -> None:
-    """An accepted event: how far its source has come, for the ticks, and whether that is a step."""
-    t_ms = event.t_ms
-    progress = mark.progress.get(sent := (event.org, event.source))
+def note(mark: IngestMark, sent: Source, t_ms: int, k_ms: int, offset: int) -> None:
+    """An accepted event moves the progress of its source, and may be a step of it."""
+    progress, pane = mark.progress.get(sent), t_ms // PANE_MS
     if progress is None:
         progress = mark.progress[sent] = [t_ms, k_ms]
-    elif k_ms >= progress[1] and t_ms // PANE_MS <= progress[0] // PANE_MS:
-        # What has come before says as much, and was known before: as a rule.
-        if t_ms > progress[0]:
-            progress[0] = t_ms
-        progress[1] = k_ms
+    elif pane <= progress[0] // PANE_MS and k_ms >= progress[1]:
+        # Known no earlier than all before it, and of no later pane: not a step.
+        progress[:] = max(progress[0], t_ms), k_ms
         return
-    mark.heard.append((sent, k_ms // PANE_MS + 1, t_ms // PANE_MS, offset))
+    mark.heard.append((sent, k_ms // PANE_MS + 1, pane, offset))
     progress[:] = max(progress[0], t_ms), max(progress[1], k_ms)
 
 
@@ -127,19 +123,18 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """How far sources had sent together, at each bucket end.  Of a source that was never heard nothing is known."""
+    """How far the sources together had sent, from some K on.  A source of which nothing was heard knows of nothing."""
 
     stairs: tuple[tuple[Stair, ...], ...]
 
     def at(self, k: int) -> int | None:
-        """The pane end up to which all had sent by the bucket end `k`; None: not known.  None at all: nobody is late."""
-        least = k
-        for at, one in enumerate(self.stairs):
+        """The pane end up to which all had sent by the bucket end `k`; None: not known."""
+        least: int | None = None
+        for one in self.stairs:
             place = bisect_right(one, k, key=lambda stair: stair[0])
             if not place:
                 return None
-            sent = one[place - 1][1]
-            least = sent if at == 0 else min(least, sent)
+            least = one[place - 1][1] if least is None else min(least, one[place - 1][1])
         return least
 
     @property
@@ -148,21 +143,18 @@ class Complete:
         return {end for one in self.stairs for end, _ in one}
 
 
-def complete(reader: Reader, org: str, sources: Sequence[str], since: int, until: int) -> Steps[Complete]:
-    """How far sources had sent, or were said to have, at each bucket end from `since` to `until`."""
-    if not sources:
-        return Complete(())
-    wanted = tuple((org, source) for source in sources)
+def complete(reader: Reader, sources: Sequence[Source], since: int, until: int) -> Steps[Complete]:
+    """How far sources had sent, or were said to be complete, at each bucket end from `since` to `until`."""
+    wanted = tuple(sorted(set(sources)))
+    said = [reader.decisions.completions(org).steps(source) for org, source in wanted]
+    by_hand = [
+        [(end, until_ms // PANE_MS) for k_ms, until_ms in one if (end := k_ms // PANE_MS + 1) <= until] for one in said
+    ]
     parts = [Heard(partition=one, sources=wanted, since=since, until=until) for one in range(reader.partitions)]
     told: list[list[list[Stair]]] = yield from gather(reader, parts)
-    said = reader.decisions.completions(org)
-    found = []
-    for at, source in enumerate(sources):
-        # What is decided at K holds at K.
-        by_hand = [(-(-k_ms // PANE_MS), until_ms // PANE_MS) for k_ms, until_ms in said.stairs(source)]
-        sent = [stair for one in told for stair in one[at]]
-        found.append(tuple(steps([*sent, *(stair for stair in by_hand if stair[0] <= until)])))
-    return Complete(tuple(found))
+    return Complete(
+        tuple(tuple(steps((*by_hand[at], *(stair for one in told for stair in one[at])))) for at in range(len(wanted)))
+    )
 
 
 def _key(source: Source, day: int) -> bytes:

@@ -253,7 +253,7 @@ class Ingest(quarantine.Judged):
             self._note_owed(at, record, known, out, record.value)
         out.count("accepted")
         if event.source in catalog.sources:
-            heard.note(mark, event, a.k_ms, record.offset)
+            heard.note(mark, (event.org, event.source), event.t_ms, a.k_ms, record.offset)
         key_rows.note(mark, a.k_ms, a.record.offset, event, who)
         if event.source not in catalog.sources:
             out.before += by_hand.told(event, who, catalog.key_rank, a.k_ms, at.number, a.record.offset)

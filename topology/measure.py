@@ -229,8 +229,9 @@ class MeasureLeg(quarantine.Judged):
         Every revision gets its rows, also where nothing of it counts: so the rows do not depend on the order.
         """
         keys = [metrics.fact_key(message.leaf, pane, message.event, *rank) for *rank, pane in message.earlier]
-        rows = at.stores["facts"].get_many(keys)
-        known = [told for row in rows if row is not None and (told := _message(row[8:])) is not None]
+        # The facts of a slice are put before it is measured: those behind this one are not in the cells yet.
+        rows = [row for row in at.stores["facts"].get_many(keys) if row is not None and row[:8] < upto]
+        known = [told for row in rows if (told := _message(row[8:])) is not None]
         if not known:
             return False
         before = [_known(one) for one in known]

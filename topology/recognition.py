@@ -32,9 +32,9 @@ from milepost.topology.milestones import Course
 from milepost.topology.panes import PANE_MS, PANES_A_DAY
 from milepost.topology.parts import StaySums
 from milepost.topology.recognitions import CORRECTED, Cause, Kind, Past, Recognition, Said, Subject
-from milepost.topology.sliding import Window
 from milepost.topology.standings import Asks, AsOf, Standings, Stood
 from milepost.topology.steps import Steps, gather
+from milepost.topology.windows import Window
 
 CLAIMS: Final[frozenset[State]] = frozenset({"achieved", "lapsed", "missed"})
 """States that can be wrong.  The others say that it is not known yet, or no more."""
@@ -145,13 +145,13 @@ class Recogniser(Standings):
         )
 
     def reads(
-        self, of: AsOf, action: Action, plan: Plan, milestone: str, course: Course, root: bytes
+        self, of: AsOf, action: Action, plan: Plan, milestone: Milestone, course: Course, root: bytes
     ) -> Steps[Read]:
-        """What an action is read from up to the moment: the cells of its windows."""
+        """What an action is read from up to the moment: the cells of its windows, or of its ticks."""
         if action.metric is None:
-            asked = self.ticks(of, acts.named(plan.name, milestone, action.name), root)
+            asked = self._ticks(of, acts.named(plan.name, milestone.name, action.name), root)
         else:
-            asked = yield from asked_of(self._reader, self.question(of, action.metric, plan.tz, root))
+            asked = yield from asked_of(self._reader, self._question(of, action.metric, plan.tz, root))
         first = max(0, course.start - action.sustain_ms // PANE_MS)
         until = max(first, min(of.at, course.deadline))
         span = Span(start=Window(action.window, plan.tz, asked.grain_ms // PANE_MS, first, until).begin, stop=until)
@@ -319,10 +319,9 @@ class _Walk:
         found = []
         for action in self.milestone.actions.values():
             if action.affects:
-                read = self.of.reads(
-                    of, action, self.plan, self.milestone.name, self.course, self.subject.company
+                found.append(
+                    (yield from self.of.reads(of, action, self.plan, self.milestone, self.course, self.subject.company))
                 )
-                found.append((yield from read))
         return found
 
 

@@ -28,9 +28,9 @@ from milepost.topology.panes import PANE_MS
 from milepost.topology.questions import ZERO_IN_FORMULAS, Found, Questions
 from milepost.topology.refusals import BadParameter, UnknownMilestone, UnknownPlan, closest
 from milepost.topology.scans import Tally
-from milepost.topology.sliding import Running, Window
 from milepost.topology.steps import Steps, gather
 from milepost.topology.ticks import TickedBy
+from milepost.topology.windows import Running, Window
 
 STEPS_A_TURN: Final = 200
 _NO_DIMS: Final[Mapping[str, str]] = {}
@@ -55,15 +55,13 @@ class Asks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Condition:
-    """An action over time, for one company: its spans, its value at the moment, and who ticked it last.
-
-    sources: whose events it is made of; none where people tick;  complete_to: up to when they have sent, ms
-    """
+    """An action over time, for one company: its spans, its value at the moment, up to when its sources have sent, and
+    who ticked it last.  What people do by hand has no sources: they do not fall silent."""
 
     spans: list[milestones.Span]
     value: float | int | None
     complete_to: int | None
-    sources: Sequence[str] = ()
+    sources: Sequence[str]
     by: str | None = None
 
 
@@ -227,7 +225,8 @@ class Standings(Questions):
 
     def _rows(self, of: AsOf, plan: Plan, milestone: Milestone) -> Steps[list[dict[str, Any]]]:
         """The milestone's standing, one row a company."""
-        at, roots = of.at, of.roots
+        at = of.at
+        roots = of.roots
         if plan.company is not None:
             whose = of.components.root(plan.company)
             roots = [whose] if of.asks.company is None or whose in roots else []
@@ -236,7 +235,6 @@ class Standings(Questions):
         # One company at a time: a part answers with a bounded number of (company, pane) pairs.
         for root in roots:
             stood = yield from self.stood(of, plan, milestone, root)
-            until = min(at, stood.course.deadline)
             rows.append(
                 {
                     "company": keys.metakey(root),
@@ -245,7 +243,8 @@ class Standings(Questions):
                     **_stands(stood.at(at, clock)),
                     "complete_to": None if stood.complete_to is None else written(stood.complete_to),
                     "actions": [
-                        self._said(one, stood.conditions[one.name], until) for one in milestone.actions.values()
+                        self._said(one, stood.conditions[one.name], min(at, stood.course.deadline))
+                        for one in milestone.actions.values()
                     ],
                 }
             )
@@ -255,30 +254,30 @@ class Standings(Questions):
         """A milestone over time, for one company, up to the moment."""
         course = Course.of(milestone, plan.tz)
         conditions: dict[str, _Condition] = {}
+        held: dict[str, Sequence[milestones.Span]] = {}
         for action in milestone.actions.values():
-            found = yield from self._condition(of, action, plan, milestone.name, course, of.at, root)
-            conditions[action.name] = found
+            conditions[action.name] = found = yield from self._condition(of, action, plan, milestone.name, course, root)
+            held[action.name] = found.spans
         needed = [one for name, one in conditions.items() if milestone.actions[name].affects]
-        ends = [one.complete_to for one in needed]
         heard: Complete | None = None
-        if of.moment.basis == "as_shown":
-            sources = tuple(sorted({source for one in needed for source in one.sources}))
+        sources = tuple(sorted({source for one in needed for source in one.sources}))
+        if of.moment.basis == "as_shown" and not sources:
+            complete_to = of.at * PANE_MS if needed else None  # what people do is complete as far as it was seen
+        elif of.moment.basis == "as_shown":
             if (heard := of.heard.get(sources)) is None:
                 since = of.at if of.since is None else of.since
-                heard = of.heard[sources] = yield from complete(self._reader, of.org, sources, since, of.at)
-            # What people do is complete as far as the raw partitions have been seen.
-            ends = [one.complete_to for one in needed if not one.sources]
-            if sources:
-                pane_end = heard.at(of.at)
-                ends.append(None if pane_end is None else pane_end * PANE_MS)
-            if not needed or any(end is None or end < of.moment.at_ms for end in ends[: -1 if sources else None]):
-                heard = None
-        complete_to = None if not ends or None in ends else min(one for one in ends if one is not None)
+                wanted = [(of.org, source) for source in sources]
+                heard = of.heard[sources] = yield from complete(self._reader, wanted, since, of.at)
+            pane_end = heard.at(of.at)
+            complete_to = None if pane_end is None else pane_end * PANE_MS
+        else:
+            ends = [one.complete_to for one in needed]
+            complete_to = None if not ends or None in ends else min(one for one in ends if one is not None)
         return Stood(
             milestone=milestone,
             course=course,
             conditions=conditions,
-            met=milestones.needed(milestone, {name: one.spans for name, one in conditions.items()}),
+            met=milestones.needed(milestone, held),
             complete_to=complete_to,
             heard=heard,
         )
@@ -305,21 +304,21 @@ class Standings(Questions):
     # -- one action over time
 
     def _condition(
-        self, of: AsOf, action: Action, plan: Plan, milestone: str, course: Course, at: int, root: bytes
+        self, of: AsOf, action: Action, plan: Plan, milestone: str, course: Course, root: bytes
     ) -> Steps[_Condition]:
-        """When an action holds for a company up to `at`."""
+        """When an action holds for a company up to the moment."""
         sustain = action.sustain_ms // PANE_MS
-        until = min(at, course.deadline)
+        until = min(of.at, course.deadline)
         first = max(0, course.start - sustain)
         if action.metric is None:
-            asked = self.ticks(of, acts.named(plan.name, milestone, action.name), root)
-            first = min(first, at)  # what a person has done shows before the milestone begins, too
+            asked, sources = self._ticks(of, acts.named(plan.name, milestone, action.name), root), list[str]()
+            first = min(first, of.at)  # what a person has done shows before the milestone begins, too
         else:
-            asked = yield from asked_of(self._reader, self.question(of, action.metric, plan.tz, root))
-            if at < course.start:
+            asked = yield from asked_of(self._reader, self._question(of, action.metric, plan.tz, root))
+            sources = sources_of(asked.catalog, asked.measures.values())
+            if of.at < course.start:
                 told = yield from progress_of(self._reader, partitions_of(self._reader, asked))
                 known = completeness(self._reader, asked, told).complete_to
-                sources = sources_of(asked.catalog, asked.measures.values())
                 return _Condition(spans=[], value=None, complete_to=known, sources=sources)
         window = Window(action.window, plan.tz, asked.grain_ms // PANE_MS, first, until)
         found = yield from self._found(asked, window.head, None, window.panes)
@@ -327,23 +326,22 @@ class Standings(Questions):
             version: {slot: tally for (_, slot), tally in some.items()} for version, some in found.tallies.items()
         }
         steps = yield from self._steps(asked, found, tallies, window)
-        complete_to = completeness(self._reader, asked, found.told).complete_to
+        known = completeness(self._reader, asked, found.told).complete_to
         if action.metric is None:
             holds = milestones.holding(steps, ">=", 1, until)
             ticks = (one.last for one in tallies[acts.TICKS.version].values() if one.last is not None)
             last = max((one[:2] for one in ticks), default=None)
             if last is None:
-                return _Condition(spans=holds, value=None, complete_to=complete_to)
+                return _Condition(spans=holds, value=None, complete_to=known, sources=sources)
             by = yield from self._ticked_by(asked, *last)
             if holds and holds[0][0] == first and last[0] // PANE_MS < first:
                 holds[0] = last[0] // PANE_MS + 1, holds[0][1]  # since when, although the walk begins only there
-            return _Condition(spans=holds, value=steps[-1][1], complete_to=complete_to, by=by)
+            return _Condition(spans=holds, value=steps[-1][1], complete_to=known, sources=sources, by=by)
         assert action.op is not None and action.value is not None
         holds = milestones.holding(steps, action.op, action.value, until, sustain)
-        sources = sources_of(asked.catalog, asked.measures.values())
-        return _Condition(spans=holds, value=steps[-1][1], complete_to=complete_to, sources=sources)
+        return _Condition(spans=holds, value=steps[-1][1], complete_to=known, sources=sources)
 
-    def question(self, of: AsOf, metric: str, tz: str, root: bytes, dims: Mapping[str, str] = _NO_DIMS) -> Question:
+    def _question(self, of: AsOf, metric: str, tz: str, root: bytes, dims: Mapping[str, str] = _NO_DIMS) -> Question:
         return Question(
             metric=metric,
             now_ms=of.asks.now_ms,
@@ -355,10 +353,10 @@ class Standings(Questions):
             dims=dims,
         )
 
-    def ticks(self, of: AsOf, action: str, root: bytes) -> Asked:
+    def _ticks(self, of: AsOf, action: str, root: bytes) -> Asked:
         """The question whether an action is ticked: the last value of a measure that no bundle declares (acts.py)."""
         return Asked(
-            question=self.question(of, acts.TICKED.name, "UTC", root, {acts.DIMENSION: action}),
+            question=self._question(of, acts.TICKED.name, "UTC", root, {acts.DIMENSION: action}),
             org=of.org,
             catalog=of.catalog,
             backfilled=of.backfilled,

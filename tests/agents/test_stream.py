@@ -28,13 +28,10 @@ from milepost.ops.watch import watch
 from tests.agents.test_views import NOW, Site, Tables, Worker, filled, served
 from tests.support.workers import Deployment
 
-PLAN = b"""
-milestones:
-  busy:
+JSON = {"Content_Type": "application/json"}
+BUSY = b"""  busy:
     {kind: achieve, start: 2013-01-01, deadline: 2013-03-01, grace: 2d, need: all,
      actions: {flown: {metric: departures, window: all, op: ">=", value: 3, affects: true}}}
-plans:
-  growth: {bridge: "port-authority/*", milestones: [busy]}
 """
 
 
@@ -259,13 +256,13 @@ def test_presence_is_told_to_the_company(site: Site) -> None:
         Stream(site.port, ("metric", "departures"), ("company", "carrier_code:AA")) as other,
     ):
         assert same.next() is not None and other.next() is not None
-        told = site.call("POST", "/v1/presence", json.dumps(there).encode())
+        told = site.call("POST", "/v1/presence", json.dumps(there).encode(), **JSON)
         assert told.status == 200 and told.json["present"] == [{"who": "ann", "at": there["at"]}]
         assert same.next() == ("presence", told.json) and same.id
         assert other.next(1.0) is None
     for wrong in ({}, {"who": ""}, {"who": "x" * 129}, {"who": "ann", "at": "noon"}, {"who": "ann", "more": 1}):
-        assert site.call("POST", "/v1/presence", json.dumps(wrong).encode()).status == 422
-    assert site.call("POST", "/v1/presence", b'{"who":"ann","company":"carrier_code:ZZ"}').status == 404
+        assert site.call("POST", "/v1/presence", json.dumps(wrong).encode(), **JSON).status == 422
+    assert site.call("POST", "/v1/presence", b'{"who":"ann","company":"carrier_code:ZZ"}', **JSON).status == 404
 
 
 def test_the_command_prints_frames(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,7 +333,8 @@ def departs(deployment: Deployment, *ids: str, carrier: str = "UA") -> None:
 def growing(settings: Settings) -> Deployment:
     deployment = Deployment(settings)
     files = demo_bundle()
-    deployment.apply({**files, "milepost.yaml": files["milepost.yaml"] + PLAN})
+    text = files["milepost.yaml"].replace(b"  twenty_departures:\n", BUSY + b"  twenty_departures:\n", 1)
+    deployment.apply({**files, "milepost.yaml": text.replace(b"[twenty_departures,", b"[busy, twenty_departures,")})
     deployment.start()
     return deployment
 

@@ -410,7 +410,7 @@ class LogReader:
                 leaf=leaf,
                 members=tuple((identity.entity, each) for identity, _, each in present),
                 signals=self._signals(arrival, known, data),
-                writes=() if one.void else tuple(_writes(one.type, known, data)),
+                writes=() if one.void else tuple(self._writes(arrival, one.type, known, data)),
                 rank=(one.revision, one.repair),
                 void=one.void,
             )
@@ -539,6 +539,20 @@ class LogReader:
             self.out.counts["no_rule"] += 1
         return tuple(signals)
 
+    def _writes(self, arrival: _Arrival, event_type: str, known: Definitions, data: Any) -> Iterable[Wrote]:
+        for one in known.writes:
+            if one.on != event_type:
+                continue
+            id = definitions.at(data, one.id)
+            if id is None or id == "":
+                self._dead(*arrival.place, "missing_key", one.record)
+            elif len(str(id).encode()) > NAME_BYTES_MAX:
+                self._dead(*arrival.place, "contract_violation", one.record)
+            else:
+                self.out.counts["change"] += 1
+                fields = {name: definitions.at(data, path) for name, path in one.fields.items()}
+                yield Wrote(record=one.record, id=str(id), op=one.op, fields=fields)
+
     def _dead(self, partition: int, offset: int, reason: str, rule: str | None = None) -> None:
         self.out.counts[f"dead_pair:{reason}" if rule else f"dead:{reason}"] += 1
         self.out.dead_letters.append(DeadLetter(partition=partition, offset=offset, reason=reason, rule=rule))
@@ -551,14 +565,6 @@ class LogReader:
                 (min(markers[place][0] for markers in partitions if len(markers) > place), bundle)
                 for place, (_, bundle) in enumerate(longest)
             ]
-
-
-def _writes(event_type: str, known: Definitions, data: Any) -> Iterable[Wrote]:
-    for one in known.writes:
-        id = definitions.at(data, one.id)
-        if one.on == event_type and id is not None and 1 <= len(str(id).encode()) <= NAME_BYTES_MAX:
-            fields = {name: definitions.at(data, path) for name, path in one.fields.items()}
-            yield Wrote(record=one.record, id=str(id), op=one.op, fields=fields)
 
 
 def _ended(events: Sequence[Event]) -> list[Event]:

@@ -57,18 +57,17 @@ def ticked(
 
 
 def complete(
-    oracle: Oracle, milestone: Mapping[str, Any], asked: Mapping[str, Any], seen_ms: int, upto: int | None = None
+    oracle: Oracle, milestone: Mapping[str, Any], asked: Mapping[str, Any], seen_ms: int, at: int
 ) -> int | None:
     """Up to when the sources behind a milestone's actions are complete (ms): the latest event of each, or what was said
-    of it before `seen_ms`, the last tick.  As shown: by what was known then, or at an earlier pane end `upto`."""
+    of it before `seen_ms`, the last tick.  As shown: of what had come by the bucket that ends at `at`."""
     reading, shown = oracle.reading, asked["basis"] == "as_shown"
-    at = clock.floor(asked["now"] if asked["at"] is None else asked["at"]) if upto is None else upto
     org, found = oracle._org(None), []
     for action in milestone["actions"].values():
         if not action.get("affects", True):
             continue
         if "manual" in action:
-            found.append(seen_ms)
+            found.append(at if shown else seen_ms)
             continue
         metric, frame = oracle._asked(action["metric"], None, asked["at"], asked["basis"], None, asked["now"], None)
         types = {frame.known.rules[one.rule or ""].on for one in oracle._below(metric, frame)}
@@ -81,12 +80,11 @@ def complete(
             sent += [
                 one.until_ms
                 for one in reading.completions
-                if (one.org, one.source) == (org, name)
-                and one.k_ms < seen_ms
-                and not (shown and one.k_ms > at)
+                if (one.org, one.source) == (org, name) and one.k_ms < (at if shown else seen_ms)
             ]
             found.append(max(sent, default=None))
-    return None if not found or None in found else min(one for one in found if one is not None)
+    known = None if not found or None in found else min(one for one in found if one is not None)
+    return clock.floor(known) if shown and known is not None else known
 
 
 def outcome(
@@ -95,13 +93,18 @@ def outcome(
     company: str,
     asked: Mapping[str, Any],
     *,
-    complete_ms: int | None,
     tz: str,
     upto: int | None = None,
+    seen_ms: int | None = None,
 ) -> Outcome:
     """How a milestone stands; `milestone` is its text with `start`, `deadline`, `grace` and `sustain` in ms, and its
-    `name` as (plan, milestone).  upto: how it stood at an earlier pane end, by what is known at the moment asked for."""
-    at = clock.floor(asked["now"] if asked["at"] is None else asked["at"]) if upto is None else upto
+    `name` as (plan, milestone) where people tick.  upto: how it stood at an earlier pane end, by what is known at the
+    moment asked for.  seen_ms: how far the raw log was seen."""
+    at = clock.floor(asked["now"] if asked["at"] is None else asked["at"])
+    if upto is not None:
+        at = upto
+    known_ms = complete(oracle, milestone, asked, asked["now"] if seen_ms is None else seen_ms, at)
+    complete_ms = -1 if known_ms is None else known_ms
     clock_ms = at if asked["basis"] == "as_shown" else clock.floor(asked["now"])
     until = min(at, milestone["deadline"])
     manual = {name: (*milestone["name"], name) for name, one in milestone["actions"].items() if "manual" in one}
@@ -126,7 +129,7 @@ def outcome(
         count, need = sum(holds[name] for name in affecting), milestone["need"]
         if count >= (len(affecting) if need == "all" else need["at_least"]):
             met.append(end)
-    known = complete_ms is not None and complete_ms >= until
+    known = complete_ms >= until
     over = clock_ms >= milestone["deadline"] + milestone["grace"] and at >= milestone["deadline"]
     lapses = sum(1 for end in met if end + clock.QUARTER not in met and end + clock.QUARTER <= until)
     if milestone["kind"] == "achieve" and met:
@@ -138,7 +141,7 @@ def outcome(
         lost = met[-1] + clock.QUARTER
         if lost > until:
             return Outcome(state="achieved", achieved_ms=begun, lapses=lapses, values=values)
-        if complete_ms is not None and clock.floor(complete_ms) >= lost:
+        if complete_ms >= lost:
             return Outcome(state="lapsed", achieved_ms=None, lapses=lapses, values=values)
         if clock_ms < lost + milestone["grace"]:
             return Outcome(state="achieved", achieved_ms=begun, lapses=lapses - 1, values=values)

@@ -9,7 +9,7 @@ from typing import Any
 from tests.oracle import clock
 from tests.oracle.keys import metakey
 from tests.oracle.oracle import Oracle
-from tests.oracle.outcomes import Outcome, complete, outcome
+from tests.oracle.outcomes import Outcome, outcome
 
 CLAIMS = ("achieved", "lapsed", "missed")
 
@@ -73,9 +73,9 @@ class Teller:
 
     def _stands(self, root: bytes, at: int, upto: int | None = None) -> Outcome:
         asked = {"at": at, "basis": "as_shown", "now": at}
-        known = complete(self.oracle, self.milestone, asked, self.seen_ms, upto)
-        company = metakey(root)
-        return outcome(self.oracle, self.milestone, company, asked, complete_ms=known, tz=self.tz, upto=upto)
+        return outcome(
+            self.oracle, self.milestone, metakey(root), asked, tz=self.tz, upto=upto, seen_ms=self.seen_ms
+        )
 
 
 def _same(a: Outcome, b: Outcome) -> bool:

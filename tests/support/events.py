@@ -167,6 +167,15 @@ metrics:
   big_rate: {formula: big_sales / sales, unit: ratio}
   spread: {formula: (amount_max - amount_min) * 2.0 + visitors, unit: euro}
   conversion: {formula: sales / (visits - big_sales), unit: ratio}
+records:
+  channel: {on: sale, id: data.channel, op: upsert, fields: {amount: data.amount, region: data.region}}
+  shop:
+    - {on: visit, id: data.code, op: update, fields: {visitors: data.visitors}}
+    - {on: sale, id: data.code, op: create, fields: {region: data.region, channel: data.channel}}
+    - {on: quiet, id: data.code, op: delete}
+  place:
+    - {on: sale, id: data.region, op: upsert, fields: {channel: data.channel}}
+    - {on: visit, id: data.region, op: patch, fields: {visitors: data.visitors}}
 identity:
   blocked: {code: [test], person/login: [guest]}
   free_mail: {kinds: [person/login], domains: [mail.example]}

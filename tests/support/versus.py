@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from milepost.schemas.serde import wire
@@ -10,8 +11,10 @@ from milepost.topology import bases
 from milepost.topology.driver import Driver
 from milepost.topology.questions import Question as Asked
 from milepost.topology.questions import Questions
+from milepost.topology.record_questions import RecordQuestion, RecordQuestions
 from milepost.topology.refusals import QuestionError
 from milepost.topology.steps import run
+from tests.oracle import records as oracle_records
 from tests.oracle.oracle import Answer, Oracle, Refused
 from tests.support.events import PERCENTILES, SECRET, Question, Scenario
 from tests.support.invariants import Near
@@ -85,6 +88,28 @@ def ask_engine(driver: Driver, question: Question) -> Any:
     except QuestionError:
         return REFUSED
     return {row["key"]: (row["value"], row["reason"]) for row in answer["rows"]}
+
+
+def records_of(oracle: Oracle, engine: Any, moments: Sequence[int], now_ms: int) -> list[str]:
+    """Where a record that any event ever wrote differs: its history now, and its value at each moment on both bases."""
+    told, questions, wrong = oracle.reading.events, RecordQuestions(engine.reader), list[str]()
+    written = {(event.org, one.record, one.id) for event in told for one in event.writes}
+    for org, type, id in sorted(written):
+        if type not in engine.reader.decisions.history[org][-1].catalog.records:
+            continue
+        asked = RecordQuestion(type=type, id=id, now_ms=now_ms, org=org)
+        rows = run(questions.history(asked, 0, 1000))["versions"]
+        came = [(one["event"]["id"], one["revision"], one["op"], one["value"]) for one in rows if one["holds"]]
+        expected: Any = [entry[2:] for entry in oracle_records.history(told, org, type, id)[::-1]]
+        if came != expected:
+            wrong.append(f"history of {type} {id} in {org}: {came}, expected {expected}")
+        for at_ms in moments:
+            for basis in ("corrected", "as_shown"):
+                found = run(questions.value(replace(asked, at_ms=at_ms, basis=basis)))["value"]
+                expected = oracle_records.value(told, org, type, id, basis, at_ms)
+                if found != expected:
+                    wrong.append(f"{type} {id} in {org} at {at_ms} {basis}: {found}, expected {expected}")
+    return wrong
 
 
 def counts_of(driver: Driver) -> dict[str, int]:

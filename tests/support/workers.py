@@ -23,7 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, Producer, TopicPartition
 
 from milepost.ops.apply import apply_bundle, demo_bundle
 from milepost.ops.client import Client
@@ -49,6 +49,10 @@ Shift = Callable[[FlightEvent], int]
 """How much later, in ms, the log is told to have learned of an event."""
 LEGS: Final[Mapping[str, str]] = {"ingest": "raw-events", "measure": "signals"}
 SIGNAL_KEY_BYTES: Final = 32
+COMING_BACK: Final = frozenset(
+    (KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR)
+)
+"""What a broker that was restarted says of a group for a while."""
 """Leaf and event; ticks have shorter keys."""
 _OPEN: Final = re.compile(r"(ingest|measure)/(\d+): open at (\d+)")
 
@@ -312,9 +316,18 @@ class Deployment:
         """What the group has committed: behind it every checkpoint has landed, and its outputs before it."""
         admin = admin_client(self.settings)
         wanted = [TopicPartition(self.settings.topic(topic), number) for number in range(self.settings.partitions)]
-        asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(self.settings.group, wanted)])
-        found = asked[self.settings.group].result(timeout=30).topic_partitions or []
-        return {one.partition: one.offset for one in found}
+        until = time.monotonic() + 30
+        while True:
+            asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(self.settings.group, wanted)])
+            try:
+                found = asked[self.settings.group].result(timeout=30).topic_partitions or []
+            except KafkaException as error:
+                # A broker that came back reads its groups first.
+                if error.args[0].code() not in COMING_BACK or time.monotonic() > until:
+                    raise
+                time.sleep(0.2)
+                continue
+            return {one.partition: one.offset for one in found}
 
     def folded(self, leg: str) -> int:
         """Records that the leg has folded, over all partitions and lives; 0 while no worker answers."""

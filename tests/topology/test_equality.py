@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from operator import itemgetter
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.support.events import HARD, Scenario, questions, scenarios, seeded, share
 from tests.support.invariants import conservation, held, same_answers, same_counts
-from tests.support.versus import ask_engine, ask_oracle, counts_of, engine_of, oracle_of
+from tests.support.versus import ask_engine, ask_oracle, counts_of, engine_of, oracle_of, records_of
 
 EXAMPLES = 300
 QUESTIONS = 8
@@ -22,6 +23,7 @@ seen: Counter[str] = Counter()
 BY_SEED = st.builds(
     seeded, st.integers(0, 2**32), size=st.integers(10, 60), partitions=st.sampled_from((3, 2, 4, 5, 1))
 )
+MOMENTS = st.sampled_from((itemgetter(slice(3)), itemgetter(slice(-3, None))))
 DRAWN = scenarios() | BY_SEED | BY_SEED
 
 
@@ -38,6 +40,9 @@ def test_every_answer_is_the_oracles(scenario: Scenario, data: st.DataObject, ch
         same_counts(expected, counts) if scenario.settled else [],
         same_answers(
             {str(one): ask_oracle(oracle, one) for one in asked}, {str(one): ask_engine(engine, one) for one in asked}
+        ),
+        records_of(
+            oracle, engine, data.draw(st.sampled_from([scenario.moments[:3], scenario.moments[-3:]])), scenario.now_ms
         ),
     )
     seen.update(scenario.labels)

@@ -11,9 +11,10 @@ from milepost.topology.driver import Driver
 from milepost.topology.heard import Complete, complete, steps
 from milepost.topology.panes import DAY_MS, PANE_MS
 from milepost.topology.steps import run
-from tests.support.small import DAY, FILES, HOUR, ORG, SECRET, T0, by_hand, iso, visit
+from tests.support.small import DAY, FILES, HOUR, ORG, SECRET, T0, visit
 
 NOW = T0 + 30 * DAY
+SENT = (ORG, "app")
 FIRST, LAST = T0 // PANE_MS, (T0 + 4 * DAY) // PANE_MS
 
 
@@ -52,34 +53,23 @@ def test_how_far_a_source_had_sent_is_known_for_each_bucket_end(seed: int) -> No
     shuffled = sent.copy()
     random.Random(seed).shuffle(shuffled)
     other = told(shuffled, chunk=1, partitions=2)
-    found = run(complete(made.reader, ORG, ["app"], FIRST, LAST))
-    again = run(complete(other.reader, ORG, ["app"], FIRST, LAST))
+    found = run(complete(made.reader, [SENT], FIRST, LAST))
+    again = run(complete(other.reader, [SENT], FIRST, LAST))
     assert [again.at(k) for k in range(FIRST, LAST)] == [found.at(k) for k in range(FIRST, LAST)]
     times = [(k_ms, T0 + at) for (event, k_ms) in sent for at in [_t(event) - T0]]
     for k in range(FIRST, LAST + 1):
         known = [t_ms // PANE_MS for k_ms, t_ms in times if k_ms < k * PANE_MS]
         assert found.at(k) == (max(known) if known else None), k
-    later = run(complete(made.reader, ORG, ["app"], LAST - 200, LAST))
+    later = run(complete(made.reader, [SENT], LAST - 200, LAST))
     assert [later.at(k) for k in range(LAST - 200, LAST + 1)] == [found.at(k) for k in range(LAST - 200, LAST + 1)]
 
 
 def test_a_source_of_which_nothing_was_heard_knows_of_nothing() -> None:
     """Two sources are complete to what the slower has sent; one that never sent anything makes the answer None."""
     made = told(history(1))
-    assert run(complete(made.reader, ORG, ["app", "crm"], FIRST, LAST)).at(LAST) is None
+    assert run(complete(made.reader, [SENT, (ORG, "crm")], FIRST, LAST)).at(LAST) is None
     assert Complete((((1, 10), (3, 12)), ((2, 5),))).at(3) == 5
     assert Complete((((1, 10), (3, 12)), ((2, 5),))).at(1) is None
-    assert Complete(()).at(7) == 7, "nobody is waited for"
-
-
-def test_what_is_said_of_a_source_counts_like_what_it_sent() -> None:
-    """A completion is a step from its own known time on, that time itself included."""
-    sent = history(1)
-    known_ms = T0 + 3 * DAY
-    said = by_hand("source_complete", "c", known_ms, source="app", until=iso(T0 + 10 * DAY))
-    found = run(complete(told([*sent, (said, known_ms)]).reader, ORG, ["app"], FIRST, LAST))
-    assert found.at(known_ms // PANE_MS) == (T0 + 10 * DAY) // PANE_MS
-    assert (found.at(known_ms // PANE_MS - 1) or 0) < (T0 + 3 * DAY) // PANE_MS
 
 
 def test_events_in_their_order_make_a_step_a_pane() -> None:

@@ -17,7 +17,7 @@ from milepost.topology.standings import Asks, Standings
 from milepost.topology.steps import run
 from tests.oracle.keys import metakey
 from tests.oracle.oracle import Oracle
-from tests.oracle.outcomes import Outcome, complete, outcome
+from tests.oracle.outcomes import Outcome, outcome
 from tests.support.small import DAY, FILES, HOUR, ORG, SECRET, T0, by_hand, iso, visit
 
 START, DEADLINE, GRACE = T0 + 6 * HOUR, T0 + 12 * HOUR, HOUR
@@ -83,9 +83,14 @@ def text() -> dict[str, bytes]:
 
 
 def history(seed: int) -> list[tuple[dict[str, Any], int]]:
-    """Visits of two companies over half a day, some late, some amended or taken back; what is said of their source,
-    often before the last of them; what people tick and untick, also long before, late, and by mistake."""
+    """Visits, and what people tick and untick, also long before, late, and by mistake."""
     chance = random.Random(seed)
+    return visits(chance) + ticks(chance)
+
+
+def visits(chance: random.Random) -> list[tuple[dict[str, Any], int]]:
+    """Visits of two companies over half a day, some late, some amended or taken back; what is said of their source,
+    often before the last of them."""
     sent = []
     for i in range(chance.randrange(10, 50)):
         t_ms = T0 + chance.randrange(2 * HOUR, 14 * HOUR, 60_000)
@@ -100,7 +105,7 @@ def history(seed: int) -> list[tuple[dict[str, Any], int]]:
         until_ms = T0 + chance.randrange(4 * HOUR, 16 * HOUR, 60_000)
         known_ms = until_ms + chance.randrange(-600_000, 4 * HOUR, 60_000)
         sent.append((by_hand("source_complete", f"c{i}", known_ms, source="app", until=iso(until_ms)), known_ms))
-    return sent + ticks(chance)
+    return sent
 
 
 def tick(id: str, t_ms: int, of: str, company: str, done: bool = True, **more: Any) -> dict[str, Any]:
@@ -170,8 +175,7 @@ def told(row: dict[str, Any]) -> Outcome:
 
 def expected(oracle: Oracle, name: str, company: str, asked: dict[str, Any], seen_ms: int = NOW) -> Outcome:
     one = {**MILESTONES[name], "name": ("growth", name), "start": START, "deadline": DEADLINE, "grace": GRACE}
-    complete_ms = complete(oracle, one, asked, seen_ms)
-    found = outcome(oracle, one, company, asked, complete_ms=complete_ms, tz=ZONE)
+    found = outcome(oracle, one, company, asked, tz=ZONE, seen_ms=seen_ms)
     written = None if found.achieved_ms is None else standings.written(found.achieved_ms)
     values = {
         action: (value[0], None if value[1] is None else standings.written(value[1]), value[2])

@@ -22,7 +22,7 @@ from tests.support.invariants import same_answers
 from tests.support.simulator.kafka import Rec
 from tests.support.simulator.replay import replay
 from tests.support.simulator.world import World
-from tests.support.versus import ask_engine, ask_oracle, oracle_of
+from tests.support.versus import ask_engine, ask_oracle, oracle_of, records_of
 
 REPLAYED_EVERY: Final = 3
 """One seed of so many is also replayed from its cleaned raw log."""
@@ -154,13 +154,12 @@ def _answers(world: World, live: Live) -> list[str]:
     """The oracle's answers against ours, over the records that the input held."""
     oracle, asked = oracle_of(world.scenario), SimpleNamespace(reader=live)
     questions = sweep(world.scenario, count=QUESTIONS, seed=world.seed)
-    return [
-        f"oracle: {one}"
-        for one in same_answers(
-            {str(question): ask_oracle(oracle, question) for question in questions},
-            {str(question): ask_engine(asked, question) for question in questions},  # type: ignore[arg-type]
-        )
-    ]
+    wrong = same_answers(
+        {str(question): ask_oracle(oracle, question) for question in questions},
+        {str(question): ask_engine(asked, question) for question in questions},  # type: ignore[arg-type]
+    )
+    wrong += records_of(oracle, asked, world.scenario.moments[-3:], world.scenario.now_ms)
+    return [f"oracle: {one}" for one in wrong]
 
 
 def differences(what: str, held: Mapping[str, str], wanted: Mapping[str, str]) -> list[str]:

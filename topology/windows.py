@@ -1,7 +1,4 @@
-"""Sliding: a window over panes that moves on, and what it holds meanwhile.
-
-    pane -> counts from its end on, until it leaves the window -> the window's total, at each pane end that changes it
-"""
+"""Windows: which pane ends a pane counts at, and what a window adds up to while panes enter and leave it."""
 
 from __future__ import annotations
 

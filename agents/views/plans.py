@@ -73,9 +73,7 @@ async def history(doors: Doors, asking: Query) -> web.Response:
     wanted = [
         one
         for one in await doors.services.recognitions(leaves)
-        if one.subject.org == org
-        and plan in (None, one.subject.plan)
-        and milestone in (None, one.subject.milestone)
+        if one.subject.org == org and plan in (None, one.subject.plan) and milestone in (None, one.subject.milestone)
     ]
     page, further = paged(wanted, offset, limit)
     rows = [

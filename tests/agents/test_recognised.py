@@ -97,9 +97,7 @@ def test_killed_in_the_middle_nothing_is_missing_and_nothing_said_otherwise(sett
     with Deployment(settings) as deployment:
         apply_bundle(deployment.settings, files(first_ms), ORG, effective=first_ms - HOUR_MS)
         known = {event.id: k_ms for event, k_ms in flights(first_ms)}
-        deployment.send(
-            [event for event, _ in flights(first_ms)], shift=lambda event: known[event.id] - event.k_ms
-        )
+        deployment.send([event for event, _ in flights(first_ms)], shift=lambda event: known[event.id] - event.k_ms)
         enough = 0
         for _ in range(3):
             worker = deployment.start()
@@ -135,4 +133,3 @@ def test_killed_in_the_middle_nothing_is_missing_and_nothing_said_otherwise(sett
             for one in told
             if one["kind"] == "corrected"
         ]
-

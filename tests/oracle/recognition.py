@@ -49,7 +49,7 @@ class Teller:
     def _look(self, root: bytes, at: int) -> None:
         now, said = self._stands(root, at), self.said.get(root)
         states = {one.state for one in self.told.get(root, ())}
-        if said is None and now.state == "pending" or said is not None and _same(now, said):
+        if (said is None and now.state == "pending") or (said is not None and _same(now, said)):
             return
         wrong = False
         if said is not None and said.state in CLAIMS:
@@ -73,9 +73,7 @@ class Teller:
 
     def _stands(self, root: bytes, at: int, upto: int | None = None) -> Outcome:
         asked = {"at": at, "basis": "as_shown", "now": at}
-        return outcome(
-            self.oracle, self.milestone, metakey(root), asked, tz=self.tz, upto=upto, seen_ms=self.seen_ms
-        )
+        return outcome(self.oracle, self.milestone, metakey(root), asked, tz=self.tz, upto=upto, seen_ms=self.seen_ms)
 
 
 def _same(a: Outcome, b: Outcome) -> bool:

@@ -9,7 +9,7 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import faust
@@ -21,6 +21,7 @@ from milepost.agents.changelog import read_range
 from milepost.agents.ending import end
 from milepost.agents.gateway import Gateway
 from milepost.agents.gathering import Gathering
+from milepost.agents.milestone_leg import MilestoneLeg
 from milepost.agents.peers import Peers, Refused, Sealer
 from milepost.agents.standby import Standbys, chosen
 from milepost.agents.store import Stamp, cache_bytes, disk_bytes
@@ -37,6 +38,7 @@ from milepost.topology.ingest import Ingest
 from milepost.topology.ingest_mark import IngestMark
 from milepost.topology.measure import MeasureLeg, MeasureMark
 from milepost.topology.reading import Progress, Reader
+from milepost.topology.recognitions import Recognition
 from milepost.topology.records import RecordLeg
 from milepost.topology.state import Output, Partition, Record, Store
 from milepost.topology.steps import Got, Part
@@ -88,6 +90,8 @@ class Worker:
             self._standbys() if settings.standby else None,
         )
         runtime.closing.append(self.peers.close)
+        self.milestones = MilestoneLeg(runtime, self, self.gather)
+        runtime.closing.append(self.milestones.stop)
         self._gateway: Gateway | None = None
         self._ticker: asyncio.Task[None] | None = None
 
@@ -96,6 +100,7 @@ class Worker:
         self._gateway = Gateway(self.settings.bootstrap, self.settings.namespace)
         outputs = ticker.ticks(self.settings.partitions, self.org_key)
         self._ticker = asyncio.create_task(self._tick(outputs), name="ticker")
+        self.milestones.start()
         if self.runtime.standbys is not None:
             self.runtime.standbys.start()
         # What is alive by now stays alive: the collector need not look at it again (a tenth of the time otherwise).
@@ -286,6 +291,9 @@ class Worker:
                 problem["example"] = f"{letter['topic']}/{letter['partition']}@{letter['offset']}"
         return sorted(problems.values(), key=lambda one: (-one["last_k_ms"], one["problem"]))
 
+    async def recognitions(self, companies: Collection[bytes]) -> Sequence[Recognition]:
+        return await self.milestones.recognitions(companies)
+
     def topology(self) -> Mapping[str, Any]:
         wanted = describe.data(self.partitions)
         app = self.runtime.app
@@ -335,6 +343,7 @@ class Worker:
                 "block_cache": cache_bytes(),
             },
             "standby": {} if self.runtime.standbys is None else self.runtime.standbys.status(),
+            "milestones": self.milestones.status(),
             "refused_decisions": self.refused,
         }
 

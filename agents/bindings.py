@@ -31,7 +31,7 @@ from milepost.agents.ending import STUCK, end
 from milepost.agents.holding import Holding
 from milepost.agents.landing import IDLE_S, Place
 from milepost.agents.leg_runtime import LegRuntime
-from milepost.agents.lookups import describe, end_offsets, start_offsets
+from milepost.agents.lookups import committed, describe, end_offsets, start_offsets
 from milepost.agents.producer import LegProducer
 from milepost.agents.standby import DECIDED_S, Standbys
 from milepost.agents.store import Stamp
@@ -359,6 +359,11 @@ class Runtime:
         """Where partitions begin."""
         assert self._admin is not None
         return await asyncio.to_thread(start_offsets, self._admin, tps) if tps else {}
+
+    async def committed(self, tps: set[TP]) -> dict[TP, int]:
+        """How far source partitions are committed: what was to be sent of what lies before is acknowledged."""
+        assert self._admin is not None
+        return await asyncio.to_thread(committed, self._admin, self.settings.group, tps)
 
     async def _look_at_checkpoints(self) -> None:
         """A client that waits for what never comes looks like one whose broker is away; but the broker can be asked."""

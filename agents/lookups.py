@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from confluent_kafka import TopicCollection, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 from faust.types import TP
 
@@ -19,6 +19,13 @@ def end_offsets(admin: AdminClient, tps: set[TP]) -> dict[TP, int]:
 def start_offsets(admin: AdminClient, tps: set[TP]) -> dict[TP, int]:
     """Where partitions begin: not at 0 where somebody deleted records; compaction does not move it.  Blocks."""
     return _offsets(admin, tps, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+
+
+def committed(admin: AdminClient, group: str, tps: set[TP]) -> dict[TP, int]:
+    """What a group has committed: behind it every checkpoint has landed, and its outputs before it.  Blocks."""
+    wanted = ConsumerGroupTopicPartitions(group, [TopicPartition(tp.topic, tp.partition) for tp in tps])
+    found = admin.list_consumer_group_offsets([wanted], request_timeout=30)[group].result().topic_partitions or []
+    return {TP(one.topic, one.partition): int(one.offset) for one in found}
 
 
 def _offsets(admin: AdminClient, tps: set[TP], where: OffsetSpec) -> dict[TP, int]:

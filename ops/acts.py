@@ -1,6 +1,6 @@
 """The commands about what people do for plans, and how plans stand.
 
-milestones        how the milestones of plans stand, of a company or of all
+milestones        how the milestones of plans stand, of a company or of all; with --history what was recognised
 milestones tick   say that an action which people do is done for a company, or not
 complete          say that a source has sent everything up to a time
 
@@ -14,6 +14,9 @@ from typing import Annotated, Any
 import typer
 
 from milepost.ops.options import At, Basis, By, Company, Json, Org
+from milepost.schemas.errors import DeclarationError
+
+History = Annotated[bool, typer.Option("--history", help="What was recognised of a company, and corrected since.")]
 
 app = typer.Typer()
 stands = typer.Typer(
@@ -73,6 +76,7 @@ def milestones(
     at: At = None,
     basis: Basis = None,
     org: Org = None,
+    history: History = False,
     json: Json = False,
 ) -> None:
     """How the milestones of plans stand, for a company or for all, now or at any time; tick: what people do."""
@@ -82,6 +86,13 @@ def milestones(
         return
 
     with cli._said(json), cli._client() as client:
+        if history:
+            if company is None or at is not None or basis is not None:
+                raise DeclarationError("--history is of one company and of all times: give --company, no --at, --basis")
+            of = {"company": company, "plan": plan, "milestone": milestone, "org": org}
+            told = list(client.pages("/v1/milestones/history", "transitions", **of))
+            cli._show(json, {"transitions": told}, "\n".join(map(_transition, told)) or "nothing was recognised")
+            return
         asked = {"company": company, "plan": plan, "milestone": milestone, "at": at, "basis": basis, "org": org}
         answer = client.get("/v1/milestones", **asked)
         cli._show(json, answer, "\n".join(map(standing, answer["milestones"])) or "no milestone")
@@ -102,6 +113,16 @@ def standing(row: dict[str, Any]) -> str:
     since = row["achieved_at"] or (f"lapsed {row['lapsed']} times" if row["lapsed"] else "")
     values = ", ".join(map(_action, row["actions"]))
     return f"{row['name'][:24]:24}  {row['milestone']:20}  {row['state']:13}  {since}  ({values})"
+
+
+def _transition(row: dict[str, Any]) -> str:
+    """A line for people."""
+    before = row["before"]
+    was = "" if before is None else f"  (before: {before['state']} {before['achieved_at'] or ''})".replace(" )", ")")
+    why = f"  {row['cause']}" if row["cause"] else ""
+    dispute = f"  dispute {row['dispute']}" if row["dispute"] else ""
+    state = f"{row['state']} {row['achieved_at'] or ''}".rstrip()
+    return f"{row['recognised_at']}  {row['milestone']:20}  {row['kind']:13}  {state}{why}{dispute}{was}"
 
 
 def _action(one: dict[str, Any]) -> str:

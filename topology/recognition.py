@@ -23,9 +23,11 @@ from milepost.topology.asked import asked as asked_of
 from milepost.topology.bases import Span
 from milepost.topology.companies import Companies
 from milepost.topology.completeness import FINAL_AFTER_MS
+from milepost.topology.decisions import Decisions
 from milepost.topology.definitions import Action, Catalog, Milestone, Plan, State
 from milepost.topology.ends import Ends
 from milepost.topology.explain import Read, changes
+from milepost.topology.memberships import Stay
 from milepost.topology.milestones import Course
 from milepost.topology.panes import PANE_MS, PANES_A_DAY
 from milepost.topology.parts import StaySums
@@ -41,26 +43,40 @@ CAUSES: Final[Mapping[str, Cause]] = {
     "unmerged": "unmerge", "merged": "merge", "voided": "void", "amended": "amend", "late": "late",
 }  # fmt: skip
 """Of several causes the first is told."""
-STRETCH_MAX: Final = PANES_A_DAY
+STRETCH_MAX: Final = 28 * PANES_A_DAY
 """Bucket ends of a stretch at most."""
 
 
 class Recogniser(Standings):
     """Finds what is to be said.  Everything is read as shown, so it needs no memory but what was said (`Said`)."""
 
+    @property
+    def decisions(self) -> Decisions:
+        return self._reader.decisions
+
     # -- which bucket ends, whose milestones
 
     def begins(self, org: str) -> int | None:
         """The first bucket end at which an organisation had definitions."""
-        history = self._reader.decisions.history.get(org)
+        history = self.decisions.history.get(org)
         return _decided(min(one.k_ms for one in history)) if history else None
 
+    def plans_begin(self, org: str) -> int | None:
+        """The first bucket end at which it had a plan on a bridge."""
+        history = self.decisions.history.get(org, ())
+        return min((_decided(one.k_ms) for one in history if _planned(one.catalog)), default=None)
+
+    def has_plans(self, org: str, k: int) -> bool:
+        """Whether any plan on a bridge was in force at a bucket end."""
+        catalog = self.catalog(org, k)
+        return catalog is not None and _planned(catalog)
+
     def stretches(self, org: str, first: int, last: int) -> list[tuple[int, int]]:
-        """[first, last] cut at the bucket ends from which other decisions hold, and into 96 at most."""
+        """[first, last] cut at the bucket ends from which other decisions hold, and into four weeks at most."""
         begins = self.begins(org)
         if begins is None or max(first, begins) > last:
             return []
-        decisions, since, until = self._reader.decisions, (first - 1) * PANE_MS, last * PANE_MS
+        decisions, since, until = self.decisions, (first - 1) * PANE_MS, last * PANE_MS
         moments = [one.k_ms for one in decisions.history[org]]
         moments += decisions.graph(org).moments(since, until)
         moments += decisions.memberships(org).moments
@@ -71,7 +87,7 @@ class Recogniser(Standings):
 
     def companies_of(self, org: str, last: int, mine: Callable[[bytes], bool]) -> Steps[dict[bytes, int]]:
         """Root companies of a stretch that ends at `last` -> the first bucket end at which they were known."""
-        decisions = self._reader.decisions
+        decisions = self.decisions
         known = decisions.catalog(org, last * PANE_MS)
         if known is None:
             return {}
@@ -86,7 +102,7 @@ class Recogniser(Standings):
 
     def catalog(self, org: str, k: int) -> Catalog | None:
         """The definitions in force at a bucket end; None: there were none yet."""
-        known = self._reader.decisions.catalog(org, k * PANE_MS)
+        known = self.decisions.catalog(org, k * PANE_MS)
         return None if known is None or known[1] else known[0]
 
     # -- one company
@@ -101,7 +117,7 @@ class Recogniser(Standings):
         catalog = self.catalog(org, first)
         if catalog is None:
             return []
-        components = yield from self._reader.decisions.components(org, first * PANE_MS)
+        components = yield from self.decisions.components(org, first * PANE_MS)
         found: list[Recognition] = []
         for plan in catalog.plans.values():
             if not plan.org or (plan.company is not None and components.root(plan.company) != root):
@@ -115,7 +131,7 @@ class Recogniser(Standings):
     def as_shown(self, catalog: Catalog, org: str, k: int, since: int) -> Steps[AsOf]:
         """What plans are looked at with at K; how far sources had sent is wanted from `since` on."""
         asks = Asks(now_ms=k * PANE_MS, org=org, at_ms=k * PANE_MS, basis="as_shown")
-        components = yield from self._reader.decisions.components(org, k * PANE_MS)
+        components = yield from self.decisions.components(org, k * PANE_MS)
         return AsOf(
             asks=asks,
             org=org,
@@ -185,13 +201,35 @@ class _Walk:
         self.found: list[Recognition] = []
 
     def along(self, first: int, last: int) -> Steps[list[Recognition]]:
+        if self._settled(first):
+            starts = yield from self.of.ends((yield from self._reads(last)), first - 1, last)
+            before, now = (yield from self._whose(first - 1)), (yield from self._whose(first))
+            if before != now or self._defined(first - 1) != self.milestone.version:
+                starts = sorted({first, *starts})
+            if not starts:
+                return []
+            first = starts[0]
         starts = [first]
         if last > first and last >= self.course.start:
-            starts += yield from self.of.ends((yield from self._reads(last, last)), first, last)
+            starts += yield from self.of.ends((yield from self._reads(last)), first, last)
         for i, start in enumerate(starts):
             stop = starts[i + 1] if i + 1 < len(starts) else last + 1
             yield from self._look(start, stop - 1)
         return self.found
+
+    def _settled(self, k: int) -> bool:
+        """Whether time alone changes nothing any more."""
+        if self.said is None or self.said.last.version != self.milestone.version:
+            return False
+        latched = self.milestone.kind == "achieve" and self.said.last.state == "achieved"
+        return latched or (k > self.course.final and self.said.last.state in CLAIMS)
+
+    def _whose(self, k: int) -> Steps[tuple[Sequence[bytes], Sequence[Stay]]]:
+        """The leaves that are the company at a bucket end, and whose stays count for it."""
+        decisions, org, c_ms = self.of.decisions, self.subject.org, k * PANE_MS
+        components = yield from decisions.components(org, c_ms)
+        leaves = components.leaves(components.root(self.subject.company))
+        return leaves, decisions.memberships(org).stays(leaves, components, c_ms)
 
     def _look(self, first: int, last: int) -> Steps[None]:
         """The bucket ends [first, last], before which nothing but at `first` became known."""
@@ -273,11 +311,11 @@ class _Walk:
         return (yield from self.of.stood(of, self.plan, self.milestone, self.subject.company))
 
     def _cause(self, k: int) -> Steps[Cause]:
-        before, after = (yield from self._reads(k - 1, k - 1)), (yield from self._reads(k, k))
+        before, after = (yield from self._reads(k - 1)), (yield from self._reads(k))
         return (yield from self.of.cause(before, after))
 
-    def _reads(self, k: int, since: int) -> Steps[list[Read]]:
-        of = yield from self.of.as_shown(self.catalog, self.subject.org, k, since)
+    def _reads(self, k: int) -> Steps[list[Read]]:
+        of = yield from self.of.as_shown(self.catalog, self.subject.org, k, k)
         found = []
         for action in self.milestone.actions.values():
             if action.affects:
@@ -290,6 +328,10 @@ class _Walk:
 def _until(read: Read, stop: int) -> Read:
     """The same up to an earlier pane."""
     return read._replace(span=replace(read.span, stop=stop))
+
+
+def _planned(catalog: Catalog) -> bool:
+    return any(plan.org for plan in catalog.plans.values())
 
 
 def _decided(k_ms: int) -> int:

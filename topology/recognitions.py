@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, NamedTuple
 
-from milepost.schemas.keys import leaf_partition, lp
+from milepost.schemas.keys import LEAF_BYTES, leaf_partition, lp
 from milepost.schemas.serde import HEADER_BYTES, wire
 from milepost.topology.bases import written
-from milepost.topology.definitions import State
+from milepost.topology.definitions import VERSION_BYTES, State
 from milepost.topology.milestones import Standing
 from milepost.topology.panes import PANE_MS
 from milepost.topology.state import Output
@@ -155,6 +155,25 @@ def load(value: bytes) -> Recognition | int:
         cause=fields["cause"],
         dispute=fields["dispute"] is not None,
     )
+
+
+def company_of(value: bytes) -> bytes | None:
+    """The company that a record names, without decoding the rest; None: it is no recognition."""
+    if value[:HEADER_BYTES] != wire("Recognition").header:
+        return None
+    at = HEADER_BYTES
+    for _ in range(3):  # org, plan and milestone, each behind its length: a zigzag varint
+        length = shift = 0
+        while at < len(value):
+            byte = value[at]
+            at += 1
+            length |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                break
+        at += length >> 1
+    company = value[at + VERSION_BYTES : at + VERSION_BYTES + LEAF_BYTES]
+    return company if len(company) == LEAF_BYTES else None
 
 
 def mark(partition: int, k: int) -> Output:

@@ -214,6 +214,20 @@ def routes(files: Files, bridge: Bridge) -> tuple[Route, ...]:
             ),
         ),
         Route(
+            path="/v1/milestones/history",
+            about="What was recognised of a company's milestones, and corrected since",
+            answers=plans.history,
+            parameters=(
+                ORG,
+                Parameter(name="company", about="mk_… or key:value", required=True),
+                Parameter(name="plan", about="of this plan only"),
+                Parameter(name="milestone", about="this one only"),
+                STALE,
+                AFTER,
+                *PAGING,
+            ),
+        ),
+        Route(
             path=STREAM,
             about="Values and milestones as they change, as server-sent events: value, milestone, revoked, presence",
             answers=bridge.stream,

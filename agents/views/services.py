@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from milepost.agents.peers import Refused, Sealer
 from milepost.ops.settings import Settings
 from milepost.topology.reading import Reader
+from milepost.topology.recognitions import Recognition
 from milepost.topology.state import Output, Record
 from milepost.topology.steps import Got, Part
 
@@ -78,6 +79,10 @@ class Services(Protocol):
 
     async def letters(self, partition: int, offset: int) -> Sequence[Mapping[str, Any]]:
         """The dead letters of a position of the raw log, among the newest."""
+        ...
+
+    async def recognitions(self, companies: Collection[bytes]) -> Sequence[Recognition]:
+        """What was said of milestones of companies (root leaves, then or now), in the order of its known time."""
         ...
 
     async def dead_letters(self) -> Sequence[Mapping[str, Any]]:

@@ -9,7 +9,7 @@ import http.client
 import json
 import socket
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from milepost.topology.catalog import bundle_id
 from milepost.topology.digest import digest
 from milepost.topology.driver import Driver
 from milepost.topology.reading import Reader, Unavailable
+from milepost.topology.recognitions import Recognition
 from milepost.topology.state import Output
 from milepost.topology.steps import Got, Part, run
 from tests.support.demo import demo_of
@@ -61,6 +62,7 @@ class Worker:
     settings: Settings
     reader: Any
     sent: list[Output] = field(default_factory=list)
+    said: list[Recognition] = field(default_factory=list)
     fails: bool = False
     state: Health = field(default_factory=Health)
 
@@ -93,6 +95,9 @@ class Worker:
             raise SendFailed("no broker")
         self.sent.extend(outputs)
         return list(range(100, 100 + len(outputs)))
+
+    async def recognitions(self, companies: Collection[bytes]) -> Sequence[Recognition]:
+        return [one for one in self.said if one.subject.company in companies]
 
     async def dead_letters(self) -> Sequence[Mapping[str, Any]]:
         return [{"reason": "unknown_type", "count": n} for n in range(3)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.oracle import clock
+from tests.oracle.keys import metakey
 from tests.oracle.oracle import Oracle
 from tests.oracle.outcomes import Outcome, outcome
 
@@ -26,44 +27,53 @@ class Told:
     first: bool
 
 
-def history(
-    oracle: Oracle, milestone: Mapping[str, Any], company: str, *, first_ms: int, last_ms: int, tz: str
-) -> list[Told]:
-    """Everything that was told of a milestone of a company from one quarter hour to another."""
-    found: list[Told] = []
-    said: Outcome | None = None
-    states: set[str] = set()
-    final = milestone["deadline"] + milestone["grace"]
-    for at in range(first_ms, last_ms + 1, clock.QUARTER):
-        asked = {"at": at, "basis": "as_shown", "now": at}
-        now = outcome(oracle, milestone, company, asked, tz=tz)
-        if said is None and now.state == "pending":
-            continue
-        if said is not None and _same(now, said):
-            continue
+class Teller:
+    """What was told of a milestone, company by company, quarter by quarter.
+
+    milestone: as `outcome` takes it;  seen_ms: the last tick
+    """
+
+    def __init__(self, oracle: Oracle, milestone: Mapping[str, Any], tz: str, seen_ms: int) -> None:
+        self.oracle, self.milestone, self.tz, self.seen_ms = oracle, milestone, tz, seen_ms
+        self.told: dict[bytes, list[Told]] = {}
+        self.said: dict[bytes, Outcome] = {}
+
+    def walk(self, first_ms: int, last_ms: int) -> None:
+        """Everything from one quarter hour to another."""
+        keys = self.oracle.reading.keys
+        for at in range(first_ms, last_ms + 1, clock.QUARTER):
+            known = [leaf for leaf, fact in keys.items() if fact.entity == "company" and fact.k_ms < at]
+            for root in sorted({self.oracle.root(leaf, at) for leaf in known}):
+                self._look(root, at)
+
+    def _look(self, root: bytes, at: int) -> None:
+        now, said = self._stands(root, at), self.said.get(root)
+        states = {one.state for one in self.told.get(root, ())}
+        if (said is None and now.state == "pending") or (said is not None and _same(now, said)):
+            return
         wrong = False
         if said is not None and said.state in CLAIMS:
-            wrong = not _same(outcome(oracle, milestone, company, asked, tz=tz, upto=at - clock.QUARTER), said)
-        if milestone["kind"] == "achieve" and now.state in CLAIMS and now.state in states:
+            wrong = not _same(self._stands(root, at, at - clock.QUARTER), said)
+        if self.milestone["kind"] == "achieve" and now.state in CLAIMS and now.state in states:
             wrong = True
-        recognised = at
+        recognised, final = at, self.milestone["deadline"] + self.milestone["grace"]
         if said is None and now.state in ("missed", "unknown_stale") and at > final:
-            over = outcome(oracle, milestone, company, {"at": final, "basis": "as_shown", "now": final}, tz=tz)
-            recognised = final if over.state == now.state else at
-        found.append(
-            Told(
-                k_ms=at,
-                kind="corrected" if wrong else now.state,
-                state=now.state,
-                achieved_ms=now.achieved_ms,
-                lapses=now.lapses,
-                recognised_ms=recognised,
-                first=now.state not in states,
-            )
+            recognised = final if self._stands(root, final).state == now.state else at
+        told = Told(
+            k_ms=at,
+            kind="corrected" if wrong else now.state,
+            state=now.state,
+            achieved_ms=now.achieved_ms,
+            lapses=now.lapses,
+            recognised_ms=recognised,
+            first=now.state not in states,
         )
-        said = now
-        states.add(now.state)
-    return found
+        self.told.setdefault(root, []).append(told)
+        self.said[root] = now
+
+    def _stands(self, root: bytes, at: int, upto: int | None = None) -> Outcome:
+        asked = {"at": at, "basis": "as_shown", "now": at}
+        return outcome(self.oracle, self.milestone, metakey(root), asked, tz=self.tz, upto=upto, seen_ms=self.seen_ms)
 
 
 def _same(a: Outcome, b: Outcome) -> bool:

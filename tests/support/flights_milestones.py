@@ -100,7 +100,8 @@ def stands(course: pl.DataFrame, terms: Terms, at: datetime, complete_to: dateti
         return Stands(state="achieved", achieved_at=begun[-1], lapses=ended)
     told = complete_to >= until
     if begun:
-        return Stands(state="lapsed" if told else "unknown_stale", achieved_at=None, lapses=ended)
+        lost = complete_to >= ended[-1]
+        return Stands(state="lapsed" if lost else "unknown_stale", achieved_at=None, lapses=ended)
     if at < terms.deadline:
         return Stands(state="in_progress", achieved_at=None)
     return Stands(state="missed" if told else "unknown_stale", achieved_at=None)

@@ -1,0 +1,242 @@
+"""Achieve: the leg that says what is recognised of milestones (topology/recognition.py).
+
+    the ticks of all raw partitions have passed K -> all that was known by K is sent, and decided here, too (`sure`)
+        -> each company of my partitions, as shown at the bucket ends up to K -> records, acknowledged -> mark K
+
+Who has measure partition p says what is to be said of the companies whose root lies in p, and reads p of `milestones`
+when it is given it: what was said up to the last mark.  A record follows from the log and its key from what it says, so
+who is killed between a record and its mark leaves nothing wrong behind: the next says the same bytes again, and so does
+a worker that has not noticed yet that it has lost the partition.
+
+It asks as HTTP does, and waits where HTTP answers 503: there is never a verdict from half of the tables.  Between two
+companies it rests as long as the last one took, so that it has half of the loop at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import ChainMap
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, Final, Protocol, TypeVar
+
+from milepost.agents.breathing import Read, answered
+from milepost.schemas.errors import ContractError, StoreError
+from milepost.schemas.keys import leaf_partition
+from milepost.topology.bases import written
+from milepost.topology.panes import PANE_MS
+from milepost.topology.parts import Told as TicksTold
+from milepost.topology.reading import Progress, Reader, Unavailable
+from milepost.topology.recognition import STRETCH_MAX, Recogniser
+from milepost.topology.recognitions import Recognition, Said, Subject, Told, load, mark
+from milepost.topology.state import Output
+from milepost.topology.steps import Steps, gather
+
+log = logging.getLogger("milepost.agents.achieve")
+
+T = TypeVar("T")
+
+PAUSE_S: Final = 1.0
+"""How often the ticks are looked at, seconds."""
+WAIT_S_MAX: Final = 5.0
+"""How long a question that found no answer waits until it is asked again, seconds at most."""
+AGAIN_S: Final = 60.0
+"""After what nobody expected the leg goes on where it was, so many seconds later: a defect here stops no other leg."""
+RANGE_MAX: Final = STRETCH_MAX
+"""Bucket ends between two marks at most: what a crash says again."""
+REST_S_MAX: Final = 1.0
+
+
+class Sending(Protocol):
+    """What says records: a leg's producer."""
+
+    async def send(self, outputs: Iterable[Output]) -> None: ...
+
+    async def barrier(self) -> None: ...
+
+
+class Lost(Exception):
+    """The partition is no longer this worker's."""
+
+
+class Achieving:
+    """The leg `achieve` of one worker.
+
+    mine:  the partitions that are this worker's now
+    sending: what says records; asked for when there is something to say
+    told:  what a partition of `milestones` has said, up to its mark
+    sure:  returns once all that was known by now is sent and decided here; False: not yet, look again
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        read: Read,
+        sending: Callable[[], Sending],
+        mine: Callable[[], set[int]],
+        told: Callable[[int], Awaitable[Told]],
+        sure: Callable[[], Awaitable[bool]],
+    ) -> None:
+        self.told: dict[int, Told] = {}
+        self._reader = reader
+        self._recogniser = Recogniser(reader)
+        self._read = read
+        self._sending = sending
+        self._mine = mine
+        self._tell = told
+        self._sure = sure
+        self._passed = -1  # the last bucket end that is sure
+
+    async def run(self) -> None:
+        """Recognise for ever."""
+        waits = ""
+        while True:
+            await asyncio.sleep(PAUSE_S)
+            try:
+                await self.turn()
+                waits = ""
+            except (Unavailable, StoreError, Lost) as error:
+                if waits != str(error):
+                    waits = str(error)
+                    log.info("recognition waits: %s", waits)
+            except Exception:
+                log.exception("recognition of milestones stopped; it goes on in %.0f s", AGAIN_S)
+                await asyncio.sleep(AGAIN_S)
+
+    async def turn(self) -> None:
+        """Everything that can be said now.  Raises Unavailable, StoreError, Lost: look again later."""
+        mine = self._mine()
+        for number in self.told.keys() - mine:
+            del self.told[number]
+        if not mine or self._begins() is None:
+            return
+        passed = await self._passed_by(mine)
+        for number in sorted(mine):
+            if number not in self.told:
+                self.told[number] = await self._tell(number)
+            await self._go_on(number, self.told[number], passed)
+
+    def status(self) -> Mapping[str, Any]:
+        """Partition -> the bucket end up to which everything is said."""
+        return {
+            str(number): None if told.k is None else written(told.k * PANE_MS)
+            for number, told in sorted(self.told.items())
+        }
+
+    # -- how far
+
+    def _begins(self) -> int | None:
+        """The first bucket end at which any organisation had plans; None: none has."""
+        found = [self._recogniser.plans_begin(org) for org in self._reader.decisions.history]
+        return min((one for one in found if one is not None), default=None)
+
+    async def _passed_by(self, mine: set[int]) -> int:
+        """The last bucket end that every partition has passed, and that is sure."""
+        try:
+            here = self._least([self._reader.progress(number) for number in mine])
+        except Unavailable:
+            return self._passed
+        if here is None or here <= self._passed:
+            return self._passed
+        parts = [TicksTold(partition=number) for number in range(self._reader.partitions)]
+        progresses, _ = await answered(gather(self._reader, parts), self._read)
+        passed = self._least(progresses)
+        if passed is not None and passed > self._passed and await self._sure():
+            self._passed = passed
+        return self._passed
+
+    def _least(self, progresses: Sequence[Mapping[int, Progress]]) -> int | None:
+        """The last bucket end that lies before all that may still come; None: not all raw partitions are heard of."""
+        if any(len(one) < self._reader.partitions for one in progresses):
+            return None
+        least = min(one.k_ms for progress in progresses for one in progress.values())
+        # What is decided at K holds at K, so K itself must have passed.
+        return (least - 1) // PANE_MS
+
+    # -- saying
+
+    async def _go_on(self, number: int, told: Told, passed: int) -> None:
+        begins = self._begins()
+        assert begins is not None
+        first = begins if told.k is None else told.k + 1
+        while first <= passed:
+            last = min(passed, first + RANGE_MAX - 1)
+            ahead = await self._range(number, told, first, last)
+            await self._sending().barrier()
+            await self._sending().send([mark(number, last)])
+            await self._sending().barrier()
+            told.said.update(ahead)
+            told.k = last
+            first = last + 1
+
+    async def _range(self, number: int, told: Told, first: int, last: int) -> dict[Subject, Said]:
+        """Say everything of the bucket ends [first, last]: what was said, for when it is marked."""
+        ahead: dict[Subject, Said] = {}
+        said: ChainMap[Subject, Said] = ChainMap(ahead, told.said)
+        partitions = self._reader.partitions
+
+        def here(root: bytes) -> bool:
+            return leaf_partition(root, partitions) == number
+
+        def known(org: str, stop: int) -> Steps[dict[bytes, int]]:
+            return self._recogniser.companies_of(org, stop, here)
+
+        def company(org: str, root: bytes, start: int, stop: int) -> Steps[list[Recognition]]:
+            return self._recogniser.company(org, root, start, stop, said)
+
+        for org in sorted(self._reader.decisions.history):
+            for start, stop in self._recogniser.stretches(org, first, last):
+                if not self._recogniser.has_plans(org, start):
+                    continue
+                for root, since in sorted((await self._ask(number, known, org, stop)).items()):
+                    found = await self._ask(number, company, org, root, max(start, since), stop)
+                    for one in found:
+                        ahead[one.subject] = Said.after(said.get(one.subject), one)
+                    if found:
+                        await self._sending().send([one.output(partitions) for one in found])
+        return ahead
+
+    async def _ask(self, number: int, make: Callable[..., Steps[T]], *given: Any) -> T:
+        """The answer to a question, asked until there is one.  Raises Lost."""
+        pause_s = 0.1
+        while True:
+            if number not in self._mine():
+                raise Lost(f"achieve/{number}: the partition is another worker's")
+            began = time.perf_counter()
+            try:
+                answer, _ = await answered(make(*given), self._read)
+            except (Unavailable, StoreError) as error:
+                log.debug("achieve/%d: asked again in %.1f s: %s", number, pause_s, error)
+                await asyncio.sleep(pause_s)
+                pause_s = min(WAIT_S_MAX, pause_s * 2)
+                continue
+            await asyncio.sleep(min(REST_S_MAX, time.perf_counter() - began))
+            return answer
+
+
+async def told_by(chunks: Callable[[], Any]) -> Told:
+    """What a partition of `milestones` has said up to its mark.  It is read twice, so that nothing has to be kept."""
+    told = Told()
+    async for _, value in _values(chunks):
+        if isinstance(value, int):
+            told.k = value if told.k is None else max(told.k, value)
+    async for at, value in _values(chunks):
+        if isinstance(value, Recognition) and told.k is not None and value.k <= told.k:
+            told.add(value)
+        elif value is None:
+            log.error("milestones@%d is no record of ours and is passed over", at)
+    return told
+
+
+async def _values(chunks: Callable[[], Any]) -> AsyncIterator[tuple[int, Recognition | int | None]]:
+    """(offset, what it says) of each record; None: it is not ours."""
+    async with aclosing(chunks()) as records:
+        async for some in records:
+            for record in some:
+                try:
+                    yield record.offset, load(record.value or b"")
+                except ContractError:
+                    yield record.offset, None
+            await asyncio.sleep(0)

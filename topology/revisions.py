@@ -82,9 +82,9 @@ def dump_accepted(upto: int, accepted: Iterable[Accepted]) -> bytes:
 def before(accepted: Sequence[Accepted], this: Accepted) -> list[Accepted] | Reject:
     """The revisions that measure may have heard of before this one, or why this one is not accepted.
 
-    Whose company counts is decided by first positions.  Heard of is what was taken before; after a crash this may be the
-    second reading, and what was taken behind it is not before it.  What is announced and first lay before it was told in
-    another life, if not in this one: measure knows what it has of it.
+    Whose company counts is decided by first positions.  Heard of is what was taken before; after a crash this may be
+    the second reading, and what was taken behind it is not before it.  What is announced and first lay before it was
+    told in another life, if not in this one: measure knows what it has of it.
     """
     others = [one for one in accepted if (one.revision, one.repair) != (this.revision, this.repair)]
     if len(others) >= REVISIONS_MAX:

@@ -133,3 +133,26 @@ def test_killed_in_the_middle_nothing_is_missing_and_nothing_said_otherwise(sett
             for one in told
             if one["kind"] == "corrected"
         ]
+
+
+def test_a_worker_that_takes_over_goes_on_where_the_other_was(settings: Settings) -> None:
+    """Two workers share the partitions; one is killed for good: the other says the rest, and nothing otherwise."""
+    first_ms = int(time.time() * 1000) // DAY_MS * DAY_MS - 5 * DAY_MS
+    with Deployment(settings) as deployment:
+        apply_bundle(deployment.settings, files(first_ms), ORG, effective=first_ms - HOUR_MS)
+        known = {event.id: k_ms for event, k_ms in flights(first_ms)}
+        deployment.send([event for event, _ in flights(first_ms)], shift=lambda event: known[event.id] - event.k_ms)
+        one = deployment.start(ready=False)
+        two = deployment.start(name="worker-2")
+        deployment.wait(lambda: sum(deployment.ends("milestones").values()) > 5, "nothing was said")
+        shared = [len(worker.status()["legs"]["measure"]["open"]) for worker in (one, two)]
+        one.kill()
+        partitions = deployment.settings.partitions
+        now = int(time.time() * 1000) // PANE_MS - 1
+        deployment.wait(lambda: marks(two.status(), partitions) >= now, "not all is said", 150.0, 0.5)
+        until = marks(two.status(), partitions)
+        found = said(deployment, until)
+        assert sum(shared) == partitions and all(len(contents) == 1 for contents in found.values())
+        assert {key: next(iter(contents)) for key, contents in found.items()} == walked(
+            deployment.settings, first_ms, until
+        )

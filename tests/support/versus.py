@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 from milepost.schemas.serde import wire
@@ -44,6 +45,24 @@ def oracle_of(scenario: Scenario) -> Oracle:
     made = Oracle(SECRET, scenario.partitions, scenario.bundles, scenario.applied)
     made.read(scenario.log)
     return made
+
+
+def oracle_over(made: Driver, secret: bytes, bundles: Mapping[bytes, Mapping[str, bytes]]) -> Oracle:
+    """An oracle that has read the raw log of a driver."""
+    oracle = Oracle(secret, made.partitions, bundles)
+    oracle.read(
+        [
+            [
+                SimpleNamespace(
+                    partition=number, offset=one.offset, timestamp=one.timestamp, timestamp_ms=one.timestamp, key=one.key,
+                    value=one.value, headers=one.headers,
+                )
+                for one in log
+            ]
+            for number, log in enumerate(made.topics["raw-events"])
+        ]
+    )  # fmt: skip
+    return oracle
 
 
 def ask_oracle(oracle: Oracle, question: Question) -> Any:

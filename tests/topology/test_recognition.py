@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,9 +14,9 @@ from milepost.topology.panes import PANE_MS
 from milepost.topology.recognition import Recogniser
 from milepost.topology.recognitions import Recognition, Told, load
 from milepost.topology.steps import run
-from tests.oracle.oracle import Oracle
 from tests.oracle.recognition import Teller
 from tests.support.small import DAY, FILES, HOUR, ORG, SECRET, T0, iso, visit
+from tests.support.versus import oracle_over
 from tests.topology.test_standings import DEADLINE, GRACE, MILESTONES, NOW, START, ZONE, date, history, text
 
 FIRST, LAST = (T0 - HOUR) // PANE_MS, NOW // PANE_MS
@@ -54,23 +53,6 @@ def of(found: Sequence[Recognition], milestone: str, company: str = "c0") -> lis
     return [one for one in found if one.subject.milestone == milestone and one.subject.company == root]
 
 
-def oracle_of(made: Driver, bundles: dict[bytes, dict[str, bytes]]) -> Oracle:
-    oracle = Oracle(SECRET, 3, bundles)
-    oracle.read(
-        [
-            [
-                SimpleNamespace(
-                    partition=number, offset=one.offset, timestamp=one.timestamp, timestamp_ms=one.timestamp, key=one.key,
-                    value=one.value, headers=one.headers,
-                )
-                for one in log
-            ]
-            for number, log in enumerate(made.topics["raw-events"])
-        ]
-    )  # fmt: skip
-    return oracle
-
-
 @pytest.mark.parametrize("seed", range(6))
 def test_what_is_said_is_what_a_walk_over_all_bucket_ends_says(seed: int) -> None:
     """Kind, state, date, losses and recognised_at of each transition are the oracle's, whatever the order of arrival,
@@ -78,7 +60,7 @@ def test_what_is_said_is_what_a_walk_over_all_bucket_ends_says(seed: int) -> Non
     sent = history(seed)
     random.Random(seed).shuffle(sent)
     made = engine(sent, seed=seed)
-    oracle = oracle_of(made, {made.load(text()).bundle_id: text()})
+    oracle = oracle_over(made, SECRET, {made.load(text()).bundle_id: text()})
     found = recognised(made)
     name = list(MILESTONES)[seed % len(MILESTONES)]
     milestone = {**MILESTONES[name], "name": ("growth", name), "start": START, "deadline": DEADLINE, "grace": GRACE}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +18,7 @@ from tests.oracle.keys import metakey
 from tests.oracle.oracle import Oracle
 from tests.oracle.outcomes import Outcome, outcome
 from tests.support.small import DAY, FILES, HOUR, ORG, SECRET, T0, by_hand, iso, visit
+from tests.support.versus import oracle_over
 
 START, DEADLINE, GRACE = T0 + 6 * HOUR, T0 + 12 * HOUR, HOUR
 NOW = T0 + 20 * HOUR
@@ -148,20 +148,7 @@ def both(seed: int) -> tuple[Driver, Oracle]:
         made.produce(event, NOW, known_ms=k_ms)
     made.tick(NOW)
     made.run()
-    oracle = Oracle(SECRET, 3, {bundle: files})
-    oracle.read(
-        [
-            [
-                SimpleNamespace(
-                    partition=number, offset=one.offset, timestamp=one.timestamp, timestamp_ms=one.timestamp, key=one.key,
-                    value=one.value, headers=one.headers,
-                )
-                for one in log
-            ]
-            for number, log in enumerate(made.topics["raw-events"])
-        ]
-    )  # fmt: skip
-    return made, oracle
+    return made, oracle_over(made, SECRET, {bundle: files})
 
 
 def told(row: dict[str, Any]) -> Outcome:

@@ -5,6 +5,7 @@ A stage answers its own value or `Reject`; a fate is a value, never an exception
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -88,3 +89,11 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     rule: str
     version: bytes
     fields: dict[str, Any]
+
+
+def below(data: Mapping[str, Any], path: Sequence[str]) -> Any:
+    """What lies at a path of an event's data; None where there is nothing."""
+    at: Any = data
+    for name in path:
+        at = at.get(name) if type(at) is dict else None
+    return at

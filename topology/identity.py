@@ -7,11 +7,10 @@ first key, until a membership attributes it (design §4).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from milepost.schemas import keys
-from milepost.schemas.records import Event, Identified, Key, Reject
+from milepost.schemas.records import Event, Identified, Key, Reject, below
 from milepost.topology.catalog import Identity, Protection, Source
 from milepost.topology.protection import COMPANY, blocked, means_nothing
 
@@ -50,7 +49,7 @@ def identify(
     members: list[tuple[str, bytes]] = []
     edges: list[tuple[Key, Key]] = []
     for identity in source.identities:
-        value = event.data.get(identity.path[0]) if len(identity.path) == 1 else _at(event.data, identity.path)
+        value = event.data.get(identity.path[0]) if len(identity.path) == 1 else below(event.data, identity.path)
         if type(value) is not str or not 0 < len(value) <= KEY_LETTERS_MAX:
             value = _checked(value, identity)
             if isinstance(value, Reject):
@@ -85,13 +84,6 @@ def _between(found: list[Key]) -> list[tuple[Key, Key]]:
         for key in found
         if key.entity != COMPANY and first.setdefault(key.entity, key).leaf != key.leaf
     ]
-
-
-def _at(data: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-    at: Any = data
-    for name in path:
-        at = at.get(name) if type(at) is dict else None
-    return at
 
 
 def _checked(at: Any, identity: Identity) -> str | Reject | None:

@@ -10,17 +10,16 @@ A message that says that the event has earlier revisions changes what those coun
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
 
-from milepost.schemas.errors import ContractError, Reason
+from milepost.schemas.errors import ContractError
 from milepost.schemas.serde import HEADER_BYTES, wire
 from milepost.schemas.signal_message import BUNDLE_END, SignalMessage, read
-from milepost.topology import metrics, panes, quarantine, revisions
+from milepost.topology import metrics, outputs, panes, quarantine, revisions
 from milepost.topology.aggregates import Added, Hit, Patch, Shape, patch_of, revised_of
 from milepost.topology.catalog import Measure
 from milepost.topology.decisions import Decisions
@@ -28,6 +27,7 @@ from milepost.topology.quarantine import Verdict
 from milepost.topology.reading import Progress
 from milepost.topology.revisions import Known
 from milepost.topology.state import Fold, Output, Owed, Partition, Record, Store
+from milepost.topology.turns import in_turn
 
 MEMBERS_REMEMBERED_MAX: Final = 500_000
 T_MS_MAX: Final = 2**32 * panes.PANE_MS
@@ -132,7 +132,7 @@ class MeasureLeg(quarantine.Judged):
             if message is None:
                 self._other(at, mark, record, out)
                 continue
-            if not self._in_turn(origins, message.raw_partition, message.raw_offset, message.prev, out):
+            if not in_turn(origins, message.raw_partition, message.raw_offset, message.prev, out):
                 continue
             assert value is not None
             if _moved(message) and _told_before(at, origins, message, facts):
@@ -149,18 +149,6 @@ class MeasureLeg(quarantine.Judged):
             at.next_offset = records[-1].offset + 1
         return out
 
-    def _in_turn(self, origins: dict[int, int], raw: int, origin: int, prev: int, out: Fold) -> bool:
-        """Whether a message is the next of its raw partition; then its origin is noted (design §7.2)."""
-        highest = origins.get(raw, -1)
-        if origin <= highest:
-            out.count("reemitted")
-            return False
-        if prev > highest:
-            out.count("gap")
-            return False
-        origins[raw] = origin
-        return True
-
     def _other(self, at: Partition, mark: MeasureMark, record: Record, out: Fold) -> None:
         """A tick, or bytes that are not ours."""
         tick = _tick(record.value)
@@ -168,7 +156,7 @@ class MeasureLeg(quarantine.Judged):
             self._dead(at, record, out)
             return
         raw = tick["raw_partition"]
-        if self._in_turn(mark.origins, raw, tick["raw_offset"], tick["prev"], out):
+        if in_turn(mark.origins, raw, tick["raw_offset"], tick["prev"], out):
             sources = {(s["org"], s["source"]): (s["t_ms"], s["k_ms"]) for s in tick["sources"]}
             mark.progress[raw] = Progress(k_ms=tick["k_ms"], sources=sources)
             out.count("tick")
@@ -336,17 +324,7 @@ class MeasureLeg(quarantine.Judged):
             out.count("verdict")
             return
         detail = "expected a Signals or Tick message in single-object encoding"
-        self._letter(at, record, "metrics", "not_decodable", detail, out)
-
-    def _letter(self, at: Partition, record: Record, stage: str, reason: Reason, detail: str, out: Fold) -> None:
-        fields = {
-            "topic": "signals", "partition": at.number, "offset": record.offset, "stage": stage, "rule": "",
-            "reason": reason, "detail": detail, "org": "", "source": "", "type": "",
-            "problem": hashlib.blake2b(detail.encode(), digest_size=8).digest(), "k_ms": 0, "bundle": bytes(8),
-        }  # fmt: skip
-        key = b"signals" + at.number.to_bytes(4, "big") + record.offset.to_bytes(8, "big")
-        out.before.append(Output(topic="dead-letters", partition=0, key=key, value=wire("DeadLetter").encode(fields)))
-        out.count(f"dead:{reason}")
+        outputs.letter(self.reads, at.number, record.offset, "metrics", "not_decodable", detail, out)
 
     # -- what is passed over
 
@@ -357,8 +335,8 @@ class MeasureLeg(quarantine.Judged):
         out = Fold()
         at.next_offset = record.offset + 1
         found = quarantine.origin(record) if verdict.reason == "poison" else None
-        if found is None or self._in_turn(mark.origins, *found, out):
-            self._letter(at, record, quarantine.STAGE, verdict.reason, verdict.detail, out)
+        if found is None or in_turn(mark.origins, *found, out):
+            outputs.letter(self.reads, at.number, record.offset, quarantine.STAGE, verdict.reason, verdict.detail, out)
         return out
 
     def rewind(self, mark: object, records: Sequence[Record]) -> None:

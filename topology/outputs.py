@@ -1,4 +1,4 @@
-"""Outputs: what ingest says to other topics than `signals`: links, ticks, dead letters."""
+"""Outputs: what ingest says to other topics than `signals`: links, ticks; and the dead letters of all legs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 from milepost.schemas import stamps
+from milepost.schemas.errors import Reason
 from milepost.schemas.keys import leaf_partition
 from milepost.schemas.records import Envelope, Key, Reject
 from milepost.schemas.serde import wire
-from milepost.topology.state import Output
+from milepost.topology.state import Fold, Output
 
 
 def link(
@@ -53,3 +54,15 @@ def dead_letter(
     key = partition.to_bytes(4, "big") + offset.to_bytes(8, "big") + f"{stage}/{rule}".encode()
     target = leaf_partition(source.encode(), partitions)
     return Output(topic="dead-letters", partition=target, key=key, value=wire("DeadLetter").encode(fields))
+
+
+def letter(topic: str, partition: int, offset: int, stage: str, reason: Reason, detail: str, out: Fold) -> None:
+    """The dead letter of a record on a topic of our own: of an event nothing is known."""
+    fields = {
+        "topic": topic, "partition": partition, "offset": offset, "stage": stage, "rule": "", "reason": reason,
+        "detail": detail, "org": "", "source": "", "type": "",
+        "problem": hashlib.blake2b(detail.encode(), digest_size=8).digest(), "k_ms": 0, "bundle": stamps.NO_BUNDLE,
+    }  # fmt: skip
+    key = topic.encode() + partition.to_bytes(4, "big") + offset.to_bytes(8, "big")
+    out.before.append(Output(topic="dead-letters", partition=0, key=key, value=wire("DeadLetter").encode(fields)))
+    out.count(f"dead:{reason}")

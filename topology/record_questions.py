@@ -148,10 +148,7 @@ def restored(
         "record": question.type, "id": question.id, "op": "delete" if value is None else "upsert",
         "fields": orjson.dumps(value or {}).decode(), "by": by,
     }  # fmt: skip
-    return {
-        "org": org, "source": by_hand.NAME, "id": id, "type": by_hand.RECORD, "time": written(question.now_ms),
-        "data": data,
-    }  # fmt: skip
+    return by_hand.event(org, "record", data, id, question.now_ms, {})
 
 
 def _key(org: str, type: str, id: str) -> bytes:

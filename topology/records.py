@@ -12,19 +12,17 @@ A change is taken only if prev <= highest origin taken < origin, as on `signals`
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 
-from milepost.schemas.errors import Reason
 from milepost.schemas.record_change import RecordChange, read
-from milepost.schemas.serde import wire
-from milepost.topology import quarantine
+from milepost.topology import outputs, quarantine
 from milepost.topology.quarantine import Verdict
 from milepost.topology.state import Fold, Output, Owed, Partition, Record
+from milepost.topology.turns import in_turn
 
 _NO_KEYS: Final[Mapping[str, bytes]] = {}
 
@@ -87,7 +85,7 @@ class RecordLeg(quarantine.Judged):
             change = read(record.value)
             if change is None:
                 self._other(at, record, out)
-            elif self._in_turn(mark, change, out):
+            elif in_turn(mark.origins, change.raw_partition, change.origin, change.prev, out):
                 assert record.value is not None
                 rows[row_key(change)] = record.offset.to_bytes(8, "big") + record.value
                 out.count("taken")
@@ -97,35 +95,13 @@ class RecordLeg(quarantine.Judged):
             at.next_offset = records[-1].offset + 1
         return out
 
-    def _in_turn(self, mark: RecordMark, change: RecordChange, out: Fold) -> bool:
-        """Whether a change is the next of its raw partition; then its origin is noted (design §7.2)."""
-        highest = mark.origins.get(change.raw_partition, -1)
-        if change.origin <= highest:
-            out.count("reemitted")
-            return False
-        if change.prev > highest:
-            out.count("gap")
-            return False
-        mark.origins[change.raw_partition] = change.origin
-        return True
-
     def _other(self, at: Partition, record: Record, out: Fold) -> None:
         """Bytes that are not ours: counted, kept where they lie, never taken.  (Or a verdict, seldom.)"""
         if self.take_verdict(at, record):
             out.count("verdict")
             return
         detail = "expected a RecordChange message in single-object encoding"
-        self._letter(at, record, "records", "not_decodable", detail, out)
-
-    def _letter(self, at: Partition, record: Record, stage: str, reason: Reason, detail: str, out: Fold) -> None:
-        fields = {
-            "topic": self.reads, "partition": at.number, "offset": record.offset, "stage": stage, "rule": "",
-            "reason": reason, "detail": detail, "org": "", "source": "", "type": "",
-            "problem": hashlib.blake2b(detail.encode(), digest_size=8).digest(), "k_ms": 0, "bundle": bytes(8),
-        }  # fmt: skip
-        key = self.reads.encode() + at.number.to_bytes(4, "big") + record.offset.to_bytes(8, "big")
-        out.before.append(Output(topic="dead-letters", partition=0, key=key, value=wire("DeadLetter").encode(fields)))
-        out.count(f"dead:{reason}")
+        outputs.letter(self.reads, at.number, record.offset, "records", "not_decodable", detail, out)
 
     # -- what is passed over
 
@@ -135,8 +111,8 @@ class RecordLeg(quarantine.Judged):
         assert isinstance(mark, RecordMark)
         at.next_offset = record.offset + 1
         change = read(record.value)
-        if change is None or self._in_turn(mark, change, out):
-            self._letter(at, record, quarantine.STAGE, verdict.reason, verdict.detail, out)
+        if change is None or in_turn(mark.origins, change.raw_partition, change.origin, change.prev, out):
+            outputs.letter(self.reads, at.number, record.offset, quarantine.STAGE, verdict.reason, verdict.detail, out)
         return out
 
     def rewind(self, mark: object, records: Sequence[Record]) -> None:

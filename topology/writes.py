@@ -12,14 +12,14 @@ decided there, by known time (topology/records.py), and no order of arrival chan
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple
 
 import orjson
 
 from milepost.schemas.keys import PART_BYTES_MAX, leaf_partition, raw_key
 from milepost.schemas.record_change import CHANGES_BITS, NONE, Higher, RecordChange, record_key, write
-from milepost.schemas.records import Event, Reject
+from milepost.schemas.records import Event, Reject, below
 from milepost.topology import by_hand, dedupe
 from milepost.topology.definitions import Catalog, Write
 from milepost.topology.ingest_mark import IngestMark
@@ -130,14 +130,6 @@ def _own(event: Event, catalog: Catalog) -> tuple[list[tuple[Write, str, bytes]]
         fields = {name: below(event.data, path) for name, path in one.fields.items()}
         found.append((one, text, orjson.dumps(fields)))
     return found, failed
-
-
-def below(data: Mapping[str, Any], path: Sequence[str]) -> Any:
-    """What lies at a path; None where there is nothing."""
-    at: Any = data
-    for name in path:
-        at = at.get(name) if type(at) is dict else None
-    return at
 
 
 def _higher(seen: Store, event: Event, versions: Sequence[Accepted]) -> tuple[Higher, ...]:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -23,11 +23,13 @@ from milepost.topology import bases, receipts
 from milepost.topology.explain import Explanations
 from milepost.topology.questions import Question
 from milepost.topology.reading import Unavailable
+from milepost.topology.record_questions import RecordQuestion
 from milepost.topology.refusals import BadParameter, UnknownParameter, closest
 from milepost.topology.standings import Standings
 from milepost.topology.steps import Got, Part, Steps
 
 T = TypeVar("T")
+TwoMoments = TypeVar("TwoMoments", Question, RecordQuestion)
 
 INCLUDED_S: Final = 5.0
 """How long a question waits for a receipt's effect, seconds."""
@@ -143,6 +145,14 @@ class Query:
             window=self.text("window") or "all",
             tz=self.text("tz") or "UTC",
             dims=self.dims(),
+        )
+
+    def two_moments(self, asked: TwoMoments) -> tuple[TwoMoments, TwoMoments]:
+        """What is asked, and the same at `to`: both as shown then, unless it is said otherwise."""
+        to_ms = self.instant("to")
+        before = replace(asked, basis=asked.basis or (None if asked.at_ms is None else "as_shown"))
+        return before, replace(
+            asked, at_ms=to_ms, basis=self.text("to_basis") or (None if to_ms is None else "as_shown")
         )
 
 

@@ -8,6 +8,7 @@ A decision is appended to the raw log like any event; one that does not hold aft
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -68,12 +69,15 @@ async def send(
     doors: Doors, org: str, what: str, data: dict[str, Any], id: str | None, at_ms: int | None = None, **more: Any
 ) -> web.Response:
     """Append the event, of now unless it happened at another time; 202 once the broker has it."""
-    services = doors.services
-    when_ms = services.now_ms() if at_ms is None else at_ms
+    when_ms = doors.services.now_ms() if at_ms is None else at_ms
     event = by_hand.event(org, what, data, id or uuid.uuid4().hex, when_ms, more)
-    revision = event.get("revision", 0)
+    return answer({**await append(doors, event), "type": event["type"]}, status=202)
+
+
+async def append(doors: Doors, event: Mapping[str, Any]) -> dict[str, Any]:
+    """What is answered once the broker has the event: `{status, receipt, id}`."""
+    services, revision = doors.services, event.get("revision", 0)
     key, partition = raw_place(event["org"], event["source"], event["id"], revision, 0, services.reader.partitions)
     output = Output(topic="raw-events", partition=partition, key=key, value=orjson.dumps(event))
     (offset,) = await services.send([output])
-    receipt = f"raw-events/{partition}@{offset}"
-    return answer({"status": "accepted", "receipt": receipt, "id": event["id"], "type": event["type"]}, status=202)
+    return {"status": "accepted", "receipt": f"raw-events/{partition}@{offset}", "id": event["id"]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -52,10 +51,7 @@ async def explain(doors: Doors, asking: Asking) -> web.Response:
 
 
 async def diff(doors: Doors, asking: Asking) -> web.Response:
-    asked = asking.question(asking.path["metric"], doors.services.now_ms())
-    before = replace(asked, basis=asked.basis or (None if asked.at_ms is None else "as_shown"))
-    to_ms = asking.instant("to")
-    after = replace(asked, at_ms=to_ms, basis=asking.text("to_basis") or (None if to_ms is None else "as_shown"))
+    before, after = asking.two_moments(asking.question(asking.path["metric"], doors.services.now_ms()))
     behind, limit = asking.text("next"), asking.limit()
     return asking.answer(await found(doors, asking, lambda: doors.questions.diff(before, after, behind, limit)))
 

@@ -10,15 +10,12 @@ from dataclasses import replace
 from typing import Final
 
 import msgspec
-import orjson
 from aiohttp import web
 
 from milepost.agents.views import by_hand
 from milepost.agents.views.asking import Asking, Doors, answer, found
-from milepost.schemas.keys import raw_place
 from milepost.topology.bases import instant
 from milepost.topology.record_questions import RecordQuestion, RecordQuestions, restored
-from milepost.topology.state import Output
 
 BODY: Final = '{"at": "2013-05-12T12:00:00Z", "basis": "corrected", "by": "…"}'
 
@@ -48,9 +45,7 @@ async def history(doors: Doors, asking: Asking) -> web.Response:
 
 
 async def diff(doors: Doors, asking: Asking) -> web.Response:
-    asked, to_ms = _question(doors, asking), asking.instant("to")
-    before = replace(asked, basis=asked.basis or (None if asked.at_ms is None else "as_shown"))
-    after = replace(asked, at_ms=to_ms, basis=asking.text("to_basis") or (None if to_ms is None else "as_shown"))
+    before, after = asking.two_moments(_question(doors, asking))
     return asking.answer(await found(doors, asking, lambda: _questions(doors).diff(before, after)))
 
 
@@ -60,12 +55,7 @@ async def restore(doors: Doors, asking: Asking) -> web.Response:
     asked = replace(_question(doors, asking), org=body.org, at_ms=instant(body.at), basis=body.basis)
     told = await found(doors, asking, lambda: _questions(doors).value(asked))
     event = restored(asked, told["org"], told["value"], id=body.id or uuid.uuid4().hex, by=body.by)
-    services = doors.services
-    key, partition = raw_place(event["org"], event["source"], event["id"], 0, 0, services.reader.partitions)
-    output = Output(topic="raw-events", partition=partition, key=key, value=orjson.dumps(event))
-    (offset,) = await services.send([output])
-    receipt = f"raw-events/{partition}@{offset}"
-    return answer({"status": "accepted", "receipt": receipt, "id": event["id"], "value": told["value"]}, status=202)
+    return answer({**await by_hand.append(doors, event), "value": told["value"]}, status=202)
 
 
 def _questions(doors: Doors) -> RecordQuestions:

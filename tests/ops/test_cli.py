@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.server
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -23,7 +21,7 @@ from typer.testing import CliRunner, Result
 
 from milepost.ops import cli, processes, provision
 from milepost.ops.settings import Settings
-from tests.support.broker import shared_jars
+from tests.support.broker import broker_ports, shared_jars
 
 
 class Views(http.server.BaseHTTPRequestHandler):
@@ -216,18 +214,9 @@ def test_reset_asks_and_keeps_the_jars(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kafka", "mine"]
 
 
-def two_in_a_row() -> int:
-    """A free port before a free one: the broker's controller takes the next."""
-    while True:
-        (port,) = processes.free_ports(1)
-        with socket.socket() as beside, contextlib.suppress(OSError):
-            beside.bind(("127.0.0.1", port + 1))
-            return port
-
-
 def test_up_starts_the_broker_and_stops_it(tmp_path: Path) -> None:
     """`up --broker-only` answers with its addresses, and SIGTERM leaves no process and exit code 0."""
-    broker_port, port = two_in_a_row(), processes.free_ports(1)[0]
+    broker_port, port = broker_ports()
     env = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(sys.path),

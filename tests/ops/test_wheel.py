@@ -20,9 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from milepost.ops.processes import free_ports, taken
 from tests.support import flights_expected as other
-from tests.support.broker import shared_jars
+from tests.support.broker import broker_ports, shared_jars
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -156,7 +155,7 @@ def test_a_wheel_alone_runs_the_demo(empty: Empty, tmp_path: Path) -> None:
     )
     assert where.returncode == 0, where.stderr
     assert all(Path(one).is_relative_to(empty.folder) for one in where.stdout.split()), where.stdout
-    broker_port, port = _ports()
+    broker_port, port = broker_ports()
     home = tmp_path / "home"
     done = subprocess.run(
         [empty.milepost, "demo", "--exit", "--json", "--week"],
@@ -183,10 +182,3 @@ def test_a_wheel_alone_runs_the_demo(empty: Empty, tmp_path: Path) -> None:
         assert answers["by_company"][carrier] == pytest.approx(own), carrier
     assert answers["events"]["dead_letters"] == 0
     assert not list(empty.here.iterdir()), "the demo writes into its home, not into the directory where it was started"
-
-
-def _ports() -> tuple[int, int]:
-    while True:
-        broker_port, port = free_ports(2)
-        if not taken(broker_port + 1) and broker_port + 1 != port:
-            return broker_port, port

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from confluent_kafka.admin import AdminClient
 
+from milepost.ops import processes
 from milepost.ops.broker import EmbeddedBroker
 from milepost.ops.settings import default_home
 
@@ -62,3 +63,11 @@ def running_broker(properties: Mapping[str, str] | None = None) -> Iterator[Test
         EmbeddedBroker(Path(home), jars=shared_jars(), properties={**IMPATIENT, **(properties or {})}) as broker,
     ):
         yield TestBroker(bootstrap=broker.bootstrap, embedded=broker)
+
+
+def broker_ports() -> tuple[int, int]:
+    """(a broker's port, another one), both free, and so is the one behind the first: the controller takes it."""
+    while True:
+        broker_port, port = processes.free_ports(2)
+        if not processes.taken(broker_port + 1) and broker_port + 1 != port:
+            return broker_port, port

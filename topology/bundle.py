@@ -197,8 +197,8 @@ class RecordText(_Model):
     fields: Annotated[dict[Name, DataPath], Field(max_length=256)] = {}
 
 
-class ActionText(_Model):
-    """What has to be so: a metric over a window beyond a value, or something a person ticks."""
+class ActionPatch(_Model):
+    """What a plan changes of an action."""
 
     metric: Name | None = None
     window: Window | None = None
@@ -213,6 +213,10 @@ class ActionText(_Model):
     """Whether it counts for the milestone."""
     weight: Number | None = None
     """For need: {weight: …}; default 1."""
+
+
+class ActionText(ActionPatch):
+    """What has to be so: a metric over a window beyond a value, or something a person ticks."""
 
     def fault(self) -> str | None:
         """What does not go together, if anything; also asked of an action that a plan has changed."""
@@ -243,19 +247,6 @@ class MilestoneText(_Model):
     need: Need = "all"
     """all, {at_least: 2} or {weight: 0.8}, of the actions that affect it."""
     actions: Annotated[dict[Name, ActionText], Field(min_length=1, max_length=ACTIONS_MAX)]
-
-
-class ActionPatch(_Model):
-    """What a plan changes of an action."""
-
-    metric: Name | None = None
-    window: Window | None = None
-    op: Operator | None = None
-    value: Number | None = None
-    sustain: Duration | None = None
-    manual: Text | None = None
-    affects: bool = True
-    weight: Number | None = None
 
 
 class MilestonePatch(_Model):

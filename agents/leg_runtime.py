@@ -216,7 +216,7 @@ class LegRuntime:
                     waited += READY_S
                     log.warning("%r waits at %d for a decision: %.0f s so far", holding, left[0].offset, waited)
         finally:
-            self._runtime.consumer.taken(tp, len(records))
+            self._runtime.consumer.taken(tp, records)
 
     async def _never(self, holding: Holding, record: Any) -> bool:
         """Pass over a message that waits for definitions nobody has applied.

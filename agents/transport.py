@@ -41,6 +41,9 @@ BUSY_BYTES: Final = 64 * 1024
 BUSY_RECORDS_A_S: Final = 1000
 """From so many records a second on a fetch waits for `BUSY_BYTES`, for up to `BUSY_WAIT_MS`: answered at once it would
 bring a handful of records each time, and the requests would cost the broker more than the records."""
+UNTAKEN_BYTES: Final = 8 * 1024 * 1024
+"""Of a partition no more is fetched while so many bytes of records (or two chunks) wait for its agent: what a backlog
+takes of memory is bounded by bytes, however large its events are."""
 COMMIT_S: Final = 5.0
 MEMBER_S: Final = 2.0
 """How often, in seconds, the membership in the consumer group is looked at."""
@@ -128,6 +131,7 @@ class ChunkConsumer(driver.Consumer):
         self._ranges: dict[TP, Ranges] = {}
         self._committed: dict[TP, int] = {}
         self._untaken: Counter[TP] = Counter()
+        self._untaken_bytes: Counter[TP] = Counter()
         self._room = asyncio.Event()
         self._placed: set[TP] = set()
         self._fetched = 0  # records since `_fetched_at`
@@ -191,20 +195,21 @@ class ChunkConsumer(driver.Consumer):
                     faults.point("after_fetch")
                     self._ranges.setdefault(tp, Ranges()).add(chunk[0].offset, chunk[-1].offset)
                     self._untaken[tp] += len(chunk)
+                    self._untaken_bytes[tp] += size_of(chunk)
                 yield tp, _message(tp, chunk, generation)
 
     async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ASYNC109
         wanted = self._get_active_partitions()
-        bound = 2 * self.hooks.chunk_max
-        active = {
-            tp for tp in wanted if self._is_changelog_tp(tp) or (tp in self._placed and self._untaken[tp] < bound)
-        }
+        active = {tp for tp in wanted if self._is_changelog_tp(tp) or (tp in self._placed and self._has_room(tp))}
         if not active:  # stock code sleeps a whole second here
             self._room.clear()
             with contextlib.suppress(TimeoutError):  # looked at again: the set of partitions may have changed
                 await asyncio.wait_for(self._room.wait(), HELD_BACK_S * 5)
             return None, active
         return await self._getmany(active, HELD_BACK_S if len(active) < len(wanted) else timeout), active
+
+    def _has_room(self, tp: TP) -> bool:
+        return self._untaken[tp] < 2 * self.hooks.chunk_max and self._untaken_bytes[tp] < UNTAKEN_BYTES
 
     def _pace(self, records: int) -> None:
         """Few large fetches under load, an answer at once without."""
@@ -218,9 +223,10 @@ class ChunkConsumer(driver.Consumer):
         fetcher._fetch_min_bytes = BUSY_BYTES if busy else 1
         fetcher._fetch_max_wait_ms = BUSY_WAIT_MS if busy else FETCH_WAIT_MS
 
-    def taken(self, tp: TP, records: int) -> None:
-        """The agent has folded (or left) `records` records of `tp`: there is room for more."""
-        self._untaken[tp] = max(0, self._untaken[tp] - records)
+    def taken(self, tp: TP, records: Sequence[Any]) -> None:
+        """The agent has folded (or left) `records` of `tp`: there is room for more."""
+        self._untaken[tp] = max(0, self._untaken[tp] - len(records))
+        self._untaken_bytes[tp] = max(0, self._untaken_bytes[tp] - size_of(records))
         self._room.set()
 
     # -- positions
@@ -254,7 +260,7 @@ class ChunkConsumer(driver.Consumer):
             return {}
         for tp in placed:
             self._ranges[tp] = Ranges()
-            self._untaken[tp] = 0
+            self._untaken[tp] = self._untaken_bytes[tp] = 0
             self._placed.add(tp)
         self._room.set()
         return placed
@@ -334,6 +340,7 @@ class ChunkConsumer(driver.Consumer):
         self._ranges.clear()
         self._committed.clear()
         self._untaken.clear()
+        self._untaken_bytes.clear()
         await super().on_partitions_revoked(revoked)
         self.lease.joining()
 
@@ -369,6 +376,11 @@ class ChunkSchema(faust.Schema[Any, Any]):
 
     def loads_value(self, app: Any, message: Any, **_options: Any) -> Any:
         return message.value
+
+
+def size_of(records: Sequence[Any]) -> int:
+    """Bytes of the values of `records`."""
+    return sum([len(one.value) for one in records if one.value is not None])
 
 
 def split(records: Sequence[Any], size_max: int) -> Iterator[Sequence[Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import struct
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -20,17 +21,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from milepost.agents.bindings import engine
+from milepost.agents.records import BATCH_BYTES
 from milepost.agents.transport import (
     BUSY_BYTES,
     BUSY_RECORDS_A_S,
     BUSY_WAIT_MS,
     FETCH_WAIT_MS,
+    UNTAKEN_BYTES,
     ChunkConsumer,
     ChunkTransport,
     Ranges,
+    size_of,
     split,
 )
 from milepost.ops.settings import Settings
+from milepost.topology.decode import VALUE_BYTES_MAX
 
 
 @given(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 20)), min_size=1, max_size=12), st.randoms())
@@ -217,6 +222,41 @@ def test_fetched_records_are_those_of_the_compiled_reader() -> None:
     assert [(one.offset, one.key, one.value) for one in found] == [(0, b"k", b"v"), (1, None, None)]
     assert found[0].headers == [("h", b"x")] and found[0].timestamp == 7
     assert not isinstance(found[0], ConsumerRecord)
+
+
+@pytest.mark.parametrize("codec", [1, 3, 4], ids=["gzip", "lz4", "zstd"])
+def test_a_batch_that_unpacks_beyond_its_bound_reads_as_records_that_are_too_large(codec: int) -> None:
+    """Offsets and times of its records are told, none of its bytes; the batches before and behind it are as they were."""
+    sizes = (10, BATCH_BYTES // 2, 20)
+    batches = b"".join(packed_batch(3 * n, codec, [bytes([n]) * size] * 3) for n, size in enumerate(sizes))
+    found = list(fetcher.PartitionRecords(TopicPartition("t", 0), MemoryRecords(batches), None, 1, None, None, True, 0))
+    told = [(one.offset, len(one.value), one.timestamp) for one in found]
+    too_large = [(offset, VALUE_BYTES_MAX + 1, 7) for offset in (3, 4, 5)]
+    assert told == [(1, 10, 7), (2, 10, 7), *too_large, (6, 20, 7), (7, 20, 7), (8, 20, 7)]
+    assert [one.value for one in found[-3:]] == [bytes([2]) * 20] * 3
+
+
+def packed_batch(base: int, codec: int, values: list[bytes]) -> bytes:
+    builder = DefaultRecordBatchBuilder(2, codec, 0, -1, -1, 0, 2**30)
+    for number, value in enumerate(values):
+        assert builder.append(number, 7, None, value, []) is not None
+    batch = bytearray(builder.build())
+    struct.pack_into(">q", batch, 0, base)
+    return bytes(batch)
+
+
+def test_no_more_is_fetched_while_many_bytes_wait(consumer: ChunkConsumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A partition whose records in hand are large is held back until its agent has taken some, however few they are."""
+    tp = TP("numbers", 0)
+    monkeypatch.setattr(consumer, "_get_active_partitions", lambda: {tp})
+    monkeypatch.setattr(consumer.transport, "hooks", SimpleNamespace(chunk_max=1000))
+    consumer._placed.add(tp)
+    chunk = [SimpleNamespace(value=bytes(UNTAKEN_BYTES // 2)), SimpleNamespace(value=None)]
+    assert consumer._has_room(tp)
+    consumer._untaken[tp], consumer._untaken_bytes[tp] = 4, 2 * size_of(chunk)
+    assert not consumer._has_room(tp)
+    consumer.taken(tp, chunk)
+    assert consumer._has_room(tp) and consumer._untaken_bytes[tp] == UNTAKEN_BYTES // 2
 
 
 def made_batch(pairs: list[tuple[bytes | None, bytes | None]]) -> bytearray:

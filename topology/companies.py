@@ -27,6 +27,7 @@ from milepost.topology.steps import Steps, gather
 LINKS_MAX: Final = 1_000
 """Links that one answer shows at most."""
 GUESSES_MAX: Final = 1_000
+GUESS_SCAN: Final = 4_096
 """Values that a guess is made from at most."""
 
 
@@ -223,9 +224,10 @@ class Companies:
             into[row.leaf] = row
 
     def some_values(self, kind: str) -> Steps[list[str]]:
-        """Up to 1,000 values of a company key, of the first page of each partition, for a guess."""
+        """Up to 1,000 values of a company key, of the first 4,096 keys of each partition, for a guess: to ask for what is
+        not there must not cost more than to ask for what is."""
         found: dict[str, None] = {}
-        parts = [CompanyKeys(partition=number) for number in range(self._reader.partitions)]
+        parts = [CompanyKeys(partition=number, scan=GUESS_SCAN) for number in range(self._reader.partitions)]
         for rows, _ in (yield from gather(self._reader, parts)):
             found.update((row.value, None) for row in self._of_companies(rows) if row.kind == kind)
         return list(found)[:GUESSES_MAX]

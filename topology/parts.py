@@ -79,10 +79,14 @@ class KeyRows(_Plain):
 
 @dataclass(frozen=True, kw_only=True)
 class CompanyKeys(_Plain):
-    """A page of the company keys: ([leaf, row], ...), start of the next page."""
+    """A page of the company keys: ([leaf, row], ...), start of the next page.
+
+    scan: so many keys at most are looked at
+    """
 
     partition: int
     start: bytes = b""
+    scan: int = SCANNED_A_PAGE
     leg: str = "ingest"
 
     def read(self, reader: Reader) -> Steps[list[Any]]:
@@ -92,7 +96,7 @@ class CompanyKeys(_Plain):
             # The bytes are looked at before they are parsed: most keys are of persons and devices.
             found += [[leaf, value] for leaf, value in rows if b'"entity":"company"' in value]
             scanned += len(rows)
-            if len(found) >= KEYS_A_PAGE or scanned >= SCANNED_A_PAGE:
+            if len(found) >= KEYS_A_PAGE or scanned >= self.scan:
                 return [found, rows[-1][0] + b"\x00"]
             yield None
             reader.stores("ingest", self.partition)  # still here

@@ -27,6 +27,18 @@ PARTITIONS: Final = 2
 BOUND_MB: Final = 600
 """What a worker of a few partitions may take: an interpreter and its libraries (about 200 MB), RocksDB's cache and
 memtables, and for each source partition what is fetched and not folded yet."""
+RESTS: Final = """
+import asyncio
+from milepost.agents.holding import Holding
+fold, rested = Holding.fold, set()
+async def rests_first(self, records):
+    if id(self) not in rested:
+        rested.add(id(self))
+        await asyncio.sleep(15)
+    return await fold(self, records)
+Holding.fold = rests_first
+"""
+"""A line that stands still for a while, as on a full disk, while the log is read on."""
 BOMB_BYTES: Final = 40 * 1024 * 1024
 BOMBS: Final = 12
 
@@ -50,7 +62,7 @@ def large(count: int) -> list[Sent]:
 
 
 def bomb(settings: Settings, values: Sequence[bytes]) -> None:
-    """One batch that is small as it lies in the log, without keys, in partition 0."""
+    """One batch that is small as it lies in the log, in partition 0."""
     refused: list[str] = []
     producer = Producer(
         {
@@ -58,10 +70,11 @@ def bomb(settings: Settings, values: Sequence[bytes]) -> None:
             "message.max.bytes": 10**9, "batch.size": 2**31 - 1, "queue.buffering.max.kbytes": 2**31 - 1,
         }
     )  # fmt: skip
-    for value in values:
+    for number, value in enumerate(values):
         producer.produce(
             settings.topic("raw-events"),
             value,
+            b"bomb %d" % number,
             partition=0,
             on_delivery=lambda e, _: refused.append(str(e)) if e else None,
         )
@@ -69,14 +82,15 @@ def bomb(settings: Settings, values: Sequence[bytes]) -> None:
 
 
 def test_a_backlog_of_large_events_does_not_fill_the_memory(settings: Settings, sized: Sized) -> None:
-    """Hundreds of megabytes wait in the log: the worker takes them in hand piece by piece, and each is folded."""
+    """Hundreds of megabytes wait in the log and the line stands still for a while: a worker takes no more of them in hand
+    than its bound, and then folds each."""
     events = large(sized(1500, 500))
     assert sum(len(one.value or b"") for one in events) > 0.7 * BOUND_MB * 2**20
     with fault("F14", "a backlog of large events") as told, Deployment(settings, partitions=PARTITIONS) as deployment:
         deployment.apply()
         for at in range(0, len(events), 100):
             append(deployment.settings, events[at : at + 100])
-        worker = deployment.start()
+        worker = deployment.start(mutant=RESTS)
         fates = deployment.settle()["fates"]["ingest"]
         told.note(f"at most {greatest_mb(worker):.0f} MB")
         assert fates["accepted"] == len(events), fates

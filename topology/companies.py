@@ -224,8 +224,8 @@ class Companies:
             into[row.leaf] = row
 
     def some_values(self, kind: str) -> Steps[list[str]]:
-        """Up to 1,000 values of a company key, of the first 4,096 keys of each partition, for a guess: asking for what is
-        not there must not cost more than asking for what is."""
+        """Up to 1,000 values of a company key, of the first 4,096 keys of each partition, for a guess: asking for what
+        is not there must not cost more than asking for what is."""
         found: dict[str, None] = {}
         parts = [CompanyKeys(partition=number, scan=GUESS_SCAN) for number in range(self._reader.partitions)]
         for rows, _ in (yield from gather(self._reader, parts)):

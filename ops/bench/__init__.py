@@ -19,6 +19,7 @@ PARTS: Final[Mapping[str, str]] = {
     "c": "Quix Streams",
     "d": "Faust as it is delivered",
     "a": "Milepost, 1 and 2 workers, and a flame graph",
+    "turns": "Milepost and its peer again, turn by turn: a machine's speed changes from minute to minute",
     "rules": "an event and a rule, compiled and by the library",
     "flights": "the demo's flights, the whole line",
     "freshness": "from produced to visible in `value`, beside 5,000 events/s",

@@ -33,7 +33,7 @@ from milepost.ops.bench.stage import Run, Stage
 from milepost.ops.bench.work import Work, amount_to
 from milepost.ops.settings import Settings
 from milepost.ops.supervise import stopping_on_signals
-from milepost.schemas.errors import DeclarationError, MilepostError
+from milepost.schemas.errors import DeclarationError, MilepostError, StoreError
 
 QUICK_EVENTS: Final = 2_000
 FAUST_EVENTS: Final = 20_000
@@ -47,6 +47,8 @@ RESTORED_CELLS: Final = 2_000_000
 LARGE_CELLS: Final = 10_000_000
 LARGE_SEEN: Final = 50_000_000
 KILLS: Final = 10
+TURNS: Final = 3
+"""How often Milepost and its peer run again, one after the other: the goal's ratio is the median of theirs."""
 MERGES: Final = 50
 IDLE_S: Final = 60.0
 
@@ -155,6 +157,26 @@ class _Bench:
     def _e(self, stage: Stage) -> None:
         records, _ = self._job(stage, self.events)
         self._add(stage, contestants.run_loop(stage, stage.raw(records), records))
+
+    def _turns(self, stage: Stage) -> None:
+        peer = report.best(self.figures, "Kafka Streams")
+        if peer is None:
+            raise DeclarationError("there is no run of Kafka Streams to take turns with; run part b, too")
+        program = streams.Streams(stage)
+        records, work = self._job(stage, self.events)
+        raw, options = stage.raw(records), streams.VARIANTS[peer["name"].partition(", ")[2]]
+        turns: list[dict[str, float]] = []
+        for _ in range(1 if self.plan.quick else TURNS):
+            runs = [program.job(peer["name"], work, raw, len(records), options)]
+            for workers in (1,) if self.plan.quick else (1, 2):
+                name = f"Milepost, {workers} worker{'s' if workers > 1 else ''}"
+                runs.append(ours.run_job(stage, name, work, records, workers=workers))
+            for run in runs:
+                stage.say(f"{run.name}: {run.events_per_s:,.0f} events/s")
+                if run.wrong:
+                    raise StoreError(f"{run.name} did other work: {run.wrong[0]}")
+            turns.append({run.name: round(run.events_per_s, 1) for run in runs})
+        self._goal("turns", {"peer": peer["name"], "turns": turns})
 
     def _rules(self, stage: Stage) -> None:
         self._goal("rules", rules.measure_rules(quick=self.plan.quick))

@@ -208,13 +208,15 @@ def test_what_is_missing_is_said_with_its_fix(monkeypatch: pytest.MonkeyPatch, t
 def test_every_contestant_that_is_here_does_the_same_work(tmp_path: Path) -> None:
     """A quick run on a real broker: each contestant's cells are the expected ones; what cannot run says why."""
     environ = {"MILEPOST_HOME": str(tmp_path), "MILEPOST_JARS": str(shared_jars())}
-    plan = Plan(only=["a", "b", "c", "d", "e"], quick=True, out=tmp_path)
+    plan = Plan(only=["a", "b", "c", "d", "e", "turns"], quick=True, out=tmp_path)
     found = measure(read_settings(environ), plan, say=lambda line: None)
     assert found["broken"] == {}
-    assert set(found["not_run"]) <= {"b", "c"}, found["not_run"]
+    assert set(found["not_run"]) <= {"b", "c", "turns"}, found["not_run"]
     assert all("fix: " in why for why in found["not_run"].values())
     assert [one["name"] for one in found["contestants"] if one["wrong"]] == []
-    assert len(found["contestants"]) == 5 - len(found["not_run"])
+    assert len(found["contestants"]) == 5 - len({"b", "c"} & set(found["not_run"]))
+    if "b" not in found["not_run"]:
+        assert [len(one) for one in found["goals"]["turns"]["turns"]] == [2]
     assert all(one["events"] == 2_020 and one["events_per_s"] > 0 for one in found["contestants"])
     assert "| Milepost, 1 worker |" in report.table(found)
 
@@ -262,6 +264,16 @@ def test_the_peer_is_the_fastest_that_did_the_work_at_least_once() -> None:
     first = report.goals(found)[0]
     assert (first.reached, first.measured.split(" ×")[0]) == (True, "3.00")
     assert "1 thread, at least once, commit 1 s (the peer)" in report.table(found)
+
+
+def test_where_both_took_turns_the_ratio_is_the_median_of_them() -> None:
+    """A machine that is slow for a while makes both slow, and no ratio of it alone is believed."""
+    peer = "Kafka Streams, 1 thread, at least once, commit 1 s"
+    turns = [{peer: 10.0, "Milepost, 1 worker": a, "Milepost, 2 workers": b} for a, b in ((20, 26), (40, 1), (27, 3))]
+    runs = run_of("Milepost, 1 worker", 50.0), run_of(peer, 20.0)
+    found = report.goals(figures(*runs, turns={"peer": peer, "turns": turns}))
+    assert (found[0].measured, found[0].reached) == ("2.70 × (median of 3 turns: 2.60, 2.70, 4.00)", True)
+    assert found[1].measured == "not measured"
 
 
 def test_a_goal_is_reached_missed_or_not_measured() -> None:

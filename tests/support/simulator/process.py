@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -240,8 +240,8 @@ class SimRuntime(Runtime):
     def consumer(self) -> Any:
         return self
 
-    def taken(self, tp: TP, records: int) -> None:
-        self.process.world.stats["records taken"] += records
+    def taken(self, tp: TP, records: Sequence[Any]) -> None:
+        self.process.world.stats["records taken"] += len(records)
 
     def landed(self, tp: TP, next_offset: int) -> None:
         self.process.world.committed(self.process, tp, next_offset)

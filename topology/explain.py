@@ -111,8 +111,11 @@ class Explanations(Questions):
         before, after = (yield from self._read(question)), (yield from self._read(to))
         pairs = _paired(before.asked, after.asked)
         compared: list[Changes] = []
+        of: list[tuple[bytes, bytes]] = []  # what each compares; a side that reads nothing does not say so itself
         for old, new in dict.fromkeys((_version(was), _version(now)) for _, was, now in pairs):
-            compared += changes(before, after, old, new, place, limit + 1)
+            some = changes(before, after, old, new, place, limit + 1)
+            compared += some
+            of += [(old, new)] * len(some)
         sums = [*before.sums, *after.sums]
         got = yield from gathered(self._reader, [*sums, *compared])
         epochs = _epochs([*sums, *compared], got)
@@ -126,8 +129,8 @@ class Explanations(Questions):
         operands = []
         for name, was, now in pairs:
             causes: dict[str, Change] = {}
-            for part, one in zip(compared, told, strict=True):
-                if (part.before.version, part.after.version) == (_version(was), _version(now)):
+            for versions, one in zip(of, told, strict=True):
+                if versions == (_version(was), _version(now)):
                     for cause, change in one.value[0].items():
                         causes[cause] = causes.get(cause, Change()).plus(change)
             values, exact = [], []

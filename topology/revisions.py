@@ -82,14 +82,15 @@ def dump_accepted(upto: int, accepted: Iterable[Accepted]) -> bytes:
 def before(accepted: Sequence[Accepted], this: Accepted) -> list[Accepted] | Reject:
     """The revisions that measure may have heard of before this one, or why this one is not accepted.
 
-    Whose company counts is decided by first positions.  Heard of is what was taken before; after a crash this may be
-    the second reading, and what was taken behind it is not before it.  What is announced and first lay before it was
-    told in another life, if not in this one: measure knows what it has of it.
+    Whose company counts is decided by first positions, and by what was taken before: a record under a wrong key of its
+    own partition first lay before revisions that were taken when its copy came.  Heard of is what was taken before;
+    after a crash this may be the second reading, and what was taken behind it is not before it.  What is announced and
+    first lay before it was told in another life, if not in this one: measure knows what it has of it.
     """
     others = [one for one in accepted if (one.revision, one.repair) != (this.revision, this.repair)]
     if len(others) >= REVISIONS_MAX:
         return Reject("contract_violation", f"an event has at most {REVISIONS_MAX} revisions")
-    known = [one for one in others if one.first < this.first and any(one.leaf)]
+    known = [one for one in others if (one.first < this.first or 0 <= one.taken < this.taken) and any(one.leaf)]
     if known and min(known).leaf != this.leaf:
         return Reject("identity_changed", "a revision names another company; void the event and send a new id")
     return [one for one in others if 0 <= one.taken < this.taken or (one.taken < 0 and one.first < this.first)]

@@ -173,6 +173,19 @@ def test_another_definition_is_a_cause() -> None:
     assert set(told["operands"][0]["causes"]) == {"definition"} and told["operands"][0]["adds_up"] is True
 
 
+def test_a_definition_under_which_nothing_was_counted_has_a_cause_too() -> None:
+    """Beside another organisation the leaves that have rows are read: where there are none, the causes still add up."""
+    made = engine((visit("e1", TEN, minutes=20.0), TEN))
+    for org in ("acme", "beta"):
+        changed = {**FILES, "milepost.yaml": FILES["milepost.yaml"].replace(b"> 30.0", b"> 10.0")}
+        made.apply(org, changed, TEN + 2 * HOUR)
+    made.produce(visit("e2", TEN, minutes=20.0), TEN + 3 * HOUR, known_ms=TEN + 3 * HOUR)
+    made.run()
+    (line,) = diff(made, "long_visits", TEN + HOUR, org="acme")["operands"]
+    assert (line["before"], line["after"], line["adds_up"]) == (None, 1, True)
+    assert line["causes"]["definition"]["added"] == 1
+
+
 def test_a_number_of_too_many_events_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the bound the number stands, and nothing is claimed about it."""
     made = engine(*[(visit(f"e{i}", TEN), TEN) for i in range(12)], partitions=1)

@@ -6,6 +6,7 @@ import random
 from itertools import permutations
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -133,6 +134,16 @@ def test_an_amendment_may_not_change_the_company() -> None:
         made = engine((first, TEN), (second, TEN + HOUR))
         assert reasons(made) == ["identity_changed"]
         assert value(made, "visits", company=f"crm_id:{first['data']['company']}") == 1
+
+
+def test_a_record_under_a_wrong_key_is_no_exception() -> None:
+    """It counts when its copy comes: a revision that names another company and came in between is there before it."""
+    made, event = engine(partitions=1), visit("e", TEN)
+    made.append("raw-events", 0, b"a key of their own", orjson.dumps(event), (), TEN)
+    made.produce(amended(event, 1, data={"company": "2"}), TEN + HOUR)
+    made.run()
+    assert reasons(made) == ["identity_changed"]
+    assert (value(made, "visits"), value(made, "visits", company="crm_id:2")) == (1, 1)
 
 
 def test_a_first_that_was_a_dead_letter_bars_nothing() -> None:

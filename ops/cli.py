@@ -106,7 +106,9 @@ def worker(name: Annotated[str | None, typer.Option(help="Its name in the group 
 @app.command()
 def demo(
     exit_: Annotated[bool, typer.Option("--exit", help="End after the answers instead of staying up.")] = False,
-    data: Annotated[Path | None, typer.Option(help="A folder with flights.csv and airlines.csv.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="A folder with flights.csv, airlines.csv, planes.csv and weather.csv.")
+    ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Wipe the demo's state and log first.")] = False,
     week: Annotated[bool, typer.Option("--week", help="The first week only.")] = False,
     port: Port = None,
@@ -114,7 +116,7 @@ def demo(
     partitions: Partitions = None,
     json: Json = False,
 ) -> None:
-    """The flights of 2013: `up`, the import, the answers, and the page."""
+    """The flights of 2013 with aircraft and weather: `up`, the import, the answers, and the page."""
     from milepost.ops import demo as demonstration
     from milepost.ops.supervise import Stopped, stopping_on_signals
 

@@ -1,4 +1,4 @@
-"""The demo: real flights through the whole line, and the answers of the running worker.
+"""The demo: real flights, aircraft and weather through the whole line, and the answers of the running worker.
 
     up (broker, topics, worker) -> definitions -> import -> the worker has read all -> questions over HTTP -> summary
 
@@ -11,7 +11,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +20,8 @@ from typing import Any, Final
 from milepost.ops.apply import apply_bundle, demo_bundle
 from milepost.ops.broker import Say
 from milepost.ops.client import Client, Refused
-from milepost.ops.flights import ORG, REPEATS, Flights, read_flights
+from milepost.ops.demo_data import COMPLETE_MS, DemoData, read_demo
+from milepost.ops.flights import ORG, REPEATS, rfc3339
 from milepost.ops.imports import SEED, Imported, import_flights
 from milepost.ops.reader import topic_ends
 from milepost.ops.reset import reset
@@ -27,8 +29,11 @@ from milepost.ops.settings import DEMO_SECRET, Settings
 from milepost.ops.supervise import Supervisor
 from milepost.schemas.errors import StoreError
 
-AT: Final = "2014-01-05T00:00:00Z"
-"""The moment of the demo's questions: all flights have happened, and even the late news of them has arrived."""
+AT: Final = rfc3339(COMPLETE_MS)
+"""The moment of the demo's questions: even the late news of the last flights is there, and all sources are complete."""
+
+READS: Final[Mapping[str, str]] = {"ingest": "raw-events", "measure": "signals", "record": "record-changes"}
+"""Leg -> the topic that it reads."""
 
 LANDING_S: Final = 0.5
 """Longer than a checkpoint may wait: what ingest has folded lies in `signals` by then."""
@@ -36,10 +41,19 @@ LANDING_S: Final = 0.5
 STILL_S_MAX: Final = 120.0
 """A worker that has taken nothing for so long while there is work has stopped working."""
 
+FOLLOWED_S_MAX: Final = 30.0
+"""A worker that has taken everything knows within moments what was said of the sources."""
+
 
 @dataclass(slots=True, kw_only=True)
 class Summary:
-    """What the demo prints; every number of `totals`, `by_company` and `digest` is an answer of the worker."""
+    """What the demo prints; every number but those of the import is an answer of the worker.
+
+    totals, by_company: the metrics that airlines have, of all and of each
+    by_place:    the others, by the value of their first dimension: the weather by airport
+    milestones:  milestone -> airline -> {state, achieved_at, lapsed}
+    complete_to: up to when all sources that the totals need are complete;  finality: metric -> how final its total is
+    """
 
     totals: dict[str, float | None]
     by_company: dict[str, dict[str, float | None]]
@@ -49,10 +63,15 @@ class Summary:
     page: str
     digest: str
     names: dict[str, str] = field(default_factory=dict)
+    by_place: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    milestones: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    complete_to: str | None = None
+    finality: dict[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         fields = ("totals", "by_company", "events", "seconds", "events_per_s", "page", "digest")
-        return {name: getattr(self, name) for name in fields}
+        later = ("by_place", "milestones", "complete_to", "finality")
+        return {name: getattr(self, name) for name in (*fields, *later)}
 
 
 def run(
@@ -70,20 +89,21 @@ def run(
 
     exit_:   end with the answers; else the worker and the page stay up until Ctrl-C
     json_:   the summary as JSON, alone on stdout; progress goes to stderr in any case
-    data:    a folder with flights.csv (or flights.csv.zip) and airlines.csv, instead of the package
+    data:    a folder with flights.csv (or flights.csv.zip), airlines.csv, planes.csv and weather.csv, instead of the
+             package
     fresh:   wipe this deployment's log and state first
     week:    only the first week of the data
     seed, repeats: the order of sending, and the share of events that is sent twice
     """
     say = Progress().say
-    flights = read_flights(data, week=week)
-    say(f"{flights.rows:,} flights of {len(flights.carriers)} airlines, {len(flights):,} events")
+    found = read_demo(data, week=week)
+    say(f"{found.flights.rows:,} flights of {len(found.flights.carriers)} airlines, {len(found):,} events in all")
     if fresh:
         gone = reset(settings)
         say(f"wiped: {len(gone)} parts of this deployment's log and state")
     settings = with_demo_secret(settings, say)
     with Supervisor(settings, say=say) as running:
-        summary = perform(settings, flights, running, seed=seed, repeats=repeats, say=say)
+        summary = perform(settings, found, running, seed=seed, repeats=repeats, say=say)
         print(json.dumps(summary.as_json()) if json_ else table(summary), flush=True)
         if not exit_:
             say(f"the page is at {summary.page} (Ctrl-C ends)")
@@ -92,7 +112,7 @@ def run(
 
 
 def perform(
-    settings: Settings, flights: Flights, running: Supervisor, *, seed: int = SEED, repeats: float = REPEATS, say: Say
+    settings: Settings, data: DemoData, running: Supervisor, *, seed: int = SEED, repeats: float = REPEATS, say: Say
 ) -> Summary:
     """Definitions, import, questions: what the demo does once its parts run."""
 
@@ -103,11 +123,12 @@ def perform(
     applied = apply_bundle(settings, demo_bundle(), ORG)
     say(f"bundle {applied.bundle} {'applied' if applied.changed else 'is in force already'}")
     begun = time.monotonic()
-    imported = import_flights(settings, flights, seed=seed, repeats=repeats, say=say, check=check)
+    imported = import_flights(settings, data, seed=seed, repeats=repeats, say=say, check=check)
     with Client(settings.url, token=settings.token) as client:
         status = settle(client, lambda topic: topic_ends(settings, topic), say=say, check=check)
         seconds = time.monotonic() - begun
-        return ask(client, flights, imported, status, seconds=seconds, page=f"{settings.url}/")
+        follow(client, check=check)
+        return ask(client, data, imported, status, seconds=seconds, page=f"{settings.url}/")
 
 
 def settle(
@@ -121,13 +142,27 @@ def settle(
     """Wait until the worker has taken everything that the logs hold now; returns its last status.
 
     ends: the end of each partition of a topic, as the broker knows it.  First ingest must reach the ends of the raw
-    log; what it then wrote is acknowledged within a checkpoint, so after a pause both legs must reach their ends.
+    log; what it then wrote is acknowledged within a checkpoint, so after a pause all legs must reach their ends.
     Ticks go on all the while: the ends are asked for once a round.  Raises StoreError when nothing moves for
     `still_s_max` seconds.
     """
-    _reach(client, {"ingest": ends("raw-events")}, say, check, still_s_max)
+    legs = _reach(client, {"ingest": ends("raw-events")}, say, check, still_s_max)["legs"]
     time.sleep(LANDING_S)
-    return _reach(client, {"ingest": ends("raw-events"), "measure": ends("signals")}, say, check, still_s_max)
+    return _reach(client, {leg: ends(topic) for leg, topic in READS.items() if leg in legs}, say, check, still_s_max)
+
+
+def follow(client: Client, *, check: Callable[[], None] = lambda: None) -> None:
+    """Wait until the worker's answers know that the sources are complete: what ingest was told of them comes back to it
+    by way of `identity-links`.  Raises StoreError."""
+    until = time.monotonic() + FOLLOWED_S_MAX
+    for metric in (str(one["name"]) for one in client.get("/v1/metrics")["metrics"]):
+        while (told := client.value(metric, at=AT, basis="corrected")["complete_to"] or "") < AT:
+            check()
+            if time.monotonic() > until:
+                raise StoreError(
+                    f"the sources of {metric} are complete to {AT}, and the worker says {told or 'nothing'}"
+                )
+            time.sleep(0.1)
 
 
 def _reach(
@@ -161,27 +196,58 @@ def _reach(
 
 
 def ask(
-    client: Client, flights: Flights, imported: Imported, status: Mapping[str, Any], *, seconds: float, page: str
+    client: Client, data: DemoData, imported: Imported, status: Mapping[str, Any], *, seconds: float, page: str
 ) -> Summary:
     """Every number by HTTP, basis `corrected` at 2014-01-05T00:00Z."""
-    metrics = [str(metric["name"]) for metric in client.get("/v1/metrics")["metrics"]]
-    totals = {metric: number(client.value(metric, at=AT, basis="corrected")) for metric in metrics}
-    names = dict(flights.airlines)
+    metrics = {str(metric["name"]): metric["dimensions"] for metric in client.get("/v1/metrics")["metrics"]}
+    answers = {metric: client.value(metric, at=AT, basis="corrected") for metric in metrics}
+    names = dict(data.flights.airlines)
     by_company: dict[str, dict[str, float | None]] = {}
-    for carrier in sorted({*names, *flights.carriers}):
-        own = _of_company(client, metrics, f"carrier_code:{carrier}")
+    for carrier in sorted({*names, *data.flights.carriers}):
+        own = _of_company(client, list(metrics), f"carrier_code:{carrier}")
         if any(value is not None for value in own.values()):  # listed, and never flown: nothing to say
             by_company[carrier] = own
+    nobodys = [
+        metric
+        for metric, answer in answers.items()
+        if answer["value"] is not None and all(own[metric] is None for own in by_company.values())
+    ]
+    totals = {metric: number(answer) for metric, answer in answers.items() if metric not in nobodys}
     return Summary(
         totals=totals,
-        by_company=by_company,
+        by_company={carrier: {metric: own[metric] for metric in totals} for carrier, own in by_company.items()},
         events=account(imported, status.get("fates", {})),
         seconds=round(seconds, 3),
         events_per_s=round(imported.sent / seconds, 1) if seconds > 0 else 0.0,
         page=page,
         digest=client.digest()["total"],
         names=names,
+        by_place=_by_place(client, {metric: metrics[metric][0] for metric in nobodys if metrics[metric]}),
+        milestones=_milestones(client, by_company),
+        complete_to=min((str(answers[metric]["complete_to"]) for metric in totals), default=None),
+        finality={metric: str(answer["finality"]) for metric, answer in answers.items()},
     )
+
+
+def _by_place(client: Client, metrics: Mapping[str, str]) -> dict[str, dict[str, float | None]]:
+    """Value of a dimension -> what each metric is there.  metrics: metric -> dimension"""
+    found: dict[str, dict[str, float | None]] = {}
+    for metric, dimension in metrics.items():
+        told = client.get(f"/v1/metrics/{metric}/breakdown", by=dimension, at=AT, basis="corrected")
+        for row in told["rows"]:
+            found.setdefault(str(row["key"]), dict.fromkeys(metrics))[metric] = number(row)
+    return dict(sorted(found.items()))
+
+
+def _milestones(client: Client, carriers: Iterable[str]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Milestone -> airline -> how it stands."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for carrier in carriers:
+        told = client.get("/v1/milestones", company=f"carrier_code:{carrier}", at=AT, basis="corrected")
+        for row in told["milestones"]:
+            stands = {name: row[name] for name in ("state", "achieved_at", "lapsed")}
+            found.setdefault(str(row["milestone"]), {})[carrier] = stands
+    return found
 
 
 def account(imported: Imported, fates: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
@@ -245,6 +311,8 @@ def _lines(summary: Summary) -> Iterator[str]:
         name = summary.names.get(carrier, "")
         yield f"  {carrier:<2}  {name[:28]:<28}" + "".join(f"{_shown(own.get(metric)):>15}" for metric in shown)
     yield ""
+    yield from _places(summary)
+    yield from _states(summary)
     events = summary.events
     yield (
         f"  {events['sent']:,} events sent, {events['accepted']:,} accepted, {events['duplicates']:,} repeats, "
@@ -252,6 +320,27 @@ def _lines(summary: Summary) -> Iterator[str]:
     )
     yield f"  digest {summary.digest}"
     yield f"  page   {summary.page}"
+
+
+def _places(summary: Summary) -> Iterator[str]:
+    if not summary.by_place:
+        return
+    metrics = list(dict.fromkeys(metric for own in summary.by_place.values() for metric in own))
+    yield f"  {'':<4}" + "".join(f"{metric:>16}" for metric in metrics)
+    for place, own in summary.by_place.items():
+        yield f"  {place:<4}" + "".join(f"{_shown(own[metric]):>16}" for metric in metrics)
+    yield ""
+
+
+def _states(summary: Summary) -> Iterator[str]:
+    if not summary.milestones:
+        return
+    for milestone, airlines in summary.milestones.items():
+        counted = Counter(one["state"] for one in airlines.values())
+        states = ", ".join(f"{state} {count}" for state, count in sorted(counted.items()))
+        yield f"  {milestone:<20}  {states}"
+    yield f"  complete to {summary.complete_to}"
+    yield ""
 
 
 def _shown(value: float | None) -> str:

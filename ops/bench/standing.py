@@ -10,7 +10,7 @@ from milepost.ops.apply import apply_bundle
 from milepost.ops.bench import job, machine
 from milepost.ops.bench.ours import Fleet, forget
 from milepost.ops.bench.stage import Stage
-from milepost.ops.flights import read_flights
+from milepost.ops.demo_data import read_demo
 from milepost.ops.provision import provision
 from milepost.schemas.errors import StoreError
 
@@ -20,14 +20,14 @@ SETTLE_S: Final = 10.0
 
 def measure_flights(stage: Stage, *, week: bool = False) -> dict[str, Any]:
     """The demo's import, shuffled and with repeats, and the worker beside it; every event must be accepted once."""
-    flights = read_flights(week=week)
+    data = read_demo(week=week)
     settings = stage.deployment("flights")
     with Fleet(settings, 1, say=stage.say) as fleet:
-        summary = demo.perform(settings, flights, fleet.running[0], say=stage.say)
+        summary = demo.perform(settings, data, fleet.running[0], say=stage.say)
     forget(stage, fleet)
     events = summary.events
-    if events["accepted"] != len(flights) or events["dead_letters"]:
-        raise StoreError(f"{len(flights)} flights were sent, and this became of them: {events}")
+    if events["accepted"] != len(data) or events["dead_letters"]:
+        raise StoreError(f"{len(data)} events were sent, and this became of them: {events}")
     return {
         "events": events["sent"],
         "duplicates": events["duplicates"],

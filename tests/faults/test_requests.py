@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from schemathesis import APIOperation, Case, GenerationMode
 
 from milepost.ops.apply import demo_bundle
+from milepost.ops.demo_data import aircraft
 from milepost.ops.flights import ORG, FlightEvent
 from milepost.ops.settings import Settings
 from tests.support.broker import TestBroker, shared_jars
@@ -33,8 +34,9 @@ Sized = Callable[[int, int], int]
 
 
 def some() -> list[FlightEvent]:
-    """Flights of two airlines."""
-    return [one for one in week() if one.data.get("carrier") in ("UA", "AA")][:300]
+    """Flights of two airlines, and the aircraft of the first of them."""
+    flights = [one for one in week() if one.data.get("carrier") in ("UA", "AA")][:300]
+    return [*flights, aircraft((flights[0].data["tailnum"], *("NA",) * 8))]
 
 
 FILES: Final = {
@@ -42,10 +44,9 @@ FILES: Final = {
     "milepost.yaml": demo_bundle()["milepost.yaml"].replace(
         b'{punctual: {metric: on_time_rate, window: 28d, op: ">=", value: 0.80}}',
         b'{punctual: {metric: on_time_rate, window: 28d, op: ">=", value: 0.80}, reviewed: {manual: seen, affects: false}}',
-    )
-    + b"\nrecords:\n  aircraft: {on: flight.departed, id: data.tailnum, op: upsert, fields: {from: data.origin}}\n",
+    ),
 }
-"""The demo's definitions, with an action that people tick and records."""
+"""The demo's definitions, with an action that people tick."""
 TAIL: Final = f"tailnum:{some()[0].data['tailnum']}"
 BUNDLE: Final = {"org": ORG, "files": {name: text.decode() for name, text in FILES.items()}}
 KNOWN: Final[dict[str, tuple[str, ...]]] = {

@@ -16,7 +16,8 @@ import pytest
 from milepost.ops import demo
 from milepost.ops.apply import apply_bundle, attempts, demo_bundle, in_force, plan_bundle
 from milepost.ops.client import Client, Refused
-from milepost.ops.flights import ORG, Flights, import_order, read_flights
+from milepost.ops.demo_data import DemoData, read_demo
+from milepost.ops.flights import ORG, import_order
 from milepost.ops.imports import Imported
 from milepost.ops.provision import provision
 from milepost.ops.reader import plain_consumer, read_to_end
@@ -25,6 +26,7 @@ from milepost.ops.settings import DEMO_SECRET, Settings
 from milepost.schemas import stamps
 from milepost.schemas.errors import BundleError, DeclarationError, StoreError
 from milepost.schemas.keys import org_key
+from milepost.topology import by_hand
 from milepost.topology.catalog import load_bundle
 from milepost.topology.driver import Driver
 from milepost.topology.questions import Question, Questions
@@ -37,11 +39,11 @@ AT_MS = 1_388_880_000_000  # 2014-01-05T00:00Z
 
 
 @pytest.fixture(scope="module")
-def week() -> Flights:
-    return read_flights(week=True)
+def week() -> DemoData:
+    return read_demo(week=True)
 
 
-def test_the_week_through_the_line_gives_the_csvs_numbers(week: Flights) -> None:
+def test_the_week_through_the_line_gives_the_csvs_numbers(week: DemoData) -> None:
     """The first week's events, driven through the legs under the demo's bundle, answer what polars computes."""
     driver = Driver(DEMO_SECRET.encode(), partitions=3, chunk=4_000)
     driver.apply(ORG, demo_bundle(), NOW_MS)
@@ -65,15 +67,18 @@ def test_the_week_through_the_line_gives_the_csvs_numbers(week: Flights) -> None
         assert numbers(f"carrier_code:{carrier}") == pytest.approx(own), carrier
 
 
-def test_every_event_holds_under_its_contract(week: Flights) -> None:
-    """Each kind of event of the demo passes the contract that the demo's bundle has for its type."""
-    catalog = load_bundle(demo_bundle())
+def test_every_event_holds_under_its_contract(week: DemoData) -> None:
+    """Each kind of event of the demo passes the contract that the demo's bundle, or the engine, has for its type."""
+    sources = {**load_bundle(demo_bundle()).sources, by_hand.NAME: by_hand.SOURCE}
     types = set()
-    for number in range(0, len(week), 7):
+    for number in (*range(0, len(week), 7), *range(len(week) - week.closing, len(week))):
         event = week[number]
-        catalog.sources[event.source].types[event.type].check(dict(event.data))
+        sources[event.source].types[event.type].check(dict(event.data))
         types.add(event.type)
-    assert {"flight.departed", "flight.cancelled", "flight.landed", "airline.listed"} >= types >= {"flight.departed"}
+    assert types == {
+        "flight.departed", "flight.cancelled", "flight.landed", "airline.listed", "aircraft.listed", "weather.observed",
+        "milepost.source_complete",
+    }  # fmt: skip
 
 
 # --- definitions
@@ -189,14 +194,24 @@ def test_the_summary_is_the_json_of_the_interface() -> None:
         page="http://127.0.0.1:6066/",
         digest="ab",
         names={"UA": "United Air Lines Inc."},
+        by_place={"JFK": {"visibility_min": 0.25, "precipitation": None}},
+        milestones={
+            "never_idle": {
+                "UA": {"state": "lapsed", "achieved_at": None, "lapsed": 3},
+                "AA": {"state": "achieved", "achieved_at": "2013-12-31T11:00:00Z", "lapsed": 2},
+            }
+        },
+        complete_to="2014-01-05T00:00:00Z",
+        finality={"departures": "final"},
     )
     assert list(summary.as_json()) == [
-        "totals", "by_company", "events", "seconds", "events_per_s", "page", "digest",
+        "totals", "by_company", "events", "seconds", "events_per_s", "page", "digest", "by_place", "milestones",
+        "complete_to", "finality",
     ]  # fmt: skip
     assert json.loads(json.dumps(summary.as_json())) == summary.as_json()
     shown = demo.table(summary)
-    assert "United Air Lines" in shown
-    assert summary.page in shown
+    for text in ("United Air Lines", summary.page, "JFK", "0.250", "achieved 1, lapsed 1", "2014-01-05T00:00:00Z"):
+        assert text in shown
 
 
 def test_the_demo_keeps_its_public_secret_in_the_home(tmp_path: Path) -> None:
@@ -220,7 +235,8 @@ class Answers(http.server.BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     restoring = 2
-    places: list[tuple[int, int]] = []  # noqa: RUF012 -- a test sets it before it asks
+    places: list[tuple[int, int, int]] = []  # noqa: RUF012 -- a test sets it before it asks
+    complete_to: list[str | None] = []  # noqa: RUF012 -- the same
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
@@ -229,12 +245,13 @@ class Answers(http.server.BaseHTTPRequestHandler):
             self.answer(503, {"title": "restoring", "detail": "partition 0 is restored"}, {"Retry-After": "0"})
         elif path == "/v1/status":
             here = Answers.places.pop(0) if len(Answers.places) > 1 else Answers.places[0]
-            legs = {
-                name: {"next_offset": {"0": place}} for name, place in zip(("ingest", "measure"), here, strict=True)
-            }
+            legs = {name: {"next_offset": {"0": place}} for name, place in zip(demo.READS, here, strict=True)}
             self.answer(200, {"legs": legs, "fates": {}, "ready": True})
+        elif path == "/v1/metrics":
+            self.answer(200, {"metrics": [{"name": "departures"}]})
         elif path == "/v1/metrics/departures/value":
-            self.answer(200, {"value": 3, "asked": self.path})
+            complete_to = Answers.complete_to.pop(0) if Answers.complete_to else None
+            self.answer(200, {"value": 3, "asked": self.path, "complete_to": complete_to})
         else:
             self.answer(404, {"title": "unknown metric", "detail": "no metric departurs; did you mean departures?"})
 
@@ -284,16 +301,28 @@ def test_nobody_there_is_said_within_patience() -> None:
         client.get("/v1/status")
 
 
-def test_the_demo_waits_until_both_legs_have_reached_their_ends(url: str) -> None:
+def test_the_demo_waits_until_all_legs_have_reached_their_ends(url: str) -> None:
     """The end of the wait is what the broker says, not what the worker thinks; one that stands still is an error."""
-    ends = {"raw-events": {0: 9}, "signals": {0: 4}}
-    Answers.places = [(7, 0), (9, 0), (9, 2), (9, 4), (10, 5)]
+    ends = {"raw-events": {0: 9}, "signals": {0: 4}, "record-changes": {0: 1}}
+    Answers.places = [(7, 0, 0), (9, 0, 0), (9, 2, 0), (9, 4, 0), (9, 4, 1), (10, 5, 2)]
     with Client(url) as client:
         status = demo.settle(client, ends.__getitem__, say=silent)
-        assert status["legs"]["measure"]["next_offset"] == {"0": 4}
-        Answers.places = [(5, 0)]
+        assert [leg["next_offset"]["0"] for leg in status["legs"].values()] == [9, 4, 1]
+        Answers.places = [(5, 0, 0)]
         with pytest.raises(StoreError, match="4 records are waiting"):
             demo.settle(client, ends.__getitem__, say=silent, still_s_max=0.3)
+
+
+def test_the_demo_waits_until_the_sources_are_complete(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was said of the sources reaches the answers by a way of its own; where it never does, the demo says so."""
+    with Client(url) as client:
+        Answers.complete_to = [None, "2014-01-01T05:00:00Z", demo.AT, "never asked"]
+        demo.follow(client)
+        assert Answers.complete_to == ["never asked"]
+        monkeypatch.setattr(demo, "FOLLOWED_S_MAX", 0.2)
+        Answers.complete_to = []
+        with pytest.raises(StoreError, match=r"departures are complete to 2014-01-05T00:00:00Z, .* says nothing"):
+            demo.follow(client)
 
 
 @pytest.fixture

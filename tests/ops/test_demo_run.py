@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,14 @@ from typing import Any
 import psutil
 import pytest
 
+from milepost.ops.client import Client
+from milepost.ops.demo_data import read_demo
 from milepost.ops.processes import free_ports, taken
+from milepost.ops.settings import DEMO_SECRET
+from tests.support import demo_answers
 from tests.support import flights_expected as other
 from tests.support.broker import shared_jars
+from tests.support.flights_driver import driver_digest
 
 pytestmark = pytest.mark.broker
 
@@ -55,6 +62,31 @@ class Home:
         found: dict[str, Any] = json.loads(done.stdout)
         return found
 
+    @contextmanager
+    def serving(self) -> Iterator[tuple[dict[str, Any], Client]]:
+        """The demo without an end of its own: the JSON it printed, and a client of its worker."""
+        errors = self.folder.parent / "stderr"
+        with errors.open("wb") as stderr:
+            running = subprocess.Popen(
+                self.command("--json"), env=self.environment(), stdout=subprocess.PIPE, stderr=stderr, text=True
+            )
+        assert running.stdout is not None
+        try:
+            line = running.stdout.readline()
+            assert line, errors.read_text()[-3000:] + self.told()
+            with Client(f"http://127.0.0.1:{self.port}") as client:
+                yield json.loads(line), client
+        finally:
+            running.send_signal(signal.SIGINT)
+            running.wait(60)
+
+    def milepost(self, *arguments: str) -> str:
+        """What a command prints."""
+        command = [sys.executable, "-m", "milepost", *arguments]
+        done = subprocess.run(command, env=self.environment(), capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
     def told(self) -> str:
         log = self.folder / "log" / "worker-1.log"
         return log.read_text(errors="replace")[-3000:] if log.exists() else ""
@@ -81,22 +113,23 @@ def home(tmp_path: Path) -> Home:
 
 
 def test_the_first_week_answers_as_the_csv_and_a_second_start_imports_nothing(home: Home) -> None:
-    """Totals and airlines are those of polars; the second start sends nothing, answers and digest are the same."""
+    """Totals, airlines, airports and milestones are those of polars; the second start sends nothing, answers and digest
+    are the same, and its worker knows the aircraft."""
     first = home.run()
-    expected = other.expected(other.first_week(other.read_csv()))
-    assert first["totals"] == pytest.approx(expected.totals)
-    assert first["by_company"].keys() == expected.by_company.keys()
-    for carrier, own in expected.by_company.items():
-        assert first["by_company"][carrier] == pytest.approx(own), carrier
+    flights, weather = (other.first_week(frame) for frame in (other.read_csv(), other.read_weather()))
+    demo_answers.right(first, flights, weather)
     events = first["events"]
-    assert (events["sent"], events["accepted"], events["duplicates"]) == (12_158 + 608, 12_158, 608)
+    assert (events["sent"], events["accepted"], events["duplicates"]) == (15_978 + 799 + 3, 15_981, 799)
     assert (events["dead_letters"], set(events["drops"])) == (0, {"no_rule"})
-    assert len(first["digest"]) == 64
+    assert first["digest"] == driver_digest(read_demo(week=True), secret=DEMO_SECRET)["total"]
     assert home.processes() == []
-    second = home.run()
-    assert second["events"]["sent"] == 0
-    assert (second["totals"], second["by_company"]) == (first["totals"], first["by_company"])
-    assert second["digest"] == first["digest"]
+    with home.serving() as (second, client):
+        assert second["events"]["sent"] == 0
+        same = ("totals", "by_company", "by_place", "milestones", "complete_to", "finality", "digest")
+        assert [second[name] for name in same] == [first[name] for name in same]
+        demo_answers.known(client, weather)
+        shown = json.loads(home.milepost("records", "show", "aircraft", "N14228", "--json"))
+        assert shown["value"]["model"] == "737-824"
     assert home.processes() == []
 
 

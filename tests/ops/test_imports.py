@@ -31,7 +31,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Flights:
     folder = tmp_path_factory.mktemp("few")
     week = read_flights(week=True)
     head = "year,month,day,dep_time,sched_dep_time,dep_delay,arr_time,sched_arr_time,arr_delay,carrier,flight,tailnum,"
-    rows = [line.decode() for line in week.lines[:400]]
+    rows = [line.decode() for line in week.file.lines[:400]]
     (folder / "flights.csv").write_text(
         "\n".join([head + "origin,dest,air_time,distance,hour,minute,time_hour", *rows])
     )

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("agents", "ops", "schemas", "topology")
 BUNDLES = (
-    ("demo", "milepost.yaml"), ("demo", "tests/departures.yaml"), ("starter", "milepost.yaml"), ("starter", "tests/orders.yaml"),
+    ("demo", "milepost.yaml"), ("demo", "tests/departures.yaml"), ("demo", "tests/weather.yaml"), ("starter", "milepost.yaml"), ("starter", "tests/orders.yaml"),
 )  # fmt: skip
 LINK = 0o120000
 KIND = 0o170000

@@ -101,6 +101,7 @@ class Stub:
     streams: list[dict[str, str]] = field(default_factory=list)
     told: int = 0  # raise it, and every open stream is told its value again
     empty: bool = False  # no metrics, no companies, no time
+    nobodys: str = ""  # the metric that no company has
 
     def fail(
         self, end: str, status: int, *, times: int = 1, headers: dict[str, str] | None = None, **body: str
@@ -166,7 +167,7 @@ class Stub:
             }  # fmt: skip
         rows = []
         if query.get("by") == "company":
-            for code in codes:
+            for code in codes if name != self.nobodys else []:
                 value, _ = self.value(name, [code], ORIGINS, start, stop, at, basis)
                 rows.append({"key": metakey(code), "label": COMPANIES[code], "value": value})
         elif query.get("by") in found[3]:

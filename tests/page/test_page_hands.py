@@ -165,6 +165,25 @@ def test_a_row_of_the_breakdown_leads_to_its_company(page: Any, stub: Stub) -> N
     assert rows.count() == 60
 
 
+def test_what_no_company_has_is_broken_down_by_its_dimension(page: Any, stub: Stub) -> None:
+    """The weather at an airport: without a choice its rows are the airports', and who chooses companies is told of none."""
+    stub.nobodys = "departure_delay_max"
+    page.goto(f"{stub.url}/?{FEBRUARY.replace('departures', 'departure_delay_max')}")
+    settled(page)
+    rows = page.locator("#breakdown tr")
+    assert {row.get_attribute("data-key") for row in rows.all()} == {"EWR", "JFK", "LGA"}
+    assert rows.count() == 3 and page.locator("#by").input_value() == "origin"
+    before = page.url
+    page.locator("#by").select_option("company")
+    assert moved(page, before)["by"] == "company"
+    assert rows.count() == 0
+    assert page.locator("#breakdown-note").text_content() == "No company has values in this window."
+    before = page.url
+    page.locator("#metric").select_option("departures")
+    assert moved(page, before)["metric"] == "departures"
+    assert rows.count() == len(COMPANIES)
+
+
 def test_the_chart_asks_for_the_windows_time(page: Any, stub: Stub) -> None:
     """The points are days of the zone for weeks and hours for a day, and none is asked beyond the moment."""
     page.goto(f"{stub.url}/?metric=departures&at=2013-02-10T12:00:00Z&basis=corrected&tz=America/New_York&window=28d")

@@ -6,10 +6,12 @@ import gc
 import re
 from collections.abc import Iterable
 from functools import cache
+from itertools import chain
 
 import orjson
 
 from milepost.ops.apply import demo_bundle
+from milepost.ops.demo_data import SOURCES, completed, read_demo
 from milepost.ops.flights import ORG, FlightEvent, read_flights, rfc3339
 from milepost.topology.digest import digest
 from milepost.topology.driver import Driver
@@ -22,9 +24,9 @@ def unmoved(_: FlightEvent) -> int:
     return 0
 
 
-def driver_digest(events: Iterable[FlightEvent], shift: Shift = unmoved) -> dict[str, str]:
+def driver_digest(events: Iterable[FlightEvent], shift: Shift = unmoved, *, secret: str = SECRET) -> dict[str, str]:
     """Table -> digest, and `total`, of the driver over `events` as the importer sends them, `shift` ms later."""
-    driver = Driver(SECRET.encode(), partitions=2, chunk=4000)
+    driver = Driver(secret.encode(), partitions=2, chunk=4000)
     driver.apply(ORG, demo_bundle(), FIRST_MS)
     for event in events:
         driver.produce(orjson.loads(event.body()), FIRST_MS, known_ms=event.k_ms + shift(event))
@@ -56,12 +58,13 @@ def send_flight(driver: Driver, event: FlightEvent) -> None:
 
 
 def year_driver(now_ms: int) -> Driver:
-    """A driver that has taken the year's departures and cancellations (no rule reads landings), and a tick at `now_ms`."""
+    """A driver that has taken the year's departures and cancellations (no rule reads landings), that the sources are
+    complete, and a tick at `now_ms`."""
     driver = Driver(SECRET.encode(), partitions=1, chunk=20_000)
     driver.apply(ORG, plain_bundle(), FIRST_MS)
     gc.disable()  # millions of rows are made and none is garbage; looking at them again and again takes a third
     try:
-        for event in read_flights():
+        for event in chain(read_flights(), map(completed, SOURCES)):
             if event.type != "flight.landed":
                 send_flight(driver, event)
         driver.run()
@@ -69,4 +72,17 @@ def year_driver(now_ms: int) -> Driver:
         driver.run()
     finally:
         gc.enable()
+    return driver
+
+
+def beside_driver(now_ms: int) -> Driver:
+    """A driver that has taken what the demo sends beside the year's flights, and a tick at `now_ms`."""
+    driver = Driver(SECRET.encode(), partitions=2, chunk=5_000)
+    driver.apply(ORG, demo_bundle(), FIRST_MS)
+    data = read_demo()
+    for number in range(len(data.flights), len(data)):
+        send_flight(driver, data[number])
+    driver.run()
+    driver.tick(now_ms)
+    driver.run()
     return driver

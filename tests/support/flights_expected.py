@@ -58,6 +58,30 @@ def read_csv(folder: Path | None = None) -> pl.DataFrame:
     )
 
 
+def read_planes() -> pl.DataFrame:
+    """The aircraft as polars reads them."""
+    return pl.read_csv(package_file("planes.csv"), null_values=["NA", ""], infer_schema_length=None)
+
+
+def read_weather() -> pl.DataFrame:
+    """The weather as polars reads it, with `at`, UTC, and `date`, that of the airports."""
+    frame = pl.read_csv(package_file("weather.csv"), null_values=["NA", ""], infer_schema_length=None)
+    at = pl.col("time_hour").str.to_datetime("%Y-%m-%dT%H:%M:%SZ", time_zone="UTC")
+    return frame.with_columns(at=at, date=at.dt.convert_time_zone("America/New_York").dt.date())
+
+
+def weather(frame: pl.DataFrame) -> dict[str, dict[str, float | None]]:
+    """The demo's metrics of the weather, by airport."""
+    found = frame.group_by("origin").agg(
+        visibility_min=pl.col("visib").min(),
+        visibility_avg=pl.col("visib").mean(),
+        wind_speed_max=pl.col("wind_speed").max(),
+        wind_speed_avg=pl.col("wind_speed").mean(),
+        precipitation=pl.col("precip").sum(),
+    )
+    return {str(row.pop("origin")): row for row in found.sort("origin").to_dicts()}
+
+
 def first_week(frame: pl.DataFrame) -> pl.DataFrame:
     """The rows whose own date lies in 2013-01-01..07."""
     return frame.filter((pl.col("year") == 2013) & (pl.col("month") == 1) & (pl.col("day") <= 7))

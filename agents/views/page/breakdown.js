@@ -25,7 +25,8 @@ export class Breakdown {
     const held = this.body.contains(document.activeElement) ? document.activeElement.closest("tr").dataset.key : null;
     if (model?.by !== this.model?.by) this.folded = true;
     this.model = model;
-    this.note.textContent = model && !model.rows.length ? "There is nothing to break down in this window." : words;
+    const none = model?.by === "company" ? "No company has values in this window." : "There is nothing to break down in this window.";
+    this.note.textContent = model && !model.rows.length ? none : words;
     this.note.hidden = !this.note.textContent;
     this.draw();
     // "Live" draws anew every few seconds: whoever stands on a row stays on it.

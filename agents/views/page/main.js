@@ -36,6 +36,7 @@ let timer = null;        // the next asking, when one is due
 let stale = false;       // the slider moved on while an asking was under way
 let opened = true;       // the question came from the address, which may not say all of it
 let problem = null;      // what the notice shows
+const nobodys = new Set();  // metrics that no company was seen to have, as the weather at an airport
 
 const chart = new Chart($("chart"), $("readout"));
 const breakdown = new Breakdown({
@@ -120,7 +121,7 @@ async function ask({ quiet = false, live: again = false } = {}) {
       return;
     }
     const span = chartSpan(now, world.range, Date.now());
-    const by = chosenBy();
+    let by = chosenBy();
     const path = `/v1/metrics/${encodeURIComponent(now.metric)}`;
     const common = asked(now);
     const answers = await Promise.allSettled([
@@ -129,6 +130,13 @@ async function ask({ quiet = false, live: again = false } = {}) {
       by === "" ? null : get(`${path}/breakdown`, { ...common, window: now.window, by }, signal),
     ]);
     if (mine !== turn) return;
+    if (by === "company" && (answers[0].value?.value ?? null) !== null && answers[2].value?.rows.length === 0) {
+      nobodys.add(now.metric);
+      by = chosenBy();
+      showQuestion();
+      if (by !== "company") [answers[2]] = await Promise.allSettled([get(`${path}/breakdown`, { ...common, window: now.window, by }, signal)]);
+      if (mine !== turn) return;
+    }
     const failed = answers.map((a) => (a.status === "rejected" ? a.reason : null));
     showValue(now, answers[0].value ?? null, failed[0]);
     showSeries(now, span, answers[1].value ?? null, failed[1]);
@@ -349,9 +357,11 @@ function byOptions(metric) {
   return question.company ? dimensions : [["company", "Company"], ...dimensions];
 }
 
-/** The breakdown shown: the one asked for if this metric has it, else the first there is, else "". */
+/** The breakdown shown: the one asked for if this metric has it, else the first there is, else "".  What no company has is
+ *  broken down by a dimension of its own. */
 function chosenBy() {
   const all = byOptions(metricOf(question)).map(([key]) => key);
-  return all.includes(question.by) ? question.by : metricOf(question) ? all[0] ?? "" : "";
+  const first = nobodys.has(question.metric) && all[0] === "company" ? all[1] ?? all[0] : all[0];
+  return all.includes(question.by) ? question.by : metricOf(question) ? first ?? "" : "";
 }
 

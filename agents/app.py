@@ -31,7 +31,7 @@ from milepost.schemas.errors import BundleError, ContractError
 from milepost.schemas.keys import OrgKeys
 from milepost.schemas.serde import wire
 from milepost.topology import describe, line
-from milepost.topology.catalog import load_bundle
+from milepost.topology.accepted import accepted_bundle
 from milepost.topology.decisions import Decisions
 from milepost.topology.following import add_definition, add_link
 from milepost.topology.ingest import Ingest
@@ -57,7 +57,7 @@ _SAID: Final = ("reason", "stage", "rule", "detail", "org", "source", "type")
 def build(settings: Settings) -> tuple[faust.App, Worker]:
     """The Faust app of one worker, with agents attached in the line's order."""
     keys = OrgKeys(settings.secret())
-    decisions = Decisions(load_bundle)
+    decisions = Decisions(accepted_bundle)
     app, runtime = engine(settings)
     runtime.bind(Ingest(settings.partitions, decisions, keys), line.leg("ingest"))
     runtime.bind(MeasureLeg(settings.partitions, decisions, keys), line.leg("measure"))
@@ -125,10 +125,13 @@ class Worker:
     def on_definition(self, record: Any) -> None:
         """A record of `definitions`.  What is no bundle is refused alike by every worker, and counted."""
         try:
-            add_definition(self.decisions, record.value, record.timestamp)
+            catalog = add_definition(self.decisions, record.value, record.timestamp)
         except (ContractError, BundleError) as error:
             self.refused += 1
             log.error("definitions/0@%d is not a bundle and is passed over: %s", record.offset, error)
+            return
+        for part in catalog.left_out:
+            log.warning("definitions/0@%d: left out, for this release refuses it: %s", record.offset, part)
 
     def on_link(self, record: Any) -> None:
         try:
@@ -356,4 +359,8 @@ class Worker:
             one.caught_up.is_set() for one in self.runtime.followers.values()
         )
         stalled = [f"{name}/{number}: {why}" for name, leg in legs.items() for number, why in leg.stalled.items()]
-        return Health(restoring=restoring, decisions=decided, stalled=stalled, ingest_lag_ms=self._ingest_lag_ms())
+        left_out = [f"{org}: {one}" for org, found in self.decisions.left_out().items() for one in found]
+        return Health(
+            restoring=restoring, decisions=decided, stalled=stalled, ingest_lag_ms=self._ingest_lag_ms(),
+            left_out=left_out,
+        )  # fmt: skip

@@ -25,10 +25,11 @@ from milepost.ops.reader import PATIENCE_S, partition_count, plain_consumer, rea
 from milepost.ops.sender import Sender
 from milepost.ops.settings import Settings
 from milepost.schemas import stamps
-from milepost.schemas.errors import BundleError, ContractError, DeclarationError, StoreError
+from milepost.schemas.errors import ContractError, DeclarationError, StoreError
 from milepost.schemas.keys import PART_BYTES_MAX, checked_secret, org_key
 from milepost.schemas.serde import wire
 from milepost.schemas.stamps import Stamp
+from milepost.topology.accepted import accepted_bundle, nothing_holds
 from milepost.topology.catalog import Catalog, check_owner, load_bundle
 from milepost.topology.changes import Change, compared, kept, lines
 from milepost.topology.uncompiled import Uncompiled, uncompiled
@@ -135,7 +136,7 @@ def apply_bundle(settings: Settings, bundle: Bundle, org: str, effective: int | 
 
 def plan_bundle(settings: Settings, bundle: Bundle, org: str) -> PlanReport:
     """What applying the bundle would change against the one in force.  Raises BundleError as `apply_bundle` does."""
-    report = plan_against([load_bundle(one.files) for one in history(settings, org)], read_files(bundle), org)
+    report = plan_against([accepted_bundle(one.files) for one in history(settings, org)], read_files(bundle), org)
     now = in_force(settings, org)
     return replace(report, unfinished=now is not None and not _marked(settings, now))
 
@@ -160,6 +161,7 @@ def earlier_bundle(settings: Settings, org: str, *, back: int = 1, to: str = "")
     Applied again they are a new attempt, like any other: rolled back twice, the log is where it was.  Raises
     DeclarationError when there is none.
     """
+    _check_org(org)
     past = history(settings, org)
     if not past:
         raise DeclarationError(f"{org} has no definitions yet; there is nothing to go back to")
@@ -181,16 +183,13 @@ def earlier_bundle(settings: Settings, org: str, *, back: int = 1, to: str = "")
 def history(settings: Settings, org: str) -> list[Attempt]:
     """The bundles that were in force, the newest first, each once where it was applied several times in a row.
 
-    The last `EARLIER_MAX` of them.  What does not validate was passed over by the workers, and is here."""
+    The last `EARLIER_MAX` of them.  Of what nothing holds was passed over by the workers, and is here."""
     last: deque[Attempt] = deque(maxlen=EARLIER_MAX)
     for attempt in attempts(settings):
         if attempt.org != org or (last and last[-1].bundle_id == attempt.bundle_id):
             continue
-        try:
-            load_bundle(attempt.files)
-        except BundleError:
-            continue
-        last.append(attempt)
+        if not nothing_holds(accepted_bundle(attempt.files)):
+            last.append(attempt)
     return list(reversed(last))
 
 
@@ -244,10 +243,14 @@ def in_force(settings: Settings, org: str) -> Attempt | None:
 def checked(files: Mapping[str, bytes], org: str) -> Catalog:
     """The catalog of a bundle that may be applied for `org`.  Raises BundleError or DeclarationError."""
     catalog = load_bundle(files)
-    if not 1 <= len(org.encode()) <= PART_BYTES_MAX:
-        raise DeclarationError(f"org has {len(org.encode())} bytes; expected 1 to {PART_BYTES_MAX}")
+    _check_org(org)
     check_owner(files, org)
     return catalog
+
+
+def _check_org(org: str) -> None:
+    if not 1 <= len(org.encode()) <= PART_BYTES_MAX:
+        raise DeclarationError(f"org has {len(org.encode())} bytes; expected 1 to {PART_BYTES_MAX}")
 
 
 def _ids(past: Sequence[Attempt]) -> str:

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from milepost.ops import describe, processes, provision
+from milepost.ops.apply import attempts
 from milepost.ops.broker import java_runtime, read_jars, read_lock
 from milepost.ops.settings import DEMO_SECRET, Settings
 from milepost.ops.supervise import probe
 from milepost.schemas.errors import MilepostError
+from milepost.topology.accepted import accepted_bundle
 
 Verdict = Literal["ok", "note", "wrong"]
 
@@ -169,6 +171,25 @@ def _topics(settings: Settings) -> Iterator[Finding]:
         text, _, fix = said.partition("; fix: ")
         absent = text.endswith("is not at the broker")
         yield Finding(check="topics", verdict="note" if absent else "wrong", said=text, fix=fix)
+    if not any(f"{settings.topic('definitions')} is not at the broker" in said for said in wrong):
+        yield from _definitions(settings)
+
+
+def _definitions(settings: Settings) -> Iterator[Finding]:
+    """Whether the bundles in force hold in this release: an older one may have applied them."""
+    try:
+        last = {one.org: one.files for one in attempts(settings)}
+    except MilepostError as error:
+        yield Finding(check="definitions", verdict="wrong", said=str(error), fix="start the broker, then look again")
+        return
+    for org, files in sorted(last.items()):
+        left = accepted_bundle(files).left_out
+        if left:
+            fix = "mend them (`milepost plan` says each with its fix), and apply the bundle again"
+            said = f"of {org}, {len(left)} parts are left out, for this release refuses them; the first: {left[0]}"
+            yield Finding(check="definitions", verdict="wrong", said=said, fix=fix)
+        else:
+            yield Finding(check="definitions", verdict="ok", said=f"those of {org} hold")
 
 
 def _worker(settings: Settings) -> Iterator[Finding]:

@@ -52,6 +52,11 @@ STORE_BYTES: Final = Gauge(
 STALLED: Final = Gauge(
     "milepost_stalled_partitions", "Partitions that wait for room on a full disk", ("leg",), registry=registry
 )
+LEFT_OUT: Final = Gauge(
+    "milepost_definitions_left_out",
+    "Parts of bundles in force that this release refuses and leaves out",
+    registry=registry,
+)
 QUARANTINED: Final = Counter(
     "milepost_stores_quarantined", "Store folders set aside as damaged or foreign", ("leg",), registry=registry
 )
@@ -100,6 +105,11 @@ def lag_seconds(leg: str, seconds: float | None) -> None:
     """Age of the oldest record that the leg has not taken; None: not known."""
     if seconds is not None:
         LAG_SECONDS.labels(leg).set(max(0.0, seconds))
+
+
+def left_out(parts: int) -> None:
+    """So many parts of the bundles in force do not hold in this release."""
+    LEFT_OUT.set(parts)
 
 
 def checkpoint(leg: str, seconds: float, changed_bytes: int) -> None:

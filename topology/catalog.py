@@ -19,7 +19,7 @@ from typing import Final, TypeVar
 from milepost.schemas.contracts import Contract
 from milepost.schemas.errors import BundleError, Finding
 from milepost.topology import acts
-from milepost.topology.bundle import BYTES_MAX, MAIN, editor_schema, read_bundle
+from milepost.topology.bundle import BYTES_MAX, MAIN, BundleText, editor_schema, read_bundle
 from milepost.topology.catalog_metrics import MetricReader
 from milepost.topology.catalog_plans import PlanReader, foreign_bridges
 from milepost.topology.catalog_records import RecordReader, protection, reactions
@@ -71,6 +71,7 @@ __all__ = [
     "Write",
     "bundle_id",
     "check_owner",
+    "compiled",
     "editor_schema",
     "load_bundle",
 ]
@@ -109,6 +110,23 @@ def _load(pairs: tuple[tuple[str, bytes], ...]) -> Catalog:
     _check_files(files)
     text, document = read_bundle(files[MAIN])
     findings = Findings(document)
+    catalog = compiled(files, text, findings)
+    if findings.found:
+        raise BundleError(findings.found)
+    return catalog
+
+
+def compiled(
+    files: Mapping[str, bytes],
+    text: BundleText,
+    findings: Findings,
+    rules_unread: Iterable[Rule] = (),
+    writes_unread: Iterable[Write] = (),
+) -> Catalog:
+    """The catalog of what holds; what has a fault, and what depends on it, is a finding and not in it.
+
+    rules_unread, writes_unread: refusals for what was not in `text` already (accepted.py)
+    """
     rules = RuleReader(files, text, findings)
     rules.read()
     metrics = MetricReader(text, rules.sources, rules.rules, rules.broken, findings)
@@ -119,11 +137,10 @@ def _load(pairs: tuple[tuple[str, bytes], ...]) -> Catalog:
     plans.read()
     protected = protection(text, rules.sources, findings)
     reacting = reactions(text, findings)
-    if findings.found:
-        raise BundleError(findings.found)
     by_hand = acts.any_manual(plans.plans)
     measures = (*metrics.measures, *([acts.TICKS] if by_hand else []))
-    judging = (*rules.rules.values(), *([acts.RULE] if by_hand else []))
+    judging = (*rules.rules.values(), *rules_unread, *rules.refused, *([acts.RULE] if by_hand else []))
+    writing = [write for one in records.records.values() for write in one.writes]
     return Catalog(
         bundle_id=bundle_id(files),
         sources=rules.sources,
@@ -135,7 +152,7 @@ def _load(pairs: tuple[tuple[str, bytes], ...]) -> Catalog:
         metrics=metrics.metrics,
         key_rank=_ranks(rules.sources),
         records=records.records,
-        writes=_grouped((write.on, write) for one in records.records.values() for write in one.writes),
+        writes=_grouped((write.on, write) for write in (*writing, *writes_unread, *records.refused)),
         milestones=plans.milestones,
         plans=plans.plans,
         reactions=reacting,

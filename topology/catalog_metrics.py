@@ -69,11 +69,13 @@ class MetricReader:
     def read(self) -> None:
         parents: dict[str, int] = {}
         for place, (name, text) in enumerate(self.text.metrics.items()):
-            before, known = len(self.findings.found), set(self.metrics)
+            before, known, measures = len(self.findings.found), set(self.metrics), len(self.measures)
             if text.formula is None:
                 self._measured(name, text)
             if len(self.findings.found) > before:
-                self.broken.add(name)
+                self.broken |= {name} | (set(self.metrics) - known)
+                self.metrics = {one: self.metrics[one] for one in self.metrics if one in known}
+                del self.measures[measures:]
             parents |= dict.fromkeys(set(self.metrics) - known, place) | {name: place}
         formulas = {
             name: expression

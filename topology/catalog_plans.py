@@ -201,7 +201,8 @@ class PlanReader:
                 self.findings.add(here, message, key=True)
             return
         if len(self.findings.found) == before and whole:
-            milestones = self._fitted(text, here, milestones, template)
+            fitted = self._fitted(text, here, milestones, template)
+            whole, milestones = fitted is not None, fitted or {}
         metrics = list(template.metrics) if template is not None else []
         for i, one in enumerate(text.metrics):
             whole = self._metric(one, (*here, "metrics", i)) is not None and whole
@@ -268,9 +269,9 @@ class PlanReader:
 
     def _fitted(
         self, text: PlanText, here: Path, milestones: Mapping[str, Milestone], template: Plan | None
-    ) -> dict[str, Milestone]:
-        """The plan's milestones with its overrides, checked in its own zone."""
-        fitted = dict(milestones)
+    ) -> dict[str, Milestone] | None:
+        """The plan's milestones with its overrides, checked in its own zone; None when one does not hold."""
+        fitted, whole = dict(milestones), True
         for name in text.overrides:
             if name not in milestones:
                 at = (*here, "overrides", name)
@@ -287,12 +288,11 @@ class PlanReader:
             if own is not None or text.tz != "UTC":
                 at = (*here, "overrides", name) if own is not None else (*here, "tz")
                 made = self._milestone(name, model, at, text.tz)
-                if made is not None:
-                    fitted[name] = made
                 self.broken.discard(name)
+                fitted[name], whole = made or milestone, whole and made is not None
             else:
                 fitted[name] = milestone
-        return fitted
+        return fitted if whole else None
 
     def _patched(self, model: MilestoneText, patch: MilestonePatch, here: Path) -> MilestoneText:
         """The model with what the patch says, field by field, action by action."""

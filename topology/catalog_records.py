@@ -21,11 +21,15 @@ MILESTONE: Final = "milestone."
 
 
 class RecordReader:
-    """Reads `records`, over sources that were read."""
+    """Reads `records`, over sources that were read.
+
+    refused: in place of those with a finding, writes that refuse each event (accepted.py)
+    """
 
     def __init__(self, text: BundleText, sources: Mapping[str, Source], findings: Findings) -> None:
         self.text, self.sources, self.findings = text, sources, findings
         self.records: dict[str, Record] = {}
+        self.refused: list[Write] = []
 
     def read(self) -> None:
         for name, texts in self.text.records.items():
@@ -43,7 +47,11 @@ class RecordReader:
             write = self._write(name, text, at)
             if write is not None:
                 writes.append(write)
-        if len(self.findings.found) > before or len(writes) < len(texts):
+        if len(self.findings.found) > before:
+            why = self.findings.found[before].message
+            self.refused += [refusing_write(name, one.on, why) for one in texts]
+            return
+        if len(writes) < len(texts):
             return
         contracts = sorted({one.canonical for write in writes for one in self._contracts(write.on)})
         own = [(one.on, ".".join(one.id), one.op, sorted(one.fields.items())) for one in writes]
@@ -89,6 +97,12 @@ class RecordReader:
                 fix = "leave it out: personal data stays in the raw log"
                 self.findings.add(here, f"{path} is listed under pii of {source.name}; records do not read it", fix=fix)
                 return
+
+
+def refusing_write(record: str, on: str, why: str) -> Write:
+    """A write of which each event of the type `on` is a dead letter (event, type of record) that says why."""
+    refused = f"the record does not hold in this release: {why}"
+    return Write(record=record, on=on, id=(), op="upsert", fields={}, refused=refused)
 
 
 def reactions(text: BundleText, findings: Findings) -> dict[str, Reaction]:

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 from milepost.schemas.contracts import Contract, FieldType, SchemaFault, compile_contract, field_at, paths_of
-from milepost.schemas.errors import BundleError, Finding
+from milepost.schemas.errors import BundleError, Finding, RuleError
 from milepost.topology import by_hand
 from milepost.topology.bundle import BundleText, ExpectText, SignalText, SourceText, duration_ms
+from milepost.topology.by_library import Value
 from milepost.topology.definitions import Expect, Identity, Rule, Source, version
 from milepost.topology.document import Findings, Path, read
 from milepost.topology.expressions import Expression, ExpressionFault, closest, compile_expression
@@ -24,7 +25,8 @@ SCHEMA_FILE: Final = re.compile(r"schemas/([A-Za-z_][A-Za-z0-9_]{0,127})\.avsc")
 class RuleReader:
     """Reads `sources` and `signals`.
 
-    broken: names of signals that have a finding
+    broken:  names of signals that have a finding
+    refused: in their place, rules that refuse each event; of use where the bundle is taken all the same (accepted.py)
     """
 
     def __init__(self, files: Mapping[str, bytes], text: BundleText, findings: Findings) -> None:
@@ -33,6 +35,7 @@ class RuleReader:
         self.sources: dict[str, Source] = {}
         self.rules: dict[str, Rule] = {}
         self.broken: set[str] = set()
+        self.refused: list[Rule] = []
 
     def read(self) -> None:
         for name, source in self.text.sources.items():
@@ -44,6 +47,7 @@ class RuleReader:
         here: Path = ("sources", name)
         if name == by_hand.NAME:
             self.findings.add(here, f"the source {name} is ours: decisions by hand come under it", key=True)
+            return
         types: dict[str, Contract] = {}
         for type_name, reference in text.types.items():
             if type_name.startswith("milepost."):
@@ -144,6 +148,7 @@ class RuleReader:
                 fields[field_name] = expression
         if len(self.findings.found) > before:
             self.broken.add(name)
+            self.refused.append(refusing(name, text.on, self.findings.found[before].message))
             return
         own = version(
             "rule",
@@ -177,6 +182,18 @@ class RuleReader:
                     self.findings.add(here, message, fix=fix)
                     return None
         return expression
+
+
+def refusing(name: str, on: str, why: str) -> Rule:
+    """A rule of which each event of the type `on` is a dead letter (event, rule) that says why."""
+
+    def refuse(_data: object, _event: object) -> Value:
+        raise RuleError(f"the rule does not hold in this release: {why}")
+
+    never = Expression(
+        text="", canonical="", paths=(), kind="boolean", nullable=False, whole=False, library="", evaluate=refuse
+    )
+    return Rule(name=name, on=on, when=never, fields={}, version=version("refused", name, on, why))
 
 
 def below(path: str) -> tuple[str, ...]:

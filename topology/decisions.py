@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from milepost.schemas.errors import BundleError, Finding
+from milepost.topology.accepted import nothing_holds
 from milepost.topology.catalog import Catalog
 from milepost.topology.completions import Completions
 from milepost.topology.graph import Folding, Graph, Item
@@ -30,7 +32,8 @@ class Applied:
 class Decisions:
     """All decisions that this worker has read.
 
-    `load` turns the files of a bundle into a catalog (`catalog.load_bundle`); it is handed in, so that tests can count.
+    `load` turns the files of a bundle of the log into a catalog (`accepted.accepted_bundle`); it is handed in, so that
+    tests can count.
     """
 
     load: Callable[[Mapping[str, bytes]], Catalog]
@@ -43,11 +46,19 @@ class Decisions:
     """Topic -> next offset: how far this fold has come."""
 
     def add_bundle(self, org: str, files: Mapping[str, bytes], k_ms: int, attempt: str = "") -> Catalog:
-        """A bundle was applied.  Raises BundleError when it does not validate (then nothing changes)."""
+        """A bundle was applied.  Raises BundleError when nothing of it holds: then it is not in force for any question,
+        and known all the same, so that a marker that names it stops nobody."""
         catalog = self.load(files)
         catalog = self.catalogs.setdefault(catalog.bundle_id, catalog)
+        if nothing_holds(catalog):
+            raise BundleError(catalog.left_out)
         self.history.setdefault(org, []).append(Applied(org=org, catalog=catalog, k_ms=k_ms, attempt=attempt))
         return catalog
+
+    def left_out(self) -> dict[str, tuple[Finding, ...]]:
+        """Organisation -> what of its bundle in force does not hold in this release; only those that lack something."""
+        newest = {org: applied[-1].catalog.left_out for org, applied in self.history.items()}
+        return {org: found for org, found in newest.items() if found}
 
     def add_link(self, org: str, item: Item) -> None:
         """A proposal, or a link or unlink by hand."""

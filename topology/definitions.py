@@ -12,6 +12,7 @@ from typing import Final, Literal
 from zoneinfo import ZoneInfo
 
 from milepost.schemas.contracts import Contract
+from milepost.schemas.errors import Finding
 from milepost.topology.aggregates import Shape
 from milepost.topology.expressions import Expression
 
@@ -154,6 +155,7 @@ class Write:
     """What an event does to a record.
 
     record: type of the record;  id: names below `data`, the record's id;  fields: name -> names below `data`
+    refused: why each event's write is a dead letter (accepted.py), else ""
     """
 
     record: str
@@ -161,6 +163,7 @@ class Write:
     id: tuple[str, ...]
     op: RecordOp
     fields: Mapping[str, tuple[str, ...]]
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,6 +275,7 @@ class Catalog:
     rules_by_type, measures: with those of what people do for plans (acts.py), if there is a plan with such an action
     writes:     event type -> what it does to records
     milestones: as they are declared; what holds in a plan is the plan's own
+    left_out:   of a bundle in the log: what does not hold in this release and is not here (accepted.py)
     """
 
     bundle_id: bytes
@@ -288,6 +292,7 @@ class Catalog:
     milestones: Mapping[str, Milestone]
     plans: Mapping[str, Plan]
     reactions: Mapping[str, Reaction]
+    left_out: tuple[Finding, ...] = ()
 
 
 def version(*parts: object) -> bytes:

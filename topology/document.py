@@ -44,6 +44,8 @@ class Document:
     keys: dict[Path, tuple[int, int]] = field(default_factory=dict)
     inline: set[Path] = field(default_factory=set)
     """Paths of texts that stand in one line as they are, so that an offset into them is an offset in the line."""
+    faults: list[tuple[Path, Finding]] = field(default_factory=list)
+    """What is wrong with its form, and where: there the value is None, or the first of two."""
 
     def finding(
         self, path: Path, message: str, *, guess: str = "", fix: str = "", offset: int = 0, key: bool = False
@@ -76,6 +78,14 @@ class Findings:
 
 def read(file: str, text: str) -> Document:
     """Read one YAML document.  Raises BundleError with a finding for each fault of its form."""
+    document = parse(file, text)
+    if document.faults:
+        raise BundleError([finding for _, finding in document.faults])
+    return document
+
+
+def parse(file: str, text: str) -> Document:
+    """The same with the faults beside it (`Document.faults`).  Raises BundleError where it cannot be read on."""
     document = Document(file)
     _check_brackets(file, text)
     try:
@@ -103,17 +113,13 @@ def read(file: str, text: str) -> Document:
         raise BundleError([_deep(file, 1, 1)]) from None
     if node is None:
         raise BundleError([Finding(file=file, line=1, column=1, message="the file is empty")])
-    findings: list[Finding] = []
-    document.value = _Reader(document, findings).read(node, (), 0)
-    if findings:
-        raise BundleError(findings)
+    document.value = _Reader(document).read(node, (), 0)
     return document
 
 
 class _Reader:
-    def __init__(self, document: Document, findings: list[Finding]) -> None:
+    def __init__(self, document: Document) -> None:
         self.document = document
-        self.findings = findings
         self.count = 0
 
     def read(self, node: Node, path: Path, depth: int) -> Any:
@@ -126,9 +132,8 @@ class _Reader:
             raise BundleError([_deep(self.document.file, line, column)])
         self.document.places[path] = (line, column)
         if not isinstance(node, ScalarNode) and str(node.tag) not in (_TAG + "map", _TAG + "seq"):
-            self._add(
-                line, column, f"the tag {str(node.tag).removeprefix(_TAG)!r} has no place in a bundle", "leave it out"
-            )
+            message = f"the tag {str(node.tag).removeprefix(_TAG)!r} has no place in a bundle"
+            self._add(path, line, column, message, "leave it out")
             return None
         match node:
             case MappingNode():
@@ -146,15 +151,16 @@ class _Reader:
             if not isinstance(key, ScalarNode) or str(key.tag) not in (_TAG + "str", _TAG + "timestamp"):
                 said = f"{key.value!r}" if isinstance(key, ScalarNode) else "a list or mapping"
                 fix = f'write "{key.value}" in quotes' if isinstance(key, ScalarNode) else ""
-                self._add(line, column, f"a key is text, {said} came", fix)
+                self._add(path, line, column, f"a key is text, {said} came", fix)
                 continue
             name = str(key.value)
             if not _whole(name):
-                self._add(line, column, _HALF, "write the letter itself")
+                self._add(path, line, column, _HALF, "write the letter itself")
                 continue
             if name in found:
                 before = self.document.keys[*path, name]
-                self._add(line, column, f"the key {name!r} stands twice, first in line {before[0]}", "keep one of them")
+                message = f"the key {name!r} stands twice, first in line {before[0]}"
+                self._add((*path, name), line, column, message, "keep one of them")
                 continue
             self.document.keys[*path, name] = (line, column)
             found[name] = self.read(value, (*path, name), depth + 1)
@@ -163,7 +169,7 @@ class _Reader:
     def _scalar(self, node: ScalarNode, path: Path, line: int, column: int) -> Any:
         text = str(node.value)
         if not _whole(text):
-            self._add(line, column, _HALF, "write the letter itself")
+            self._add(path, line, column, _HALF, "write the letter itself")
             return None
         if node.style in ("'", '"'):
             self.document.places[path] = (line, column + 1)
@@ -177,14 +183,16 @@ class _Reader:
             case "bool":
                 return text.lower() == "true"
             case "int":
-                return self._number(text, line, column, int)
+                return self._number(path, text, line, column, int)
             case "float":
-                return self._number(text, line, column, float)
+                return self._number(path, text, line, column, float)
             case other:
-                self._add(line, column, f"the tag {other!r} has no place in a bundle", "leave it out")
+                self._add(path, line, column, f"the tag {other!r} has no place in a bundle", "leave it out")
                 return None
 
-    def _number(self, text: str, line: int, column: int, kind: type[int] | type[float]) -> int | float | None:
+    def _number(
+        self, path: Path, text: str, line: int, column: int, kind: type[int] | type[float]
+    ) -> int | float | None:
         plain = text.lstrip("+-")
         octal = kind is int and len(plain) > 1 and plain[0] == "0" and plain.isdigit()
         try:
@@ -195,12 +203,13 @@ class _Reader:
                 raise ValueError
         except ValueError:
             message = f"{text[:40]!r} can be read in two ways as a number"
-            self._add(line, column, message, "write digits, or text in quotes")
+            self._add(path, line, column, message, "write digits, or text in quotes")
             return None
         return number
 
-    def _add(self, line: int, column: int, message: str, fix: str = "") -> None:
-        self.findings.append(Finding(file=self.document.file, line=line, column=column, message=message, fix=fix))
+    def _add(self, path: Path, line: int, column: int, message: str, fix: str = "") -> None:
+        found = Finding(file=self.document.file, line=line, column=column, message=message, fix=fix)
+        self.document.faults.append((path, found))
 
 
 def _whole(text: str) -> bool:

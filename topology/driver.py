@@ -24,7 +24,8 @@ from milepost.schemas.keys import OrgKeys, raw_place
 from milepost.schemas.serde import wire
 from milepost.schemas.stamps import Stamp
 from milepost.topology import line
-from milepost.topology.catalog import Catalog, load_bundle
+from milepost.topology.accepted import accepted_bundle
+from milepost.topology.catalog import Catalog, bundle_id, load_bundle
 from milepost.topology.decisions import Decisions
 from milepost.topology.following import add_definition, add_link
 from milepost.topology.ingest import Ingest
@@ -54,7 +55,7 @@ class Driver:
     partitions: int = 4
     chunk: int = 500
     seed: int = 0
-    load: Callable[[Mapping[str, bytes]], Catalog] = load_bundle
+    load: Callable[[Mapping[str, bytes]], Catalog] = accepted_bundle
     topics: dict[str, list[list[Message]]] = field(init=False)
     decisions: Decisions = field(init=False)
     org_keys: OrgKeys = field(init=False)
@@ -107,18 +108,20 @@ class Driver:
             headers = (stamps.header(self.org_keys[event["org"]], key, value, stamp),)
         return partition, self.append("raw-events", partition, key, value, headers, now_ms)
 
-    def apply(self, org: str, files: Mapping[str, bytes], now_ms: int, *, k_ms: int = 0) -> bytes:
-        """Apply a bundle: a record of `definitions`, then a marker in every raw partition.  Answers the bundle id."""
-        bundle_id = self.load(files).bundle_id
+    def apply(self, org: str, files: Mapping[str, bytes], now_ms: int, *, k_ms: int = 0, checked: bool = True) -> bytes:
+        """Apply a bundle: a record of `definitions`, then a marker in every raw partition.  Answers the bundle id.
+
+        Raises BundleError when it does not hold, unless `checked` is False: so an older release may have applied it."""
+        named = load_bundle(files).bundle_id if checked else bundle_id(files)
         attempt = f"{org}-{len(self.topics['definitions'][0])}"
-        fields = {"org": org, "bundle": bundle_id, "attempt": attempt, "k_ms": k_ms, "files": dict(files)}
+        fields = {"org": org, "bundle": named, "attempt": attempt, "k_ms": k_ms, "files": dict(files)}
         self.append("definitions", 0, attempt.encode(), wire("Bundle").encode(fields), (), now_ms)
         for partition in range(self.partitions):
-            key, value = b"marker" + attempt.encode(), bundle_id + org.encode()
+            key, value = b"marker" + attempt.encode(), named + org.encode()
             header = stamps.header(self.org_keys[""], key, value, Stamp(kind=stamps.MARKER))
             self.append("raw-events", partition, key, value, (header,))
         self.follow()
-        return bundle_id
+        return named
 
     def tick(self, now_ms: int) -> None:
         """A tick in every raw partition."""

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from milepost.schemas.errors import BundleError, Finding
-from milepost.topology.document import Document, Path, read, said
+from milepost.topology.document import Document, Path, parse, said
 from milepost.topology.expressions import closest
 
 NAME: Final = r"^[a-z][a-z0-9_-]{0,62}$"
@@ -40,24 +40,31 @@ class Shape:
 
 def read_model(file: str, text: bytes, model: type[Held], shape: Shape) -> tuple[Held, Document]:
     """A YAML file as a model, and the document with its places.  Raises BundleError."""
-    try:
-        decoded = text.decode()
-    except UnicodeDecodeError as error:
-        line = text.count(b"\n", 0, error.start) + 1
-        column = error.start - (text.rfind(b"\n", 0, error.start) + 1) + 1
-        raise BundleError([Finding(file=file, line=line, column=column, message="not UTF-8")]) from None
-    document = read(file, decoded)
+    document = parsed(file, text)
+    if document.faults:
+        raise BundleError([finding for _, finding in document.faults])
     if not isinstance(document.value, dict):
         known = ", ".join(one.alias or name for name, one in model.model_fields.items())
         raise BundleError([document.finding((), f"a mapping of {known} was expected, {said(document.value)} came")])
     try:
         return model.model_validate(document.value), document
     except ValidationError as error:
-        raise BundleError(findings(error, document, shape)) from None
+        raise BundleError(list(placed(error, document, shape).values())) from None
 
 
-def findings(error: ValidationError, document: Document, shape: Shape) -> list[Finding]:
-    """A finding for each fault of a document's shape, at its place."""
+def parsed(file: str, text: bytes) -> Document:
+    """A YAML file with the faults of its form beside it.  Raises BundleError where it cannot be read on."""
+    try:
+        decoded = text.decode()
+    except UnicodeDecodeError as error:
+        line = text.count(b"\n", 0, error.start) + 1
+        column = error.start - (text.rfind(b"\n", 0, error.start) + 1) + 1
+        raise BundleError([Finding(file=file, line=line, column=column, message="not UTF-8")]) from None
+    return parse(file, decoded)
+
+
+def placed(error: ValidationError, document: Document, shape: Shape) -> dict[Path, Finding]:
+    """Path -> finding, for each fault of a document's shape."""
     found: dict[Path, Finding] = {}
     faults = [(_path(fault["loc"], document), fault) for fault in error.errors(include_url=False)]
     for path, fault in faults:
@@ -66,7 +73,7 @@ def findings(error: ValidationError, document: Document, shape: Shape) -> list[F
         if branch and any(len(other) > len(path) and other[: len(path)] == path for other, _ in faults):
             continue  # one branch of a union; the branch that fits better has its own, deeper finding
         found.setdefault(path, _finding(path, in_key, dict(fault), document, shape))
-    return list(found.values())
+    return found
 
 
 def _path(loc: tuple[str | int, ...], document: Document) -> Path:

@@ -6,15 +6,16 @@ from typing import Any
 
 from milepost.schemas.errors import ContractError
 from milepost.schemas.serde import HEADER_BYTES, wire
+from milepost.topology.catalog import Catalog
 from milepost.topology.decisions import Decisions
 from milepost.topology.links import Decision, Link, Named
 from milepost.topology.memberships import Membership, panes_of
 
 
-def add_definition(decisions: Decisions, value: bytes | None, timestamp_ms: int) -> None:
+def add_definition(decisions: Decisions, value: bytes | None, timestamp_ms: int) -> Catalog:
     """A record of `definitions`: raises ContractError or BundleError when it is not a bundle."""
     fields = wire("Bundle").decode(value or b"")
-    decisions.add_bundle(fields["org"], fields["files"], fields["k_ms"] or timestamp_ms, fields["attempt"])
+    return decisions.add_bundle(fields["org"], fields["files"], fields["k_ms"] or timestamp_ms, fields["attempt"])
 
 
 def add_link(decisions: Decisions, value: bytes | None) -> None:

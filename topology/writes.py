@@ -118,6 +118,9 @@ def _own(event: Event, catalog: Catalog) -> tuple[list[tuple[Write, str, bytes]]
         write = Write(record=data["record"], on=event.type, id=("id",), op=data["op"], fields={})
         return [(write, data["id"], by_hand.fields_of(event))], failed
     for one in catalog.writes.get(event.type, ()):
+        if one.refused:
+            failed.append((one.record, Reject("rule_error", one.refused)))
+            continue
         id = below(event.data, one.id)
         if id is None or id == "":
             failed.append((one.record, Reject("missing_key", "the id of the record is not in the event")))

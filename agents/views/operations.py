@@ -15,6 +15,8 @@ from milepost.topology.panes import DAY_MS
 
 LAG_MS_MAX: Final = DAY_MS
 """An ingest lag at which the worker is no longer ready: at 72 h the log may lose first bodies (design §3)."""
+LEFT_OUT_MAX: Final = 20
+"""So many parts of definitions that are left out are named."""
 
 
 async def healthz(doors: Doors, asking: Asking) -> web.Response:
@@ -22,7 +24,7 @@ async def healthz(doors: Doors, asking: Asking) -> web.Response:
 
 
 async def readyz(doors: Doors, asking: Asking) -> web.Response:
-    """200, or 503 with every reason."""
+    """200, or 503 with every reason.  What of the definitions is left out is said and is none: the rest holds."""
     health = doors.services.health()
     reasons = [f"{partition} is being restored" for partition in health.restoring]
     reasons += health.stalled
@@ -32,7 +34,8 @@ async def readyz(doors: Doors, asking: Asking) -> web.Response:
         reasons.append(f"ingest lags by {health.ingest_lag_ms // 3_600_000} h; red from 24 h on")
     if reasons:
         return problem(503, "not ready", reasons[0], reasons=reasons)
-    return answer({"status": "ready"})
+    told = {"left_out": health.left_out[:LEFT_OUT_MAX]} if health.left_out else {}
+    return answer({"status": "ready", **told})
 
 
 async def status(doors: Doors, asking: Asking) -> web.Response:
@@ -54,7 +57,9 @@ async def dead_letters(doors: Doors, asking: Asking) -> web.Response:
 
 
 async def exposition(doors: Doors, asking: Asking) -> web.Response:
-    lag_ms = doors.services.health().ingest_lag_ms
+    health = doors.services.health()
+    lag_ms = health.ingest_lag_ms
     telemetry.observe(doors.services.status().get("legs", {}))
     telemetry.lag_seconds("ingest", None if lag_ms is None else lag_ms / 1000)
+    telemetry.left_out(len(health.left_out))
     return web.Response(body=telemetry.exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})

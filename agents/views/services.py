@@ -26,12 +26,14 @@ class Health:
     decisions:      whether the decision topics have been read to the end they had at the start
     stalled:        why partitions cannot go on (a full disk), a sentence each
     ingest_lag_ms:  age of the oldest raw record that is not taken yet; None: not known
+    left_out:       what of the bundles in force does not hold in this release; no reason not to be ready
     """
 
     restoring: Sequence[str] = ()
     decisions: bool = True
     stalled: Sequence[str] = ()
     ingest_lag_ms: int | None = None
+    left_out: Sequence[str] = ()
 
 
 class Services(Protocol):

@@ -1,7 +1,7 @@
 """Bench: Milepost beside its peers on one broker, then the other figures it promises.
 
     stage (one broker, measured flags) -> contestants, one after another, each a process of its own, its work compared
-                                       -> goals: flights, freshness, questions, restore, kills, idle, a large store
+                                       -> goals: flights, freshness, questions, restore, kills, idle, a large store, …
                                        -> bench.json, a Markdown table with ratios, a flame graph
 
 Ratios matter, not absolutes: everything shares one machine with the broker.  What cannot run here is marked as not run,
@@ -25,6 +25,7 @@ PARTS: Final[Mapping[str, str]] = {
     "freshness": "from produced to visible in `value`, beside 5,000 events/s",
     "questions": "`value` over HTTP, 300 a second, beside 5,000 events/s",
     "milestones": "from produced to `achieved` in an answer, beside 2,000 events/s",
+    "old": "an event of three years ago: from produced to its point of the series, beside 2,000 events/s",
     "merges": "from a link by hand to every answer being of both",
     "restore": "a lost folder, and Kafka Streams on a changelog of as many records",
     "kills": "a killed worker: another takes over, or it is started again",

@@ -1,6 +1,7 @@
-"""Meaning: how soon a milestone's change is seen after its event, and a merge by hand in every answer.
+"""Meaning: how soon a milestone's change is seen after its event, an old event in its pane, a merge in every answer.
 
     a new company's event beside 2,000 a second    -> GET /v1/milestones says `achieved`
+    one of three years ago beside as many          -> the series of its quarter of an hour has it; what was shown stays
     two companies with known sums, linked by hand  -> value, breakdown, companies, milestones are of both
 
 Events are an hour old, so that their pane has ended: a milestone is reached at the end of a pane.
@@ -20,9 +21,13 @@ from milepost.ops.client import Client, Refused
 from milepost.ops.sender import Sender
 from milepost.ops.settings import Settings
 from milepost.schemas.errors import StoreError
+from milepost.topology.bases import written
+from milepost.topology.panes import DAY_MS, PANE_MS
 
 RATE: Final = 2_000
 """Events a second beside the milestones."""
+
+OLD_MS: Final = 3 * 365 * DAY_MS
 
 LATE_S: Final = 30.0
 """A change that is not seen so long after its event is lost."""
@@ -64,6 +69,33 @@ def measure_milestones(stage: Stage, *, seconds: float, rate: int = RATE) -> dic
         return {"rate": rate, "backlog": rates.backlog(settings), **_figures(took)}
 
 
+def measure_old(stage: Stage, *, seconds: float, rate: int = RATE) -> dict[str, Any]:
+    """A three-year-old event lands in its pane within a second, and the as-shown past does not move: milliseconds from
+    the call of produce to the first answer of the pane that has it."""
+    with rates.living(stage, "old") as fleet:
+        settings = fleet.members[0]
+        took: list[float] = []
+        log = settings.home / "pacer.log"
+        with (
+            rates.paced(settings, log, rate=rate, seconds=rates.WARM_S + seconds, seed=400) as pacer,
+            Client(settings.url) as client,
+            Sender(settings.bootstrap, linger_ms=0) as sender,
+        ):
+            time.sleep(rates.WARM_S)
+            between = written(int(time.time() * 1000) - OLD_MS // 2)
+            shown = client.value("logins_sum", at=between, basis="as_shown")["value"]
+            while pacer.poll() is None:
+                company = f"old-{uuid.uuid4().hex[:12]}"
+                begun = time.monotonic()
+                t_ms = _send(settings, sender, company, 1.0, age_ms=OLD_MS)
+                _until(lambda one=company, at=t_ms: _of_pane(client, one, at) == 1, company)  # type: ignore[misc]
+                took.append((time.monotonic() - begun) * 1000)
+                time.sleep(0.02)
+            if client.value("logins_sum", at=between, basis="as_shown")["value"] != shown:
+                raise StoreError("old events changed what was shown before they came")
+        return {"rate": rate, "backlog": rates.backlog(settings), **_figures(took)}
+
+
 def measure_merges(stage: Stage, *, merges: int) -> dict[str, Any]:
     """Milliseconds from the call that links two companies to the moment since which every answer is of both."""
     with rates.living(stage, "merges", bundle()) as fleet:
@@ -88,14 +120,29 @@ def measure_merges(stage: Stage, *, merges: int) -> dict[str, Any]:
         return {"merges": merges, "cells_unchanged": True, **_figures(took)}
 
 
-def _send(settings: Settings, sender: Sender, company: str, amount: float) -> None:
-    t_ms = int(time.time() * 1000) - 3_600_000
+def _send(settings: Settings, sender: Sender, company: str, amount: float, *, age_ms: int = 3_600_000) -> int:
+    """Send an event of so long ago; answers when it happened."""
+    t_ms = int(time.time() * 1000) - age_ms
     body = job.event(
         str(uuid.uuid4()), t_ms, company, type="login", user="email:probe@example.com", amount=amount, plan="free",
         country="US", session="",
     )  # fmt: skip
     one = job.message(body, settings.partitions)
     sender.send(settings.topic("raw-events"), one.partition, one.key, one.value)
+    return t_ms
+
+
+def _of_pane(client: Client, company: str, t_ms: int) -> float | None:
+    """What the pane of a time holds of a company; None: nothing, or the company is not known yet."""
+    start = t_ms - t_ms % PANE_MS
+    asked = {"from": written(start), "to": written(start + PANE_MS), "every": "15m"}
+    try:
+        points = client.get("/v1/metrics/logins_sum/series", company=_key(company), **asked)["points"]
+    except Refused as refused:
+        if refused.status != 404:
+            raise
+        return None
+    return None if points[0]["value"] is None else float(points[0]["value"])
 
 
 def _key(company: str) -> str:

@@ -196,6 +196,10 @@ class _Bench:
         seconds, rate = (2.0, 100) if self.plan.quick else (20.0, meaning.RATE)
         self._goal("milestones", meaning.measure_milestones(stage, seconds=seconds, rate=rate))
 
+    def _old(self, stage: Stage) -> None:
+        seconds, rate = (2.0, 100) if self.plan.quick else (20.0, meaning.RATE)
+        self._goal("old", meaning.measure_old(stage, seconds=seconds, rate=rate))
+
     def _merges(self, stage: Stage) -> None:
         self._goal("merges", meaning.measure_merges(stage, merges=2 if self.plan.quick else MERGES))
 

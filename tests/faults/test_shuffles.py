@@ -79,8 +79,8 @@ def ms(at: datetime) -> int:
 
 
 def test_a_hundred_orders_have_one_history(sized: Sized) -> None:
-    """States, dates, lapses and values at every moment, and every table, are those of the first order; and that one's are
-    what polars finds in the CSV."""
+    """100 shuffles, identical histories: states, dates, lapses and values at every moment, and every table, are those of
+    the first order; and that one's are what polars finds in the CSV."""
     first, tables = told(flights(), random.Random(0))
     for seed in range(1, sized(100, FEWER)):
         history, again = told(flights(), random.Random(seed))

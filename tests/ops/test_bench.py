@@ -296,6 +296,14 @@ def test_a_slow_rate_does_not_reach_a_goal_of_a_fast_one() -> None:
     assert "3,000 events/s, the highest rate that it held" in row.measured
 
 
+@pytest.mark.parametrize(("max_ms", "reached"), [(1000.0, True), (1001.0, False)])
+def test_an_old_event_lands_within_a_second(max_ms: float, reached: bool) -> None:
+    """A three-year-old event lands in its pane within a second: one that takes longer misses the goal."""
+    old = {"rate": 2_000, "seen": 50, "p50_ms": 30.0, "p99_ms": 900.0, "max_ms": max_ms}
+    (row,) = [one for one in report.goals(figures(old=old)) if "three years ago" in one.what]
+    assert row.reached is reached and "of 50 beside 2,000 events/s" in row.measured
+
+
 def test_what_a_later_run_measured_replaces_the_earlier() -> None:
     """Two runs become one table: the later figures of a contestant or a goal win, the others stay."""
     first = figures(run_of("A", 1.0), run_of("B", 2.0), idle={"cpu_percent": 9.0})

@@ -166,8 +166,8 @@ def expected_days(zone: str, counts: Counter[date]) -> dict[tuple[str, str], int
 
 @pytest.mark.parametrize("zone", sorted(ZONES))
 def test_a_local_day_holds_what_happened_on_its_date(year: Driver, flights: pl.DataFrame, zone: str) -> None:
-    """Departures by local day are those whose schedule and delay fall on that date, of all airlines and of one, on the
-    days of 23 and 25 hours too."""
+    """DST days in Europe/Berlin, Asia/Kathmandu, America/St_Johns: departures by local day are those whose schedule and
+    delay fall on that date, of all airlines and of one, on the days of 23 and 25 hours too."""
     gone = flights.filter(pl.col("dep_time").is_not_null())
     for company, rows in ((None, gone), ("carrier_code:UA", gone.filter(pl.col("carrier") == "UA"))):
         counts = dates_in(zone, rows["departed"])

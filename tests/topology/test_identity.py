@@ -110,8 +110,8 @@ def two() -> World:
 
 
 def test_merge_then_unmerge_leaves_every_answer_as_it_was() -> None:
-    """Every metric of both adds up while they are one; after the unlink each answers as before, and what was received in
-    between is on its own side."""
+    """Merge then unmerge leaves every answer as it was: every metric of both adds up while they are one, after the unlink
+    each answers as before, and what was received in between is on its own side."""
     world = two()
     before = world.values("code:A", "code:B")
     world.decide("link", T0 + DAY, keys=["code:A", "code:B"])
@@ -128,7 +128,7 @@ def test_merge_then_unmerge_leaves_every_answer_as_it_was() -> None:
 
 
 def test_the_digest_of_cells_is_the_same_before_and_after_a_merge() -> None:
-    """A decision writes no cell: facts and cells stay to the byte what they were."""
+    """The digest of cells is the same before and after a merge: a decision writes no cell."""
     world = two()
     before = world.cells()
     world.decide("link", T0 + DAY, keys=["code:A", "code:B"])
@@ -139,8 +139,8 @@ def test_the_digest_of_cells_is_the_same_before_and_after_a_merge() -> None:
 
 
 def test_as_shown_before_the_merge_still_shows_two() -> None:
-    """What was shown before the link stays two companies; corrected shows one at any time; after the unlink the time
-    between still shows one."""
+    """as_shown before the merge still shows two; corrected shows one at any time; after the unlink the time between still
+    shows one."""
     world = two()
     world.decide("link", T0 + 2 * DAY, keys=["code:A", "code:B"])
     early, between, late = T0 + DAY, T0 + 3 * DAY, T0 + 5 * DAY
@@ -152,7 +152,8 @@ def test_as_shown_before_the_merge_still_shows_two() -> None:
 
 
 def test_april_stays_with_the_april_employer() -> None:
-    """What a person does without a company is the employer's of the time when it happened, whatever comes later."""
+    """April stays with the April employer: what a person does without a company is the employer's of the time when it
+    happened, whatever comes later."""
     world = World()
     world.use(T0, code="A", minutes=100.0)
     world.use(T0, code="B", minutes=200.0)

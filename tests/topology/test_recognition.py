@@ -154,7 +154,8 @@ HOUR_4_5 = (T0 + int(4.5 * DAY) + HOUR) // PANE_MS
 
 
 def test_a_late_login_moves_achieved_at_three_days_back() -> None:
-    """What was said stays in the log; its correction says before, after, cause, and the bucket that told it."""
+    """A late login moves achieved_at three days back, recognised_at = its bucket; what was said stays in the log, and the
+    correction says before, after and cause."""
     late = (visit("late", T0 + HOUR, "c0"), T0 + int(4.5 * DAY))
     found = told([*days(0.5, 1, 4), late])
     assert [line(one) for one in found] == [
@@ -169,7 +170,8 @@ def test_a_late_login_moves_achieved_at_three_days_back() -> None:
 
 
 def test_what_falls_silent_before_the_deadline_is_not_missed() -> None:
-    """A source that stops is `unknown_stale` at deadline and grace; what it sends later tells that it was missed."""
+    """The source stops before the deadline: `unknown_stale`, at deadline and grace; what it sends later tells that it was
+    missed."""
     assert [line(one) for one in told(days(0.5, 1))] == [
         ("in_progress", "in_progress", None, bucket(0.5)),
         ("unknown_stale", "unknown_stale", None, FINAL),

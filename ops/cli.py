@@ -208,7 +208,7 @@ def query(
     window: Window = None,
     tz: Zone = None,
     dim: Dims = None,
-    by: Annotated[str | None, typer.Option(help="Break down by a dimension, or by company.")] = None,
+    by: Annotated[str | None, typer.Option(help="Break down by a dimension, or by company, person, …")] = None,
     from_: Annotated[str | None, typer.Option("--from", help="A series from this time on.")] = None,
     to: Annotated[str | None, typer.Option(help="The series' end.")] = None,
     every: Annotated[str | None, typer.Option(help="The series' step: 1h, 1d, week, month.")] = None,

@@ -77,7 +77,11 @@ STRETCH: Final = (
         schema={"type": "string", "pattern": f"^({LENGTH})$"},
     ),
 )
-BY: Final = Parameter(name="by", about="a dimension, or company", required=True)
+BY: Final = Parameter(
+    name="by",
+    about="a dimension, company, or another entity (person, …): then of events that name no company",
+    required=True,
+)
 KEY: Final = (
     Parameter(name="entity", about="default company"),
     Parameter(name="key", about="kind of key", required=True),
@@ -170,7 +174,7 @@ def routes(files: Files, bridge: Bridge) -> tuple[Route, ...]:
         ),
         Route(
             path="/v1/metrics/{metric}/breakdown",
-            about="A metric by one dimension or by company",
+            about="A metric by one dimension, by company or by another entity",
             answers=queries.breakdown,
             parameters=(METRIC, BY, *WHO, *TIME, WINDOW, STALE, AFTER, *PAGING),
         ),

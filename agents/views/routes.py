@@ -13,6 +13,7 @@ from faust.web.base import BlueprintManager
 from milepost.agents import peers
 from milepost.agents.views import (
     by_hand,
+    connect,
     definitions,
     events,
     identity,
@@ -137,6 +138,33 @@ def routes(files: Files, bridge: Bridge) -> tuple[Route, ...]:
             about="What became of a receipt: accepted, duplicate, dead_letter, misrouted or unknown",
             answers=outcomes.outcome,
             parameters=(_in_path("position", "partition@offset"),),
+        ),
+        Route(
+            method="POST",
+            path="/v1/connect/segment",
+            about="Take a call in Segment's shape, or a batch of calls, as events",
+            answers=connect.from_segment,
+            parameters=(ORG, connect.SOURCE),
+            body=connect.SEGMENT_BODY,
+            success=202,
+        ),
+        Route(
+            method="POST",
+            path="/v1/connect/segment/{call}",
+            about="The same at the addresses that Segment's libraries use",
+            answers=connect.from_segment,
+            parameters=(_in_path("call", "batch, track, identify, page, screen, group or alias"), ORG, connect.SOURCE),
+            body=connect.SEGMENT_BODY,
+            success=202,
+        ),
+        Route(
+            method="POST",
+            path="/v1/connect/snowplow",
+            about="Take a post of a Snowplow tracker as events",
+            answers=connect.from_snowplow,
+            parameters=(ORG, connect.SOURCE),
+            body=connect.SNOWPLOW_BODY,
+            success=202,
         ),
         Route(
             method="POST",

@@ -23,6 +23,7 @@ import typer
 from milepost.ops import options, processes
 from milepost.ops.acts import app as acts
 from milepost.ops.bench import PARTS
+from milepost.ops.connect.commands import app as connect
 from milepost.ops.identity import app as identity
 from milepost.ops.options import At, Basis, Company, Dims, Json, Window, Zone
 from milepost.ops.records import app as records
@@ -39,7 +40,6 @@ app = typer.Typer(
     name="milepost",
     help="An event engine: raw events to signals and metrics, at any point in time.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -57,6 +57,7 @@ app.add_typer(identity)
 app.add_typer(records)
 app.add_typer(whys)
 app.add_typer(acts)
+app.add_typer(connect)
 
 
 def main() -> None:
@@ -159,13 +160,14 @@ def init(
     folder: Annotated[Path, typer.Argument(help="Where to; made if it is not there.")] = Path(),
     force: Annotated[bool, typer.Option("--force", help="Over files that are there.")] = False,
     schema: Annotated[bool, typer.Option("--schema", help="The schema for editors alone, over the one there.")] = False,
+    for_: Annotated[str, typer.Option("--for", help="shop, or git: what `milepost connect git` sends.")] = "shop",
     json: Json = False,
 ) -> None:
     """Write a bundle to begin with: definitions, a contract, a test, and the schema by which editors check them."""
     from milepost.ops import starter
 
     with _said(json):
-        written = [str(one) for one in starter.write(folder, force=force, schema_only=schema)]
+        written = [str(one) for one in starter.write(folder, for_, force=force, schema_only=schema)]
         _show(json, {"written": written}, "\n".join(written))
 
 
@@ -210,7 +212,7 @@ def query(
     window: Window = None,
     tz: Zone = None,
     dim: Dims = None,
-    by: Annotated[str | None, typer.Option(help="Break down by a dimension, or by company.")] = None,
+    by: Annotated[str | None, typer.Option(help="Break down by a dimension, or by company, person, …")] = None,
     from_: Annotated[str | None, typer.Option("--from", help="A series from this time on.")] = None,
     to: Annotated[str | None, typer.Option(help="The series' end.")] = None,
     every: Annotated[str | None, typer.Option(help="The series' step: 1h, 1d, week, month.")] = None,

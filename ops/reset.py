@@ -11,7 +11,7 @@ from milepost.ops import processes, provision
 from milepost.ops.settings import Settings
 from milepost.schemas.errors import DeclarationError, StoreError
 
-KNOWN: Final = ("broker", "faust", "log", "state", "secret")
+KNOWN: Final = ("broker", "connect", "faust", "log", "state", "secret")
 """What a deployment makes in its home, the jars excepted: they are the same for everyone, and cost a download."""
 
 

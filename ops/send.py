@@ -1,11 +1,15 @@
-"""Send: events from a file of JSON lines to the worker's gateway, in order, in requests of a bounded size."""
+"""Send: events to the worker's gateway, in order, in requests of a bounded size; what became of each is counted.
+
+lines of a file  ──▶ (line, event, bytes) ─┐
+connectors       ──▶ (place, event, bytes) ─┴──▶ POST /v1/events ──▶ accepted · duplicate · rejected
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,6 +20,10 @@ ITEMS_MAX: Final = 1000
 BYTES_MAX: Final = 4 * 1024 * 1024
 SHOWN_MAX: Final = 10
 """So many rejections are shown in full; the rest are counted."""
+Place = int | str
+"""Where an event comes from: the number of a line, or words, as `commit 1a2b`."""
+Item = tuple[Place, Any, int]
+"""(place, event, its size in bytes)"""
 
 
 @dataclass(slots=True)
@@ -39,17 +47,47 @@ class SendReport:
 
     def text(self) -> str:
         said = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(self.outcomes.items())) or "no events"
-        return "\n".join([said, *(f"  line {one['line']}: {one['said']}" for one in self.problems)])
+        return "\n".join([said, *(f"  {_written(one)}: {one['said']}" for one in self.problems)])
+
+    def reject(self, place: Place, said: str) -> None:
+        """Note that what came from `place` was not taken."""
+        self.outcomes["rejected"] += 1
+        if len(self.problems) < SHOWN_MAX:
+            self.problems.append(
+                {"line": place, "said": said} if isinstance(place, int) else {"at": place, "said": said}
+            )
 
 
 def send_lines(client: Client, lines: Iterable[bytes], *, say: Say = silent) -> SendReport:
     """POST the lines.  A line that is no JSON is rejected here, with its number, and the rest goes on."""
     report = SendReport()
-    for numbers, events in _requests(lines, report):
-        answer = client.post("/v1/events", events)
-        for number, event, item in zip(numbers, events, _items(answer), strict=True):
+    send_events(client, _parsed(lines, report), report, say=say)
+    return report
+
+
+def send_events(
+    client: Client,
+    events: Iterable[Item],
+    report: SendReport,
+    *,
+    say: Say = silent,
+    what: str = "lines",
+    taken: Callable[[Sequence[Item]], None] = lambda _: None,
+) -> None:
+    """POST events in their order; `report` counts.
+
+    what:  what is counted in the progress
+    taken: told of each request's items once they are answered, so that whoever sends can say how far it has come
+    """
+    for items in _requests(events):
+        try:
+            answer = client.post("/v1/events", [event for _, event, _ in items])
+        except Refused as refused:  # where none of a request could be keyed, the problem says of each why
+            if not isinstance(refused.problem.get("items"), list):
+                raise
+            answer = refused.problem
+        for (place, event, _), item in zip(items, _items(answer), strict=True):
             outcome = str(item.get("status", item.get("outcome", "accepted")))
-            report.outcomes[outcome] += 1
             if receipt := item.get("receipt"):
                 report.last_receipt = receipt
                 report.receipts[receipt.partition("@")[0]] = (
@@ -58,9 +96,11 @@ def send_lines(client: Client, lines: Iterable[bytes], *, say: Say = silent) -> 
                 )
             if outcome == "rejected":
                 problem = item.get("problem") or {}
-                _reject(report, number, str(problem.get("detail") or problem.get("title") or "no reason given"))
-        say(f"{sum(report.outcomes.values()):,} lines sent")
-    return report
+                report.reject(place, str(problem.get("detail") or problem.get("title") or "no reason given"))
+            else:
+                report.outcomes[outcome] += 1
+        taken(items)
+        say(f"{sum(report.outcomes.values()):,} {what} sent")
 
 
 def wait_included(client: Client, report: SendReport) -> None:
@@ -70,32 +110,31 @@ def wait_included(client: Client, report: SendReport) -> None:
             client.get("/v1/metrics", org=org, after=receipt)
 
 
-def _requests(lines: Iterable[bytes], report: SendReport) -> Iterator[tuple[list[int], list[Any]]]:
-    numbers: list[int] = []
-    events: list[Any] = []
-    size = 0
+def _parsed(lines: Iterable[bytes], report: SendReport) -> Iterator[Item]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            event = json.loads(line)
+            yield number, json.loads(line), len(line)
         except (ValueError, RecursionError) as error:
-            report.outcomes["rejected"] += 1
-            _reject(report, number, f"not JSON: {error}")
-            continue
-        if events and (len(events) >= ITEMS_MAX or size + len(line) > BYTES_MAX):
-            yield numbers, events
-            numbers, events, size = [], [], 0
-        numbers.append(number)
-        events.append(event)
-        size += len(line)
-    if events:
-        yield numbers, events
+            report.reject(number, f"not JSON: {error}")
 
 
-def _reject(report: SendReport, line: int, said: str) -> None:
-    if len(report.problems) < SHOWN_MAX:
-        report.problems.append({"line": line, "said": said})
+def _requests(events: Iterable[Item]) -> Iterator[list[Item]]:
+    items: list[Item] = []
+    size = 0
+    for item in events:
+        if items and (len(items) >= ITEMS_MAX or size + item[2] > BYTES_MAX):
+            yield items
+            items, size = [], 0
+        items.append(item)
+        size += item[2]
+    if items:
+        yield items
+
+
+def _written(problem: dict[str, Any]) -> str:
+    return f"line {problem['line']}" if "line" in problem else str(problem["at"])
 
 
 def _items(answer: Any) -> list[dict[str, Any]]:

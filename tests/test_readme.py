@@ -32,6 +32,7 @@ from milepost.ops.processes import free_ports, taken
 from milepost.ops.settings import VARIABLES
 from milepost.schemas.errors import DeclarationError
 from tests.support import flights_expected as other
+from tests.support import repositories
 from tests.support.broker import shared_jars
 from tests.support.flights_milestones import TERMS, courses, stands
 
@@ -108,6 +109,7 @@ def shell(script: str, folder: Path) -> Iterator[tuple[int, Path, Path]]:
         "MILEPOST_BROKER_PORT": str(broker_port),
         "MILEPOST_PORT": str(port),
         "no_proxy": "127.0.0.1",
+        "REPOSITORY": str(repositories.written(folder / "engine", 60).path),
     }
     stdout, stderr = folder / "stdout", folder / "stderr"
     with stdout.open("wb") as out, stderr.open("wb") as err:

@@ -116,11 +116,13 @@ class Questions:
         return {**self._head(asked, complete), "every": every, "tz": question.tz, "points": points}
 
     def breakdown(self, question: Question, by: str) -> Steps[dict[str, Any]]:
-        """A row for each value of a dimension, or each company, that has events: `{..., by, rows: [{key, label, value,
-        reason}]}`, greatest first, then by key."""
+        """A row for each value of a dimension, each company, or each thing of another entity (the events that lie under
+        it: those that name no company), that has events: `{..., by, rows: [{key, label, value, reason}]}`, greatest
+        first, then by key."""
         asked = yield from asked_of(self._reader, question)
-        if by != COMPANY:
-            check_dimension(asked.metric, by, extra=(COMPANY,))
+        entity = _entity(asked, by)
+        if entity is None:
+            check_dimension(asked.metric, by, extra=sorted({COMPANY, *(of for of, _ in asked.catalog.key_rank)}))
             if by in question.dims:
                 raise BadParameter(f"{by} has one value in this question already", fix=f"leave dim.{by} out")
         span = bases.window(question.window, asked.moment, question.tz, asked.grain_ms)
@@ -135,7 +137,7 @@ class Questions:
                     )
                 groups.setdefault(group, {})[version] = tally
         named: Mapping[bytes, Company] = {}
-        if by == COMPANY:
+        if entity is not None:
             roots = [group for group in groups if group is not None]
             named = yield from asked.companies.companies(roots, asked.components)
         rows = []
@@ -143,8 +145,10 @@ class Questions:
             here = {version: some.get(version) or Tally(measure.shape) for version, measure in measures.items()}
             if group is None or not any(tally.n for tally in here.values()):
                 continue
+            if entity not in (None, COMPANY) and all(row.entity != entity for row in named[group].keys):
+                continue
             value, reason = yield from self._number(asked, here, found.epochs)
-            if by == COMPANY:
+            if entity is not None:
                 key, label = keys.metakey(group), named[group].name
             else:
                 key = label = group.decode(errors="replace")
@@ -210,6 +214,7 @@ class Questions:
         partitions = partitions_of(self._reader, asked)
         got = yield from gathered(self._reader, [*parts, *(Told(partition=number) for number in partitions)])
         found = Found(told=[one.value for one in got[len(parts) :]])
+        leafwise = _entity(asked, by) is not None
         for version in asked.measures:
             found.tallies[version] = {}
         for part, version, one in zip(parts, of, got, strict=False):
@@ -217,7 +222,7 @@ class Questions:
                 raise Unavailable("measure", part.partition, "handed over")
             into = found.tallies[version]
             for (group, slot), tally in one.value.items():
-                here = asked.components.root(group) if by == COMPANY else group
+                here = asked.components.root(group) if leafwise else group
                 if (known := into.get((here, slot))) is None:
                     into[here, slot] = tally
                 else:
@@ -234,25 +239,28 @@ class Questions:
     ) -> Steps[list[Sums]]:
         """The parts that add up a measure: of the company's leaves, or of all that have rows of it."""
         dims = dict(asked.question.dims)
+        entity = _entity(asked, by)
         whole = Sums(
             partition=0,
             version=measure.version,
             shape=measure.shape,
             dimensions=tuple(measure.dimensions),
-            wanted=(*dims, *([by] if by is not None and by != COMPANY else [])),
+            wanted=(*dims, *([by] if by is not None and entity is None else [])),
             spans=tuple((span.start, span.stop) for span in spans),
             panes=panes,
             until=FOREVER if asked.moment.known_until is None else max(asked.moment.known_until, 0),
             dims=dims,
-            by=None if by == COMPANY else by,
-            leafwise=by == COMPANY,
+            by=None if entity is not None else by,
+            leafwise=entity is not None,
         )
         leaves: Iterable[bytes]
-        if asked.root is not None:
+        if asked.root is not None and entity not in (None, COMPANY):
+            leaves = ()  # what its members do lies under their own leaves
+        elif asked.root is not None:
             leaves = asked.components.leaves(asked.root)
-        elif by == COMPANY:
+        elif entity is not None:
             rows = yield from asked.companies.rows((yield from self._with_rows(measure.version)))
-            leaves = [leaf for leaf, row in rows.items() if row.entity == COMPANY]
+            leaves = [leaf for leaf, row in rows.items() if row.entity == entity]
         elif len(self._reader.decisions.history) > 1:
             # Two organisations with one definition share a version.
             leaves = yield from Companies(self._reader, asked.org, {}).rows(
@@ -264,15 +272,20 @@ class Questions:
             replace(whole, partition=number, leaves=some[at : at + LEAVES_A_PART])
             for number, some in self._placed(leaves).items()
             for at in range(0, len(some), LEAVES_A_PART)
-        ] + self._stays(asked, whole)
+        ] + self._stays(asked, whole, entity)
 
-    def _stays(self, asked: Asked, whole: Sums) -> list[Sums]:
-        """The parts that add what persons did while they belonged to the company, or (leafwise) to each."""
+    def _stays(self, asked: Asked, whole: Sums, entity: str | None) -> list[Sums]:
+        """The parts that add what persons did while they belonged to the company, or (by company) to each; by another
+        entity, what each of the company's did."""
+        single = entity not in (None, COMPANY)
+        if single and asked.root is None:
+            return []
         stays: dict[int, list[tuple[bytes, bytes, int, int]]] = {}
         for company, some in asked.attributed(leafwise=whole.leafwise).items():
             for one in some:
                 partition = keys.leaf_partition(one.leaf, self._reader.partitions)
-                stays.setdefault(partition, []).append((one.leaf, company, one.start, one.stop))
+                group = one.leaf if single else company
+                stays.setdefault(partition, []).append((one.leaf, group, one.start, one.stop))
         same = {field.name: getattr(whole, field.name) for field in fields(whole)}
         return [
             StaySums(**{**same, "partition": number, "stays": tuple(some[at : at + LEAVES_A_PART])})
@@ -383,6 +396,13 @@ def _described(metric: Metric) -> dict[str, Any]:
         "grain": bases.grain(metric.grain_ms),
         "version": metric.version.hex(),
     }
+
+
+def _entity(asked: Asked, by: str | None) -> str | None:
+    """The entity that a breakdown is by; None: it is by a dimension, or there is none."""
+    if by is None or by in asked.metric.dimensions:
+        return None
+    return by if by == COMPANY or any(of == by for of, _ in asked.catalog.key_rank) else None
 
 
 def _greatest_first(row: Mapping[str, Any]) -> tuple[bool, float, str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from milepost.schemas.errors import StoreError
 from milepost.schemas.keys import PART_BYTES_MAX, raw_place
 from milepost.topology import cloudevents, dedupe
 from milepost.topology.parts import SeenRows
+from milepost.topology.posts import Refusal
 from milepost.topology.reading import Unavailable
 from milepost.topology.state import Output
 
@@ -38,6 +40,7 @@ FIXES: Final = {
     "too_large": f"at most {ITEM_BYTES_MAX} bytes an event",
     "missing_key": KEYED,
     "not_decodable": "an event is a JSON object",
+    "not_mapped": "as the documentation of the system that posts has it",
 }
 """What helps an event that is rejected, by reason."""
 NDJSON: Final = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl", "application/jsonlines"})
@@ -78,10 +81,13 @@ class _Item:
 
 async def accept(doors: Doors, asking: Asking) -> web.Response:
     """202 once every accepted item is acknowledged by the broker; 422 when none could be keyed."""
+    return await take(doors, _bodies(asking.request, await whole_body(asking.request, BODY_BYTES_MAX)))
+
+
+async def take(doors: Doors, bodies: Sequence[bytes | Refusal]) -> web.Response:
+    """Append events, and answer what became of each; a Refusal is what could not be made an event."""
     services = doors.services
-    items = _placed(
-        _bodies(asking.request, await whole_body(asking.request, BODY_BYTES_MAX)), services.reader.partitions
-    )
+    items = _placed(bodies, services.reader.partitions)
     await _look_up(items, services)
     outputs = [item.output for item in items if item.output is not None]
     offsets = iter(await services.send(outputs) if outputs else [])
@@ -101,7 +107,8 @@ async def accept(doors: Doors, asking: Asking) -> web.Response:
     counts = {status: sum(row["status"] == status for row in rows) for status in ("accepted", "duplicate", "rejected")}
     if counts["rejected"] == len(rows):
         raise Problem(
-            422, "no event could be keyed", rows[0]["problem"]["detail"], fix=KEYED, more={"items": rows, **counts},
+            422, "no event could be keyed", rows[0]["problem"]["detail"], fix=rows[0]["problem"]["fix"],
+            more={"items": rows, **counts},
         )  # fmt: skip
     return answer({**counts, "items": rows}, status=202)
 
@@ -156,11 +163,14 @@ def _split(content_type: str, body: bytes) -> list[bytes]:
     return found
 
 
-def _placed(bodies: list[bytes], partitions: int) -> list[_Item]:
+def _placed(bodies: Sequence[bytes | Refusal], partitions: int) -> list[_Item]:
     """Every event under its raw key, or why it has none; equal ones behind the first are not sent."""
     items: list[_Item] = []
     first: dict[tuple[bytes, bytes], int] = {}
     for body in bodies:
+        if isinstance(body, Refusal):
+            items.append(_Item(reason="not_mapped", detail=body.detail))
+            continue
         item = _item(body, partitions)
         if (output := item.output) is not None:
             again = first.setdefault((output.key, body), len(items))

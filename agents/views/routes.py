@@ -13,6 +13,7 @@ from faust.web.base import BlueprintManager
 from milepost.agents import peers
 from milepost.agents.views import (
     by_hand,
+    connect,
     definitions,
     events,
     identity,
@@ -77,7 +78,11 @@ STRETCH: Final = (
         schema={"type": "string", "pattern": f"^({LENGTH})$"},
     ),
 )
-BY: Final = Parameter(name="by", about="a dimension, or company", required=True)
+BY: Final = Parameter(
+    name="by",
+    about="a dimension, company, or another entity (person, …): then of events that name no company",
+    required=True,
+)
 KEY: Final = (
     Parameter(name="entity", about="default company"),
     Parameter(name="key", about="kind of key", required=True),
@@ -136,6 +141,33 @@ def routes(files: Files, bridge: Bridge) -> tuple[Route, ...]:
         ),
         Route(
             method="POST",
+            path="/v1/connect/segment",
+            about="Take a call in Segment's shape, or a batch of calls, as events",
+            answers=connect.from_segment,
+            parameters=(ORG, connect.SOURCE),
+            body=connect.SEGMENT_BODY,
+            success=202,
+        ),
+        Route(
+            method="POST",
+            path="/v1/connect/segment/{call}",
+            about="The same at the addresses that Segment's libraries use",
+            answers=connect.from_segment,
+            parameters=(_in_path("call", "batch, track, identify, page, screen, group or alias"), ORG, connect.SOURCE),
+            body=connect.SEGMENT_BODY,
+            success=202,
+        ),
+        Route(
+            method="POST",
+            path="/v1/connect/snowplow",
+            about="Take a post of a Snowplow tracker as events",
+            answers=connect.from_snowplow,
+            parameters=(ORG, connect.SOURCE),
+            body=connect.SNOWPLOW_BODY,
+            success=202,
+        ),
+        Route(
+            method="POST",
             path="/v1/definitions:plan",
             about="What applying a bundle would change",
             answers=definitions.plan,
@@ -170,7 +202,7 @@ def routes(files: Files, bridge: Bridge) -> tuple[Route, ...]:
         ),
         Route(
             path="/v1/metrics/{metric}/breakdown",
-            about="A metric by one dimension or by company",
+            about="A metric by one dimension, by company or by another entity",
             answers=queries.breakdown,
             parameters=(METRIC, BY, *WHO, *TIME, WINDOW, STALE, AFTER, *PAGING),
         ),

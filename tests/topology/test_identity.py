@@ -87,8 +87,11 @@ class World:
         return [self.value(metric, company, **asked) for company in companies for metric in METRICS]
 
     def by_company(self, metric: str = "uses", **asked: Any) -> dict[str, Any]:
+        return self.broken_down("company", metric, **asked)
+
+    def broken_down(self, by: str, metric: str = "uses", **asked: Any) -> dict[str, Any]:
         question = Question(metric=metric, now_ms=NOW, **asked)
-        answer = run(Questions(self.driver.reader).breakdown(question, "company"))
+        answer = run(Questions(self.driver.reader).breakdown(question, by))
         return {row["label"]: row["value"] for row in answer["rows"]}
 
     @property
@@ -176,6 +179,23 @@ def test_april_stays_with_the_april_employer() -> None:
         )
     )
     assert [point["value"] for point in series["points"]] == [None, 2, None]
+
+
+def test_a_breakdown_by_person_is_of_what_names_no_company() -> None:
+    """Each person has what lies under any of their keys; with a company, only while they belonged to it."""
+    world = World()
+    world.use(T0, code="A", email="ann@a.example")
+    for hours in (5, 6, 30):
+        world.use(T0 + hours * HOUR, email="ann@a.example")
+    world.use(T0 + HOUR, login="bob")
+    world.use(T0 + HOUR, email="bob@b.example", login="bob")
+    assert world.broken_down("person") == {"ann@a.example": 3, "bob@b.example": 2}
+    world.decide("membership", T0 + DAY, member="email:ann@a.example", company="code:A", to=iso(T0 + 6 * HOUR))
+    assert world.broken_down("person", company="code:A") == {"ann@a.example": 1}
+    assert world.broken_down("person") == {"ann@a.example": 3, "bob@b.example": 2}
+    with pytest.raises(QuestionError) as refused:
+        world.broken_down("persn")
+    assert refused.value.guess == "person"
 
 
 def test_panes_one_by_one_hold_what_their_spans_hold() -> None:

@@ -18,7 +18,7 @@ import asyncio
 import logging
 import time
 from collections import ChainMap
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Final, Protocol, TypeVar
 
@@ -52,7 +52,7 @@ REST_S_MAX: Final = 1.0
 class Sending(Protocol):
     """What says records: a leg's producer."""
 
-    async def send(self, outputs: Iterable[Output]) -> None: ...
+    async def send(self, outputs: Sequence[Output]) -> None: ...
 
     async def barrier(self) -> None: ...
 

@@ -18,7 +18,7 @@ import asyncio
 import logging
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -102,23 +102,19 @@ class LegProducer:
         """Messages that are not acknowledged yet, about."""
         return len(self._producer)
 
-    async def send(self, outputs: Iterable[Output]) -> None:
+    async def send(self, outputs: Sequence[Output]) -> None:
         """Hand `outputs` to the client, in order; waits while its queue is full.  `barrier` says when they landed."""
-        last: dict[tuple[str, int], Output] = {}
-        sent = self._sent
+        last = set({(one.topic, one.partition): number for number, one in enumerate(outputs)}.values())
         async with self._turn:  # who waits for room is not overtaken
-            for one in outputs:
-                sent[one.topic] += 1
-                place = one.topic, one.partition
-                before = last.get(place)
-                last[place] = one
-                if before is not None and not self._produce(before, None):
-                    await self._until_produced(before, None)
-            for one in last.values():
-                group = self._group
-                group.sent += 1  # before the call: the report may come during it
-                if not self._produce(one, group.delivered):
-                    await self._until_produced(one, group.delivered)
+            self._sent.update([one.topic for one in outputs])
+            group = self._group
+            for number, one in enumerate(outputs):
+                report = None
+                if number in last:
+                    report = group.delivered
+                    group.sent += 1  # before the call: the report may come during it
+                if not self._produce(one, report):
+                    await self._until_produced(one, report)
 
     async def barrier(self) -> None:
         """Return when everything sent before this call is acknowledged by the broker."""

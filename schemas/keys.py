@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import struct
 from functools import lru_cache
 
 from milepost.schemas.errors import DeclarationError
@@ -22,6 +23,7 @@ def lp(part: bytes) -> bytes:
 
 
 _UNREVISED = lp(b"0") + lp(b"0")
+_first_bytes = struct.Struct(">I").unpack_from
 
 
 def raw_key(org: str, source: str, id: str, revision: int = 0, repair: int = 0) -> bytes:
@@ -31,15 +33,18 @@ def raw_key(org: str, source: str, id: str, revision: int = 0, repair: int = 0) 
 
 def raw_place(org: str, source: str, id: str, revision: int, repair: int, partitions: int) -> tuple[bytes, int]:
     """(raw key, raw partition): the partition is that of (org, source, id), so that all revisions lie together."""
-    group = _names(org, source) + lp(id.encode())
-    partition = int.from_bytes(hashlib.blake2b(group, digest_size=16).digest()[:4], "big") % partitions
-    whole = group + (_UNREVISED if revision == 0 == repair else lp(str(revision).encode()) + lp(str(repair).encode()))
-    return hashlib.blake2b(whole, digest_size=16).digest(), partition
+    hashed, name = _names_hash(org, source).copy(), id.encode()
+    hashed.update(len(name).to_bytes(4, "big") + name)
+    (first,) = _first_bytes(hashed.digest())
+    unrevised = revision == 0 == repair
+    hashed.update(_UNREVISED if unrevised else lp(str(revision).encode()) + lp(str(repair).encode()))
+    return hashed.digest(), first % partitions
 
 
 @lru_cache(maxsize=4096)
-def _names(org: str, source: str) -> bytes:
-    return lp(org.encode()) + lp(source.encode())
+def _names_hash(org: str, source: str) -> hashlib.blake2b:
+    """The hash of what all raw keys of a source begin with."""
+    return hashlib.blake2b(lp(org.encode()) + lp(source.encode()), digest_size=16)
 
 
 def org_key(secret: bytes, org: str) -> bytes:
@@ -49,8 +54,8 @@ def org_key(secret: bytes, org: str) -> bytes:
 
 def leaf(key: bytes, entity: str, kind: str, value: str, epoch: int = 0) -> bytes:
     """The leaf of an alternate key (`company/carrier_code/UA`) under the organisation's key: keyed BLAKE2b-128."""
-    made = _leaf_hash(key, entity, kind).copy()
-    made.update(lp(value.encode()) + epoch.to_bytes(4, "big"))
+    made, text = _leaf_hash(key, entity, kind).copy(), value.encode()
+    made.update(len(text).to_bytes(4, "big") + text + epoch.to_bytes(4, "big"))
     return made.digest()
 
 

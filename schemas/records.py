@@ -83,14 +83,6 @@ class Identified(msgspec.Struct, frozen=True, kw_only=True):
     edges: tuple[tuple[Key, Key], ...]
 
 
-class Signal(msgspec.Struct, frozen=True, kw_only=True):
-    """An event with business value: the rule that saw it, and the rule's fields."""
-
-    rule: str
-    version: bytes
-    fields: dict[str, Any]
-
-
 def below(data: Mapping[str, Any], path: Sequence[str]) -> Any:
     """What lies at a path of an event's data; None where there is nothing."""
     at: Any = data

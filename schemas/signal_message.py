@@ -71,7 +71,8 @@ def write(
     signals: (rule, version, JSON object of its fields)
     """
     org, source, id, type = names
-    parts = [wire("Signals").header, _pack_head(*head), text(org), text(source), _text(id), text(type)]
+    name = id.encode()
+    parts = [wire("Signals").header, _pack_head(*head), text(org), text(source), _length(len(name)), name, text(type)]
     if members:
         parts.append(_length(len(members)))
         for entity, leaf in members:
@@ -103,13 +104,11 @@ def read(value: bytes) -> SignalMessage | None:
 
 def _read_plain(value: bytes) -> SignalMessage | None:
     """As `write` writes most: short names, one block an array, nothing earlier.  Of anything else None."""
-    at = _NAMES_AT
-    for _ in range(4):
-        size = value[at]
-        if size & 0x81:
-            return None
-        at += 1 + (size >> 1)
-    if not value[_NAMES_AT:at].isascii():
+    source = _NAMES_AT + 1 + ((org := value[_NAMES_AT]) >> 1)
+    id = source + 1 + (value[source] >> 1)
+    type = id + 1 + (value[id] >> 1)
+    at = type + 1 + (value[type] >> 1)
+    if (org | value[source] | value[id] | value[type]) & 0x81 or not value[_NAMES_AT:at].isascii():
         return None
     count = value[at]
     at += 1
@@ -179,9 +178,11 @@ def _read_any(value: bytes) -> SignalMessage:
 
 def _length(number: int) -> bytes:
     """A count or length as Avro writes it: zigzag, seven bits a byte, low bits first."""
+    return _LENGTHS[number] if 0 <= number < len(_LENGTHS) else _written(number)
+
+
+def _written(number: int) -> bytes:
     rest = number << 1
-    if rest < 0x80:
-        return _BYTES[rest]
     out = bytearray()
     while rest > 0x7F:
         out.append(rest & 0x7F | 0x80)
@@ -198,4 +199,4 @@ def _text(value: str) -> bytes:
 text = lru_cache(maxsize=4096)(_text)
 """A name as Avro writes it, remembered: names come again and again."""
 
-_BYTES: Final = [bytes((one,)) for one in range(256)]
+_LENGTHS: Final = [_written(number) for number in range(4096)]

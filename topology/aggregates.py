@@ -114,6 +114,7 @@ class Row:
 
 _HEAD = struct.Struct(">Iq")
 _END = struct.Struct(">I")
+_SUM_ROW = struct.Struct(">IqqQ")
 _NUMBER = struct.Struct(">qQ")
 _WHEN = struct.Struct(">q16s")
 _FRAME = struct.Struct(">IqI")
@@ -307,6 +308,24 @@ class Patch:
         return hit.upto + old[8:at] + _FRAME.pack(hit.end, 1, len(body)) + body + old[at:]
 
 
+class SumPatch(Patch):
+    """The same for a count and a sum, the shape that most measures have, in one piece."""
+
+    def __call__(self, old: bytes | None, hit: Hit) -> bytes:
+        value = hit.value or 0
+        if old is None:
+            return hit.upto + _SUM_ROW.pack(hit.end, 1, value >> 64, value & _LOW)
+        at = len(old) - _SUM_ROW.size
+        if at >= 8:
+            end, n, high, low = _SUM_ROW.unpack_from(old, at)
+            if end == hit.end and n > 0:
+                total = (high << 64 | low) + value
+                return hit.upto + old[8:at] + _SUM_ROW.pack(end, n + 1, total >> 64, total & _LOW)
+            if end < hit.end:
+                return hit.upto + old[8:] + _SUM_ROW.pack(hit.end, 1, value >> 64, value & _LOW)
+        return super().__call__(old, hit)
+
+
 def _with_member(bitmap: bytes, hit: Hit) -> bytes:
     assert hit.number is not None
     members = BitMap.deserialize(bitmap) if bitmap else BitMap()
@@ -361,7 +380,7 @@ class Added(NamedTuple):
 
 @cache
 def patch_of(shape: Shape) -> Patch:
-    return Patch(shape)
+    return SumPatch(shape) if shape == Shape(sum=True) else Patch(shape)
 
 
 @cache
@@ -394,22 +413,28 @@ class Total:
                 self.members[partition] = self.members[partition] | members if partition in self.members else members
 
 
+_TENS: Final = [float(10**scale) for scale in range(23)]
+"""Those that a double holds exactly."""
+
+
 def scaled(value: float | int, scale: int) -> int:
     """A number as an integer at `scale`: half-even from its shortest decimal form.
 
     Raises OverflowError beyond 2^95 (dead letter `out_of_range`) and ValueError for NaN and infinities.
     """
+    number: int
+    if type(value) is float and -1e15 < value < 1e15:
+        # Two decimals of at most 15 digits are never the same double: one that is this double is its shortest form.
+        number = round(value * _TENS[scale])
+        if -(10**15) < number < 10**15 and number / _TENS[scale] == value:
+            return number
     if value != value or value in (float("inf"), float("-inf")):
         raise ValueError(f"{value} is not a finite number")
-    number: int
     if isinstance(value, int):
         number = value * 10**scale
     elif value.is_integer() and abs(value) < 2**53:
         number = int(value) * 10**scale
     else:
-        whole, point, fraction = repr(value).partition(".")
-        if point and len(fraction) <= scale and fraction.isdecimal():
-            return int(whole + fraction + "0" * (scale - len(fraction)))  # no digit is cut: nothing to round
         number = int(Decimal(repr(value)).scaleb(scale, _EXACT).to_integral_value(ROUND_HALF_EVEN))
     if abs(number) > VALUE_MAX:
         raise OverflowError(f"{value} at scale {scale} is beyond 2^95")

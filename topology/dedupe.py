@@ -74,6 +74,15 @@ def unpack(row: bytes) -> Seen:
     return Seen._make(_SEEN.unpack(row))
 
 
+def taken_row(
+    k_ms: int, partition: int, offset: int, taken: int, body: bytes, value: bytes, bundle: bytes, leaf: bytes, pane: int
+) -> bytes:
+    """The row of a key whose first record, first at (partition, offset), is taken at `taken`, where it lies."""
+    return _SEEN.pack(
+        taken, k_ms, partition, offset, taken, taken, body, raw_hash(value), bundle, leaf, pane
+    )  # fmt: skip
+
+
 def raw_hash(value: bytes) -> bytes:
     """What `Seen.raw` holds of a record's bytes."""
     return hashlib.blake2b(value, digest_size=8).digest()

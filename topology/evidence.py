@@ -279,7 +279,7 @@ class _Counted:
         self.scan, self.side = scan, side
         self.measures = measures_of(scan.reader, side.version)
         self.leaves = None if side.leaves is None else frozenset(side.leaves)
-        self.choices = metrics.Choices()
+        self.choices = metrics.EachChoices()
         self.named: dict[bytes, bool] = {}
         # The row family that the number was read from: see `scans.family`.
         wanted = side.dims if len(side.dims) < 2 else side.dimensions
@@ -310,7 +310,7 @@ class _Counted:
     def _mine(self, measure: Measure, message: SignalMessage, fields: Mapping[str, object]) -> bool:
         day = panes.day_of(message.t_ms // panes.PANE_MS)
         values, tail = next(
-            (some, tail) for mask, some, tail in self.choices(measure.dimensions, fields) if mask == self.mask
+            (some, tail) for mask, some, tail in self.choices[measure.dimensions](fields) if mask == self.mask
         )
         key = metrics.row_key(self.side.version + message.leaf + tail, day)
         if (named := self.named.get(key)) is None:

@@ -25,7 +25,6 @@ from milepost.topology import (
     decode,
     dedupe,
     heard,
-    identity,
     ingest_mark,
     key_rows,
     outputs,
@@ -35,6 +34,7 @@ from milepost.topology import (
     writes,
 )
 from milepost.topology.catalog import Catalog
+from milepost.topology.courses import Course, Courses
 from milepost.topology.decisions import Decisions
 from milepost.topology.dedupe import Seen, Verdict
 from milepost.topology.ingest_mark import IngestMark
@@ -77,7 +77,7 @@ class Ingest(quarantine.Judged):
         self.partitions = partitions
         self.decisions = decisions
         self.org_keys = org_keys
-        self._leaves = identity.Leaves()
+        self._courses = Courses(decisions, org_keys)
         self._targets: dict[bytes, int] = {}
 
     # -- the mark
@@ -111,10 +111,11 @@ class Ingest(quarantine.Judged):
         assert isinstance(mark, IngestMark)
         out = Fold()
         arrivals = [self._arrive(at, mark, record) for record in records]
-        wanted = {a.record.key for a in arrivals if a.record.key} | {a.key for a in arrivals if a.key}
+        wanted = {a.key for a in arrivals if a.key}
+        wanted.update([key for a in arrivals if (key := a.record.key) and key != a.key])
         keys = list(wanted)
         rows = at.stores["seen"].get_many(keys)
-        seen = {key: dedupe.unpack(row) for key, row in zip(keys, rows, strict=True) if row is not None}
+        seen = {key: row for key, row in zip(keys, rows, strict=True) if row is not None}
         for arrival in arrivals:
             self._take(at, mark, arrival, seen, out)
         key_rows.keep(at, mark)
@@ -125,6 +126,11 @@ class Ingest(quarantine.Judged):
 
     def _arrive(self, at: Partition, mark: IngestMark, record: Record) -> _Arrival:
         """Stamp, known time, envelope and place of one record."""
+        if not record.headers and (value := record.value) is not None:  # as a source sends it
+            k_ms = mark.k_ms = max(mark.k_ms, record.timestamp)
+            arrival = _Arrival(record, k_ms, at.number, record.offset, None, None)
+            self._place(mark, arrival, decode.envelope(value))
+            return arrival
         stamp = stamps.find(record.headers) if record.headers else None
         found: Envelope | Reject | None = None
         genuine: Stamp | None = None
@@ -145,41 +151,45 @@ class Ingest(quarantine.Judged):
         if genuine is not None and genuine.kind == stamps.MARKER:
             self._mark_bundle(mark, record)
         arrival = _Arrival(record, k_ms, partition, offset, bundle, genuine)
-        if isinstance(found, Reject):
-            arrival.reject = found
-        elif found is not None:
-            arrival.envelope = found
-            if bundle is None:
-                arrival.bundle = mark.bundles.get(found.org, stamps.NO_BUNDLE)
-            arrival.key, arrival.place = raw_place(
-                found.org, found.source, found.id, found.revision, found.repair, self.partitions
-            )
+        if found is not None:
+            self._place(mark, arrival, found)
         return arrival
+
+    def _place(self, mark: IngestMark, a: _Arrival, found: Envelope | Reject) -> None:
+        """Where a record belongs, and the bundle that was in force at its first position."""
+        if isinstance(found, Reject):
+            a.reject = found
+            return
+        a.envelope = found
+        if a.bundle is None:
+            a.bundle = mark.bundles.get(found.org, stamps.NO_BUNDLE)
+        a.key, a.place = raw_place(found.org, found.source, found.id, found.revision, found.repair, self.partitions)
 
     def _mark_bundle(self, mark: IngestMark, record: Record) -> None:
         value = record.value or b""
         if 8 < len(value) <= MARKER_VALUE_MAX:
             mark.bundles[value[8:].decode()] = value[:8]
 
-    def _take(self, at: Partition, mark: IngestMark, a: _Arrival, seen: dict[bytes, Seen], out: Fold) -> None:
-        record = a.record
-        if a.genuine is not None and a.genuine.kind == stamps.MARKER:
-            out.count("marker")
-            return
-        if a.genuine is not None and a.genuine.kind == stamps.TICK:
-            out.count("tick")
-            self._pass_tick(at, mark, a, out)
-            return
-        if a.genuine is not None and a.genuine.kind == stamps.VERDICT:
-            out.count("verdict")
-            self.take_verdict(at, record)
-            return
+    def _take(self, at: Partition, mark: IngestMark, a: _Arrival, seen: dict[bytes, bytes], out: Fold) -> None:
+        record, genuine = a.record, a.genuine
+        if genuine is not None:
+            if genuine.kind == stamps.MARKER:
+                out.count("marker")
+                return
+            if genuine.kind == stamps.TICK:
+                out.count("tick")
+                self._pass_tick(at, mark, a, out)
+                return
+            if genuine.kind == stamps.VERDICT:
+                out.count("verdict")
+                self.take_verdict(at, record)
+                return
         if record.value is None:
             out.count("foreign_tombstone")
             self._owe(at, record, seen, out, None)
             return
-        out.count("read")
-        if a.genuine is None and record.headers and stamps.find(record.headers) is not None:
+        out.fates["read"] += 1
+        if genuine is None and record.headers and stamps.find(record.headers) is not None:
             out.count("bad_stamp")
         if a.envelope is None:
             assert a.reject is not None
@@ -193,18 +203,17 @@ class Ingest(quarantine.Judged):
             return
         self._judge(at, mark, a, seen, out)
 
-    def _judge(self, at: Partition, mark: IngestMark, a: _Arrival, seen: dict[bytes, Seen], out: Fold) -> None:
+    def _judge(self, at: Partition, mark: IngestMark, a: _Arrival, seen: dict[bytes, bytes], out: Fold) -> None:
         """A record that lies in its place: under its contract, is it the first of its key, and what does it mean?"""
-        envelope, record = a.envelope, a.record
-        assert envelope is not None and record.value is not None and a.bundle is not None
-        catalog = self.decisions.catalogs.get(a.bundle)
-        known = seen.get(a.key)
+        envelope, record, value, seen_rows = a.envelope, a.record, a.record.value, at.stores["seen"]
+        assert envelope is not None and value is not None and a.bundle is not None
+        row = seen.get(a.key)
+        known = None if row is None else dedupe.unpack(row)
         if known is not None and known.taken == dedupe.ANNOUNCED:
             if (known.partition, known.offset) != (a.partition, a.offset):
                 out.count("duplicate")
                 return
             a.k_ms, a.bundle = known.k_ms, known.bundle  # what it had when it was first taken
-            catalog = self.decisions.catalogs.get(a.bundle)
             known = None
         if (
             known is not None
@@ -213,55 +222,55 @@ class Ingest(quarantine.Judged):
         ):
             self._copy(at, a, known, seen, out)
             return
-        event = decode.event(envelope, a.k_ms, catalog)
+        course = self._courses.of(a.bundle, envelope)
+        event = course if isinstance(course, Reject) else decode.event(envelope, a.k_ms, course.source, course.contract)
         if isinstance(event, Reject):
             self._dead(at, a, "decode", event, out)
             self._owe(at, record, seen, out, None)
             return
-        assert catalog is not None
-        verdict = dedupe.judge(known, a.partition, a.offset, record.offset, event.body)
-        if verdict is Verdict.REPEAT:
-            out.count("duplicate")
-            self._owe(at, record, seen, out, record.value)
-            return
-        if verdict is Verdict.CONFLICT:
-            self._dead(at, a, "dedupe", _CONFLICT, out)
-            self._owe(at, record, seen, out, None)
-            return
-        who = self._who(event, a.k_ms, catalog)
+        assert not isinstance(course, Reject)
+        if known is not None:
+            verdict = dedupe.judge(known, a.partition, a.offset, record.offset, event.body)
+            if verdict is Verdict.REPEAT:
+                out.count("duplicate")
+                self._owe(at, record, seen, out, value)
+                return
+            if verdict is Verdict.CONFLICT:
+                self._dead(at, a, "dedupe", _CONFLICT, out)
+                self._owe(at, record, seen, out, None)
+                return
+        who = self._courses.who(event, a.k_ms, course)
         if isinstance(who, Reject):
             self._dead(at, a, "identity", who, out)
             self._owe(at, record, seen, out, None)
             return
-        pane = pane_of(event.t_ms)
-        earlier = self._earlier(at, mark, a, event, who.leaf[:8], pane)
+        pane, leaf = pane_of(event.t_ms), who.leaf[:8]
+        earlier = self._earlier(at, mark, a, event, leaf, pane)
         if isinstance(earlier, Reject):
             self._dead(at, a, "identity", earlier, out)
             self._owe(at, record, seen, out, None)
             return
+        offset, k_ms, catalog = record.offset, a.k_ms, course.catalog
         if known is None:
-            here = record.offset
-            # upto, k, first position, taken, at, body, raw, bundle, leaf, pane
-            known = Seen(
-                here, a.k_ms, a.partition, a.offset, here, here, event.body, dedupe.raw_hash(record.value), a.bundle,
-                who.leaf[:8], pane,
-            )  # fmt: skip
-            seen[a.key] = known
-        at.stores["seen"].put(a.key, known.pack())  # known, too: a dead owner's late bytes may have told us alone
-        if a.genuine is None and known.k_ms != record.timestamp:
+            row = dedupe.taken_row(k_ms, a.partition, a.offset, offset, event.body, value, a.bundle, leaf, pane)
+            seen[a.key] = row
+        assert row is not None
+        seen_rows.put(a.key, row)  # known, too: a dead owner's late bytes may have told us alone
+        first_k_ms = k_ms if known is None else known.k_ms
+        if a.genuine is None and first_k_ms != record.timestamp:
             # The broker's clock stepped back, and k came from a record before: compaction may remove that one.
-            self._note_owed(at, record, known, out, record.value)
-        out.count("accepted")
-        if event.source in catalog.sources:
-            heard.note(mark, (event.org, event.source), event.t_ms, a.k_ms, record.offset)
-        key_rows.note(mark, a.k_ms, a.record.offset, event, who)
-        if event.source not in catalog.sources:
-            out.before += by_hand.told(event, who, catalog.key_rank, a.k_ms, at.number, a.record.offset)
-        elif who.edges:
-            self._link(at, a, event, who, catalog, out)
-        self._signal(at, mark, a, event, who, catalog, earlier, out)
+            self._note_owed(at, record, dedupe.unpack(row), out, value)
+        out.fates["accepted"] += 1
+        key_rows.note(mark, k_ms, offset, event, who)
+        if course.by_hand:
+            out.before += by_hand.told(event, who, catalog.key_rank, k_ms, at.number, offset)
+        else:
+            heard.note(mark, course.sent, event.t_ms, k_ms, offset)
+            if who.edges:
+                self._link(at, a, event, who, catalog, out)
+        self._signal(at, mark, a, event, who, course, earlier, out)
         if earlier or catalog.writes:
-            taken = writes.Taken(a.key, a.k_ms, record.offset)
+            taken = writes.Taken(a.key, k_ms, offset)
             for name, reject in writes.tell(at, mark, taken, event, catalog, earlier, out):
                 self._dead(at, a, "writes", reject, out, name)
 
@@ -298,17 +307,10 @@ class Ingest(quarantine.Judged):
     # -- what a record leads to
 
     def _signal(
-        self,
-        at: Partition,
-        mark: IngestMark,
-        a: _Arrival,
-        event: Event,
-        who: Identified,
-        catalog: Catalog,
-        earlier: Sequence[Accepted],
-        out: Fold,
-    ) -> None:
-        judged = signals.NOTHING if event.void else signals.judge(event, catalog)
+        self, at: Partition, mark: IngestMark, a: _Arrival, event: Event, who: Identified, course: Course,
+        earlier: Sequence[Accepted], out: Fold,
+    ) -> None:  # fmt: skip
+        judged = signals.NOTHING if event.void else course.judge(event)
         if judged.declined:
             out.count("rule_declined", judged.declined)
         for rule, reject in judged.failed:
@@ -321,15 +323,16 @@ class Ingest(quarantine.Judged):
             if not (event.revision or event.repair):
                 return  # a higher revision without signals still ends what counted before it; the lowest ends nothing
         target = self._target(who.leaf)
+        offset = a.record.offset
         id = raw_key(event.org, event.source, event.id) if event.revision or event.repair else a.key
         value = signal_message.write(
             (
-                catalog.bundle_id, id, who.leaf, event.t_ms, a.k_ms, a.record.offset, mark.prev[target], a.offset,
+                course.catalog.bundle_id, id, who.leaf, event.t_ms, a.k_ms, offset, mark.prev[target], a.offset,
                 0, at.number, a.partition, event.revision, event.repair,
             ),
             (event.org, event.source, event.id, event.type),
             who.members,
-            [(s.rule, s.version, orjson.dumps(s.fields)) for s in judged.signals],
+            [(rule, version, orjson.dumps(fields)) for rule, version, fields in judged.signals],
             event.void,
             [(one.revision, one.repair, one.pane) for one in earlier],
         )  # fmt: skip
@@ -339,8 +342,8 @@ class Ingest(quarantine.Judged):
             return
         if judged.signals:
             out.count("signal", len(judged.signals))
-        mark.prev[target] = a.record.offset
-        out.before.append(Output(topic="signals", partition=target, key=who.leaf + a.key, value=value))
+        mark.prev[target] = offset
+        out.before.append(Output("signals", target, who.leaf + a.key, value))
 
     def _link(self, at: Partition, a: _Arrival, event: Event, who: Identified, catalog: Catalog, out: Fold) -> None:
         for one, other in who.edges:
@@ -391,10 +394,10 @@ class Ingest(quarantine.Judged):
         a = _Arrival(record, mark.k_ms, at.number, record.offset, None, None)
         self._dead(at, a, quarantine.STAGE, Reject(verdict.reason, verdict.detail), out)
         if record.key and (row := at.stores["seen"].get(record.key)) is not None:
-            if dedupe.copies(known := dedupe.unpack(row), record.headers, dedupe.raw_hash(record.value or b"")):
+            if dedupe.copies(dedupe.unpack(row), record.headers, dedupe.raw_hash(record.value or b"")):
                 at.stores["owed"].delete(record.key)  # another copy would be passed over too, and so on for ever
             else:
-                self._owe(at, record, {record.key: known}, out, None)
+                self._owe(at, record, {record.key: row}, out, None)
         at.next_offset = record.offset + 1
         return out
 
@@ -421,11 +424,11 @@ class Ingest(quarantine.Judged):
 
     def _announced(self, at: Partition, record: Record, stamp: Stamp) -> tuple[bytes, int]:
         """Leaf and pane of an announced first record; a revision is noted, so that no later one is taken for it."""
-        found, catalog = decode.envelope(record.value or b""), self.decisions.catalogs.get(stamp.bundle)
-        event = found if isinstance(found, Reject) else decode.event(found, stamp.k_ms, catalog)
-        if catalog is None or isinstance(event, Reject):
+        found = decode.envelope(record.value or b"")
+        if isinstance(found, Reject) or isinstance(course := self._courses.of(stamp.bundle, found), Reject):
             return bytes(8), 0
-        if isinstance(who := self._who(event, stamp.k_ms, catalog), Reject):
+        event = decode.event(found, stamp.k_ms, course.source, course.contract)
+        if isinstance(event, Reject) or isinstance(who := self._courses.who(event, stamp.k_ms, course), Reject):
             return bytes(8), 0
         leaf, pane = who.leaf[:8], pane_of(event.t_ms)
         if event.revision or event.repair:
@@ -434,16 +437,10 @@ class Ingest(quarantine.Judged):
             revisions.announce(at.stores["amended"], raw_key(event.org, event.source, event.id), this)
         return leaf, pane
 
-    def _who(self, event: Event, k_ms: int, catalog: Catalog) -> Identified | Reject:
-        source, org_key = catalog.sources.get(event.source), self.org_keys[event.org]
-        if source is None:
-            return by_hand.identify(event, k_ms, catalog, org_key, self._leaves)
-        return identity.identify(event, source, org_key, self._leaves, catalog.protection)
-
-    def _owe(self, at: Partition, record: Record, seen: Mapping[bytes, Seen], out: Fold, value: bytes | None) -> None:
+    def _owe(self, at: Partition, record: Record, seen: Mapping[bytes, bytes], out: Fold, value: bytes | None) -> None:
         """The log now ends with `record` under its key; if a first record of that key is known, it is owed again."""
-        known = seen.get(record.key) if record.key else None
-        if known is None or record.key is None or known.taken in (record.offset, dedupe.ANNOUNCED):
+        row = seen.get(record.key) if record.key else None
+        if row is None or (known := dedupe.unpack(row)).taken in (record.offset, dedupe.ANNOUNCED):
             return  # what is announced lies behind this record: the log ends with it already
         self._note_owed(at, record, known, out, value)
 
@@ -455,13 +452,13 @@ class Ingest(quarantine.Judged):
         at.stores["owed"].put(record.key, row)
         out.after.append(Owed(key=record.key, at=known.at, stamp=packed, value=value if same else None))
 
-    def _copy(self, at: Partition, a: _Arrival, known: Seen, seen: dict[bytes, Seen], out: Fold) -> None:
+    def _copy(self, at: Partition, a: _Arrival, known: Seen, seen: dict[bytes, bytes], out: Fold) -> None:
         """The engine's own copy of a first record: what was owed is paid, and the copy is where the bytes now lie."""
         out.count("copy")
         offset = a.record.offset
         if offset >= known.at:  # the same, too
-            known = seen[a.key] = known._replace(upto=offset, at=offset)
-            at.stores["seen"].put(a.key, known.pack())
+            row = seen[a.key] = known._replace(upto=offset, at=offset).pack()
+            at.stores["seen"].put(a.key, row)
         if at.stores["owed"].get(a.key) is not None:
             at.stores["owed"].delete(a.key)
 

@@ -33,7 +33,7 @@ MEMBERS_REMEMBERED_MAX: Final = 500_000
 T_MS_MAX: Final = 2**32 * panes.PANE_MS
 """Panes are numbered in 32 bits."""
 _ONCE: Final[Sequence[int | None]] = (None,)
-Grouped = list[tuple[tuple[str, ...], tuple[tuple[Measure, Patch], ...]]]
+Grouped = list[tuple[metrics.Choices, tuple[tuple[Measure, Patch], ...]]]
 _NO_KEYS: Final[Mapping[str, bytes]] = {}
 
 
@@ -81,7 +81,7 @@ class MeasureLeg(quarantine.Judged):
         self.partitions = partitions
         self.decisions = decisions
         self.org_keys = org_keys  # without the key of the empty organisation no verdict is believed
-        self._choices = metrics.Choices()
+        self._choices = metrics.EachChoices()
         self._grouped: dict[tuple[bytes, str], Grouped] = {}  # of each bundle and rule that came by
 
     # -- the mark
@@ -167,7 +167,7 @@ class MeasureLeg(quarantine.Judged):
         """All messages of a slice into cells and day rows: the hits are collected, rows are read once, then patched."""
         cells: list[tuple[bytes, Added]] = []
         days: list[tuple[bytes, Added]] = []
-        naming, choices = mark.naming, self._choices
+        naming, grouped = mark.naming, self._grouped
         known = naming.known
         for upto, message in taken:
             if message.earlier and self._revise(at, mark, upto, message, cells, days, out):
@@ -177,11 +177,8 @@ class MeasureLeg(quarantine.Judged):
             end, day = panes.bucket_end(pane, message.k_ms), pane // panes.PANES_A_DAY
             pane_tail, day_tail = pane.to_bytes(4, "big"), day.to_bytes(4, "big")
             for rule, _, fields in message.signals:
-                for dimensions, measures in self._measures(message.bundle, rule):
-                    rows = [
-                        (mask, values, tail + pane_tail, tail + day_tail)
-                        for mask, values, tail in choices(dimensions, fields)
-                    ]
+                for choices, measures in grouped.get((message.bundle, rule)) or self._measures(message.bundle, rule):
+                    rows = choices(fields)
                     for measure, patch in measures:
                         value = None if measure.field is None else metrics.amount(measure, fields)
                         if measure.field is not None and value is None:
@@ -193,11 +190,12 @@ class MeasureLeg(quarantine.Judged):
                         for number in numbers:
                             hit = Hit(upto, end, value, number, t_ms, message.event)
                             added = Added(upto, patch(None, hit), patch, hit)
-                            for mask, values, cell_tail, day_row_tail in rows:
-                                day_key = head + day_row_tail
+                            for mask, values, tail in rows:
+                                before = head + tail
+                                day_key = before + day_tail
                                 if mask and day_key not in known:
-                                    naming.ask(measure, leaf, mask, values, day, day_key, upto)
-                                cells.append((head + cell_tail, added))
+                                    naming.ask(measure, mask, values, day_key, upto)
+                                cells.append((before + pane_tail, added))
                                 days.append((day_key, added))
         if cells:
             self._add(at, naming, cells, days, out)
@@ -218,8 +216,8 @@ class MeasureLeg(quarantine.Judged):
         """
         keys = [metrics.fact_key(message.leaf, pane, message.event, *rank) for *rank, pane in message.earlier]
         # The facts of a slice are put before it is measured: those behind this one are not in the cells yet.
-        rows = [row for row in at.stores["facts"].get_many(keys) if row is not None and row[:8] < upto]
-        known = [told for row in rows if (told := _message(row[8:])) is not None]
+        found = [row for row in at.stores["facts"].get_many(keys) if row is not None and row[:8] < upto]
+        known = [told for row in found if (told := _message(row[8:])) is not None]
         if not known:
             return False
         before = [_known(one) for one in known]
@@ -232,33 +230,33 @@ class MeasureLeg(quarantine.Judged):
         for told in (*known, message):
             pane = told.t_ms // panes.PANE_MS
             effects = changed.get((told.revision, told.repair)) or [(told.k_ms, 0)]
-            for measure, fields, value, number in self._effects(at, mark, told, upto):
+            for measure, rows, value, number in self._effects(at, mark, told, upto):
                 revised, head = revised_of(measure.shape), measure.version + told.leaf
                 for k_ms, sign in effects:
                     end = panes.bucket_end(pane, k_ms)
                     hit = Hit(upto, end, value, number, told.t_ms, told.event, sign)
                     added = Added(upto, revised(None, hit), revised, hit)
-                    for mask, values, tail in self._choices(measure.dimensions, fields):
+                    for mask, values, tail in rows:
                         day_key = metrics.row_key(head + tail, panes.day_of(pane))
                         if mask and day_key not in naming.known:
-                            naming.ask(measure, told.leaf, mask, values, panes.day_of(pane), day_key, upto)
+                            naming.ask(measure, mask, values, day_key, upto)
                         cells.append((metrics.row_key(head + tail, pane), added))
                         days.append((day_key, added))
         return True
 
     def _effects(
         self, at: Partition, mark: MeasureMark, message: SignalMessage, upto: bytes
-    ) -> Iterator[tuple[Measure, Mapping[str, object], int | None, int | None]]:
-        """(measure, fields, value, member's number) of all that a message adds to."""
+    ) -> Iterator[tuple[Measure, metrics.Rows, int | None, int | None]]:
+        """(measure, rows by dimensions, value, member's number) of all that a message adds to."""
         for rule, _, fields in message.signals:
-            for _, measures in self._measures(message.bundle, rule):
+            for choices, measures in self._measures(message.bundle, rule):
                 for measure, _ in measures:
                     value = None if measure.field is None else metrics.amount(measure, fields)
                     if measure.field is not None and value is None:
                         continue
                     numbers = _ONCE if measure.entity is None else self._numbers(at, mark, measure, message, upto)
                     for number in numbers:
-                        yield measure, fields, value, number
+                        yield measure, choices(fields), value, number
 
     def _measures(self, bundle: bytes, rule: str) -> Grouped:
         """The measures of a rule, those with the same dimensions together."""
@@ -267,7 +265,8 @@ class MeasureLeg(quarantine.Judged):
             groups: dict[tuple[str, ...], list[tuple[Measure, Patch]]] = {}
             for measure in self.decisions.catalogs[bundle].measures_by_rule.get(rule, ()):
                 groups.setdefault(measure.dimensions, []).append((measure, patch_of(measure.shape)))
-            found = self._grouped[bundle, rule] = [(names, tuple(some)) for names, some in groups.items()]
+            found = [(self._choices[names], tuple(some)) for names, some in groups.items()]
+            self._grouped[bundle, rule] = found
         return found
 
     def _add(

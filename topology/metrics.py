@@ -13,6 +13,7 @@ into `__other__`, is counted and alerted on; totals stay exact (design §5).
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Final
@@ -27,6 +28,11 @@ NONE: Final = b"__none__"
 VALUE_BYTES_MAX: Final = 256
 TUPLES_MAX: Final = 10_000
 PREFIX_BYTES: Final = 8 + 16
+_FACT_KEY: Final = struct.Struct(">16sI16sII")
+
+
+Rows = list[tuple[int, tuple[bytes, ...], bytes]]
+"""(mask, values, key between leaf and pane) of the rows that a signal adds to."""
 
 
 def prefix(version: bytes, leaf: bytes, mask: int, dims: bytes) -> bytes:
@@ -40,7 +46,7 @@ def row_key(before: bytes, number: int) -> bytes:
 
 def fact_key(leaf: bytes, pane: int, event: bytes, revision: int, repair: int) -> bytes:
     """The key of a fact: those of a leaf and a pane lie together."""
-    return leaf + pane.to_bytes(4, "big") + event + revision.to_bytes(4, "big") + repair.to_bytes(4, "big")
+    return _FACT_KEY.pack(leaf, pane, event, revision, repair)
 
 
 def packed(values: Iterable[bytes]) -> bytes:
@@ -83,14 +89,12 @@ class Naming:
 
     def __init__(self) -> None:
         self.known: set[bytes] = set()
-        self._asked: dict[bytes, tuple[Measure, bytes, int, tuple[bytes, ...], int, bytes]] = {}
+        self._asked: dict[bytes, tuple[Measure, int, tuple[bytes, ...], bytes]] = {}
 
-    def ask(
-        self, measure: Measure, leaf: bytes, mask: int, values: tuple[bytes, ...], day: int, day_key: bytes, upto: bytes
-    ) -> None:
-        """A row of `day` is wanted at the offset `upto`; does it have a name?"""
+    def ask(self, measure: Measure, mask: int, values: tuple[bytes, ...], day_key: bytes, upto: bytes) -> None:
+        """A day row is wanted at the offset `upto`; does it have a name?"""
         if day_key not in self._asked:
-            self._asked[day_key] = (measure, leaf, mask, values, day, upto)
+            self._asked[day_key] = (measure, mask, values, upto)
 
     def admit(self, days: Mapping[bytes, bytes | None], named: Store) -> dict[bytes, bytes]:
         """Give names as far as they go.  Answers day key -> the prefix of `__other__` for those without.
@@ -104,20 +108,18 @@ class Naming:
             self.known.clear()
         self.known.update(asked)
         unnamed = {
-            day_key: (row_key(prefix(measure.version, leaf, mask, b""), day), one)
+            day_key: (day_key[: PREFIX_BYTES + 1] + day_key[-4:], one)  # the counter's key: the same without values
             for day_key, one in asked.items()
-            if days[day_key] is None
-            for measure, leaf, mask, values, day, _ in (one,)
-            if not (measure.values and always_named(measure, mask, values))
+            if days[day_key] is None and not (one[0].values and always_named(one[0], one[1], one[2]))
         }
         counters = list({counter for counter, _ in unnamed.values()})
         held = dict(zip(counters, named.get_many(counters), strict=True))
         counts = {counter: int.from_bytes(row[8:12], "big") if row else 0 for counter, row in held.items()}
         changed: dict[bytes, bytes] = {}
         refused: dict[bytes, bytes] = {}
-        for day_key, (counter, (measure, leaf, mask, values, _, upto)) in unnamed.items():
+        for day_key, (counter, (measure, mask, values, upto)) in unnamed.items():
             if counts[counter] >= (measure.max_values if mask & (mask - 1) == 0 else TUPLES_MAX):
-                refused[day_key] = prefix(measure.version, leaf, mask, packed((OTHER,) * len(values)))
+                refused[day_key] = counter[:-4] + packed((OTHER,) * len(values))
             else:
                 counts[counter] += 1
                 changed[counter] = upto + counts[counter].to_bytes(4, "big")
@@ -127,7 +129,7 @@ class Naming:
 
 
 class Choices:
-    """The rows a signal adds to: the total, each single dimension, the full tuple.
+    """The rows a signal adds to by some dimensions: the total, each single one, the full tuple.
 
     Answers (mask, values, tail) where the tail is the key between leaf and pane.  Remembers 50,000 combinations: the
     values of dimensions come again and again.
@@ -135,23 +137,27 @@ class Choices:
 
     REMEMBERED_MAX: Final = 50_000
 
-    def __init__(self) -> None:
-        self._known: dict[tuple[object, ...], list[tuple[int, tuple[bytes, ...], bytes]]] = {}
+    def __init__(self, dimensions: tuple[str, ...]) -> None:
+        self._dimensions = dimensions
+        self._known: dict[tuple[object, ...], Rows] = {}
 
-    def __call__(
-        self, dimensions: tuple[str, ...], fields: Mapping[str, object]
-    ) -> list[tuple[int, tuple[bytes, ...], bytes]]:
+    def __call__(self, fields: Mapping[str, object]) -> Rows:
+        key = tuple(map(fields.get, self._dimensions))
+        try:
+            found = self._known.get(key)
+        except TypeError:  # a list or an object, which ingest does not send
+            found = None
+        return self._told(key) if found is None else found
+
+    def _told(self, given: tuple[object, ...]) -> Rows:
         # With the type beside all but text: 1, 1.0 and True are equal to a dict and three different texts.
-        named: list[object] = [dimensions]
-        for name in dimensions:
-            value = fields.get(name)
-            named.append(value if type(value) is str else (type(value), repr(value)))
-        key = tuple(named)
+        plain = all(value is None or type(value) is str for value in given)
+        key = given if plain else tuple((type(value), repr(value)) for value in given)
         found = self._known.get(key)
         if found is None:
             if len(self._known) >= self.REMEMBERED_MAX:
                 self._known.clear()
-            values = [dimension_value(fields.get(name)) for name in dimensions]
+            values = [dimension_value(value) for value in given]
             rows: list[tuple[int, tuple[bytes, ...]]] = [(0, ())]
             rows.extend((1 << i, (value,)) for i, value in enumerate(values))
             if len(values) > 1:
@@ -159,6 +165,14 @@ class Choices:
             found = [(mask, some, bytes((mask,)) + packed(some)) for mask, some in rows]
             self._known[key] = found
         return found
+
+
+class EachChoices(dict[tuple[str, ...], Choices]):
+    """The choices by each of several tuples of dimensions."""
+
+    def __missing__(self, dimensions: tuple[str, ...]) -> Choices:
+        made = self[dimensions] = Choices(dimensions)
+        return made
 
 
 def always_named(measure: Measure, mask: int, values: tuple[bytes, ...]) -> bool:

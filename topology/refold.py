@@ -73,7 +73,7 @@ class _Row:
         first = int.from_bytes(key[-4:], "big") * width
         self.start, self.stop = self.leaf + first.to_bytes(4, "big"), self.leaf + (first + width).to_bytes(4, "big")
         self.measures = measures
-        self.choices = metrics.Choices()
+        self.choices = metrics.EachChoices()
         self.named: dict[bytes, bool] = {}
 
     def add(self, tally: Tally, until: int) -> Steps[None]:
@@ -102,7 +102,7 @@ class _Row:
     def _mine(self, measure: Measure, message: SignalMessage, fields: Mapping[str, object]) -> bool:
         """Whether one of the signal's rows is this one: under its own values, or under `__other__`."""
         day = panes.day_of(message.t_ms // panes.PANE_MS)
-        for mask, values, tail in self.choices(measure.dimensions, fields):
+        for mask, values, tail in self.choices[measure.dimensions](fields):
             if mask != self.tail[0]:
                 continue
             if tail == self.tail:

@@ -115,16 +115,14 @@ class Store:
         first, second = (self._recent, self._recent_before) if self.remember_bytes else (self.dirty, self.taken)
         if not first and not second:
             return self.base.get_many(keys)
-        out: list[bytes | None] = []
-        append, missing = out.append, list[int]()
-        for key in keys:
-            if key in first:
-                append(first[key])
-            elif key in second:
-                append(second[key])
-            else:
-                missing.append(len(out))
-                append(None)
+        out = list(map(first.get, keys))
+        missing: list[int] = []
+        for i, value in enumerate(out):
+            if value is None and (key := keys[i]) not in first:
+                if key in second:
+                    out[i] = second[key]
+                else:
+                    missing.append(i)
         if missing:
             for i, value in zip(missing, self.base.get_many([keys[i] for i in missing]), strict=True):
                 out[i] = value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +25,16 @@ def test_the_raw_key_has_known_bytes() -> None:
     key, partition = keys.raw_place("port-authority", "flights", "UA1-2013-01-01-EWR-dep", 0, 0, 8)
     assert key.hex() == "dc47629e61a54601c2062d18caee93cc"
     assert partition == 5
+
+
+@given(st.text(max_size=300), st.integers(0, 2**31 - 1), st.integers(0, 9))
+def test_a_raw_key_is_a_hash_of_its_parts(text: str, revision: int, repair: int) -> None:
+    """Key and partition are the hashes of the parts with their lengths, written out here."""
+    text = text.encode(errors="replace").decode()
+    parts = [part.encode() for part in ("acme", "app", text, str(revision), str(repair))]
+    led = [len(part).to_bytes(4, "big") + part for part in parts]
+    group, whole = (hashlib.blake2b(b"".join(some), digest_size=16).digest() for some in (led[:3], led))
+    assert keys.raw_place("acme", "app", text, revision, repair, 7) == (whole, int.from_bytes(group[:4], "big") % 7)
 
 
 def test_all_revisions_of_an_event_lie_together() -> None:

@@ -72,6 +72,13 @@ def test_scaling_is_half_even_from_the_shortest_decimal(value: float, scale: int
     assert scaled(value, scale) == round(Decimal(repr(value)) * 10**scale)
 
 
+@given(st.integers(-(10**17), 10**17), st.integers(0, 12), st.integers(0, 12))
+def test_a_decimal_is_scaled_to_its_digits(digits: int, places: int, scale: int) -> None:
+    """A number of few decimals, as people write them, becomes the integer of its digits."""
+    value = digits / 10**places
+    assert scaled(value, scale) == round(Decimal(repr(value)) * 10**scale)
+
+
 def test_a_thousand_doubles_have_one_sum() -> None:
     """A thousand doubles summed in a hundred orders have one sum: the sums are exact."""
     chance = random.Random(1)

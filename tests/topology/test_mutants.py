@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from milepost.topology import dedupe, graph, ingest, measure, metrics, panes, sketches
+from milepost.topology import dedupe, graph, identity, ingest, measure, metrics, panes, sketches
 from milepost.topology.dedupe import Seen, Verdict
 from milepost.topology.graph import Fold, Graph
 from milepost.topology.memberships import FOREVER, Memberships, Stay
@@ -162,7 +162,7 @@ def _membership_by_now(patch: pytest.MonkeyPatch) -> None:
 
 
 def _blocked_values_are_keys(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(ingest.identity, "means_nothing", lambda entity, value: False)
+    patch.setattr(identity, "means_nothing", lambda entity, value: False)
 
 
 def _rounded_values(patch: pytest.MonkeyPatch) -> None:

@@ -183,19 +183,25 @@ class Achieving:
         def known(org: str, stop: int) -> Steps[dict[bytes, int]]:
             return self._recogniser.companies_of(org, stop, here)
 
+        def closings(org: str, start: int) -> Steps[list[Recognition]]:
+            return self._recogniser.closings(org, start, dict(said))
+
         def company(org: str, root: bytes, start: int, stop: int) -> Steps[list[Recognition]]:
             return self._recogniser.company(org, root, start, stop, said)
+
+        async def say(found: Sequence[Recognition]) -> None:
+            for one in found:
+                ahead[one.subject] = Said.after(said.get(one.subject), one)
+            if found:
+                await self._sending().send([one.output(partitions) for one in found])
 
         for org in sorted(self._reader.decisions.history):
             for start, stop in self._recogniser.stretches(org, first, last):
                 if not self._recogniser.has_plans(org, start):
                     continue
+                await say(await self._ask(number, closings, org, start))
                 for root, since in sorted((await self._ask(number, known, org, stop)).items()):
-                    found = await self._ask(number, company, org, root, max(start, since), stop)
-                    for one in found:
-                        ahead[one.subject] = Said.after(said.get(one.subject), one)
-                    if found:
-                        await self._sending().send([one.output(partitions) for one in found])
+                    await say(await self._ask(number, company, org, root, max(start, since), stop))
         return ahead
 
     async def _ask(self, number: int, make: Callable[..., Steps[T]], *given: Any) -> T:

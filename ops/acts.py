@@ -2,6 +2,7 @@
 
 milestones        how the milestones of plans stand, of a company or of all; with --history what was recognised
 milestones tick   say that an action which people do is done for a company, or not
+milestones settle accept a correction of a milestone that was final already
 complete          say that a source has sent everything up to a time
 
 They are commands of `milepost` itself (`ops/cli.py` adds them); what all commands share lies there.
@@ -67,6 +68,29 @@ def tick(
         _show_receipt(json, told)
 
 
+@stands.command()
+def settle(
+    plan: Annotated[str, typer.Argument(help="A plan of the definitions.")],
+    milestone: Annotated[str, typer.Argument(help="A milestone of the plan.")],
+    company: Annotated[str, typer.Argument(help="A MetaKey (mk_…) or key:value.")],
+    dispute: Annotated[str, typer.Argument(help="Its id: `milestones --history` shows it.")],
+    id: Annotated[str | None, typer.Option(help="To change an acceptance: its id, with a higher --revision.")] = None,
+    revision: Annotated[int, typer.Option(help="The higher counts.")] = 0,
+    void: Annotated[bool, typer.Option("--void", help="Take the acceptance back.")] = False,
+    by: By = None,
+    org: Org = None,
+    json: Json = False,
+) -> None:
+    """Accept a correction of a milestone that was final already: from now on it holds."""
+    from milepost.ops import cli
+
+    with cli._said(json), cli._client() as client:
+        names = [cli._quoted(one) for one in (plan, milestone, dispute)]
+        body = _given(company=company, id=id, revision=revision, void=void, by=by, org=org)
+        told = client.post("/v1/plans/{}/milestones/{}/disputes/{}:accept".format(*names), body)
+        _show_receipt(json, told)
+
+
 @stands.callback()
 def milestones(
     context: typer.Context,
@@ -112,7 +136,8 @@ def standing(row: dict[str, Any]) -> str:
     """A line for people."""
     since = row["achieved_at"] or (f"lapsed {row['lapsed']} times" if row["lapsed"] else "")
     values = ", ".join(map(_action, row["actions"]))
-    return f"{row['name'][:24]:24}  {row['milestone']:20}  {row['state']:13}  {since}  ({values})"
+    dispute = f"  dispute {row['dispute']['status']} {row['dispute']['id']}" if row["dispute"] else ""
+    return f"{row['name'][:24]:24}  {row['milestone']:20}  {row['state']:13}  {since}  ({values}){dispute}"
 
 
 def _transition(row: dict[str, Any]) -> str:
@@ -120,9 +145,11 @@ def _transition(row: dict[str, Any]) -> str:
     before = row["before"]
     was = "" if before is None else f"  (before: {before['state']} {before['achieved_at'] or ''})".replace(" )", ")")
     why = f"  {row['cause']}" if row["cause"] else ""
-    dispute = f"  dispute {row['dispute']}" if row["dispute"] else ""
+    dispute = f"  dispute {row['dispute']} {row['id']}" if row["dispute"] else ""
+    heir = f"  is {row['heir']} now" if row["heir"] else ""
+    past = "  withdrawn" if row["withdrawn"] else "  backdated" if row["backdated"] else ""
     state = f"{row['state']} {row['achieved_at'] or ''}".rstrip()
-    return f"{row['recognised_at']}  {row['milestone']:20}  {row['kind']:13}  {state}{why}{dispute}{was}"
+    return f"{row['recognised_at']}  {row['milestone']:20}  {row['kind']:13}  {state}{why}{heir}{dispute}{past}{was}"
 
 
 def _action(one: dict[str, Any]) -> str:

@@ -86,6 +86,7 @@ NAMES: Final = (
     "Link",
     "Decision",
     "Completion",
+    "Acceptance",
     "Bundle",
     "DeadLetter",
     "Own",

@@ -6,15 +6,17 @@
     milepost.record     {record, id, op, fields: JSON object, by}      a change of a record; a restore is one, too
     milepost.source_complete {source, until, by}                       the source has sent everything up to then
     milepost.action     {plan, milestone, action, company, done, by}   an action is ticked or unticked (acts.py)
+    milepost.dispute_accepted {plan, milestone, company, dispute, by}  what was corrected when it was final holds
 
 They come under the source `milepost`, of any organisation, under the contracts of this module; so known time, dedupe,
 replay and explanation are those of every event.  A link is not amended: its opposite is decided.  A membership is: the
-same id with a higher revision, or void; so is a tick.  That a source is complete is not taken back: `until` lies in the
-past, and what comes after all is late.
+same id with a higher revision, or void; so are a tick and an acceptance (acceptances.py).  That a source is complete is
+not taken back: `until` lies in the past, and what comes after all is late.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -39,12 +41,14 @@ UNLINK: Final = "milepost.unlink"
 MEMBERSHIP: Final = "milepost.membership"
 RECORD: Final = "milepost.record"
 COMPLETE: Final = "milepost.source_complete"
+ACCEPTED: Final = "milepost.dispute_accepted"
 KEYS_MAX: Final = 1_000
 """Keys that one decision names at most."""
 BY_MAX: Final = 256
 FIELDS_MAX: Final = 256
 """Fields that one change of a record names at most, as in definitions."""
 _KEY_BYTES_MAX: Final = 256
+_DISPUTE_ID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
 _ENTITY: Final = '{"name": "entity", "type": "string", "default": "company"}'
 _BY: Final = '{"name": "by", "type": ["null", "string"], "default": null}'
 _KEYS: Final = '{"name": "keys", "type": {"type": "array", "items": "string"}}'
@@ -54,6 +58,9 @@ _RECORD: Final = (
     '{"name": "fields", "type": "string", "default": "{}"}'
 )
 _SAID_OF: Final = '{"name": "source", "type": "string"}, {"name": "until", "type": "string"}'
+_DISPUTE: Final = ", ".join(
+    f'{{"name": "{one}", "type": "string"}}' for one in ("plan", "milestone", "company", "dispute")
+)
 _UNTIL: Final = (
     '{"name": "from", "type": ["null", "string"], "default": null},'
     '{"name": "to", "type": ["null", "string"], "default": null}'
@@ -73,6 +80,7 @@ SOURCE: Final = Source(
         LINK: _contract("Linking", _ENTITY, _KEYS, _BY),
         UNLINK: _contract("Unlinking", _ENTITY, _KEYS, _BY),
         RECORD: _contract("Recording", _RECORD, _BY),
+        ACCEPTED: _contract("Accepting", _DISPUTE, _BY),
         COMPLETE: _contract("Completing", _SAID_OF, _BY),
         MEMBERSHIP: _contract("Belonging", _ENTITY.replace("company", "person"), _MEMBER, _UNTIL, _BY),
     },
@@ -119,6 +127,12 @@ def identify(event: Event, k_ms: int, catalog: Catalog, org_key: bytes, leaf: Le
             if not event.void:
                 acts.check(catalog, event.data["plan"], event.data["milestone"], event.data["action"])
             return Identified(leaf=company.leaf, keys=(company,), members=(), edges=())
+        if event.type == ACCEPTED:
+            company = _key(COMPANY, event.data["company"], catalog, org_key, leaf)
+            dispute_id(event.data["dispute"])
+            if not event.void:
+                _agreed(catalog, event.data["plan"], event.data["milestone"])
+            return Identified(leaf=company.leaf, keys=(company,), members=(), edges=())
         if event.revision or event.repair or event.void:
             raise ContractError("contract_violation", f"a {event.type} is not amended; decide the opposite")
         if event.type == COMPLETE:
@@ -162,20 +176,39 @@ def complete_until(source: str, until: str, k_ms: int, catalog: Catalog) -> int:
     return until_ms
 
 
+def dispute_id(text: str) -> bytes:
+    """The id of a dispute that is written as 32 hexadecimal digits.  Raises ContractError."""
+    if _DISPUTE_ID.fullmatch(text) is None:
+        raise ContractError("contract_violation", "the id of a dispute has 32 hexadecimal digits, in lower case")
+    return bytes.fromhex(text)
+
+
+def _agreed(catalog: Catalog, plan: str, milestone: str) -> None:
+    known = catalog.plans.get(plan)
+    if known is None or not known.org or milestone not in known.milestones:
+        raise ContractError("contract_violation", "no plan on a bridge has the milestone that data names")
+
+
 def told(
     event: Event, who: Identified, rank: Mapping[tuple[str, str], int], k_ms: int, partition: int, offset: int
 ) -> list[Output]:
     """The records on `identity-links`, which every worker follows: one a raw key, never overwritten."""
     if event.type in (acts.ACTION, RECORD):
         return []  # its signal, or its change, says it all
-    if event.type != COMPLETE:
+    if event.type not in (COMPLETE, ACCEPTED):
         return [_decision(event, who, rank, k_ms, partition, offset)]
     key = raw_key(event.org, event.source, event.id, event.revision, event.repair)
     fields = {
-        "org": event.org, "source": event.data["source"], "until_ms": time_ms(event.data["until"]),
-        "by": event.data["by"] or "", "k_ms": k_ms, "raw_partition": partition, "raw_offset": offset,
+        "org": event.org, "by": event.data["by"] or "", "k_ms": k_ms, "raw_partition": partition, "raw_offset": offset,
     }  # fmt: skip
-    return [Output(topic="identity-links", partition=0, key=key, value=wire("Completion").encode(fields))]
+    if event.type == COMPLETE:
+        fields |= {"source": event.data["source"], "until_ms": time_ms(event.data["until"])}
+        return [Output(topic="identity-links", partition=0, key=key, value=wire("Completion").encode(fields))]
+    fields |= {
+        "id": raw_key(event.org, event.source, event.id), "revision": event.revision, "repair": event.repair,
+        "void": event.void, "dispute": dispute_id(event.data["dispute"]),
+    }  # fmt: skip
+    return [Output(topic="identity-links", partition=0, key=key, value=wire("Acceptance").encode(fields))]
 
 
 def _decision(

@@ -1,5 +1,5 @@
 """Decisions: what every worker follows whole: bundles of definitions, the graph of links, memberships,
-how complete sources were said to be.
+how complete sources were said to be, which disputes were accepted.
 
 The topic is the log; this is its fold in memory, done alike by every worker (design §4), so that merge, re-attribution
 and time travel are one mechanism (`topology/graph.py`, `topology/memberships.py`).
@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from milepost.schemas.errors import BundleError, Finding
+from milepost.topology.acceptances import Acceptances
 from milepost.topology.accepted import nothing_holds
 from milepost.topology.catalog import Catalog
 from milepost.topology.completions import Completions
@@ -42,6 +43,7 @@ class Decisions:
     graphs: dict[str, Graph] = field(default_factory=dict)
     members: dict[str, Memberships] = field(default_factory=dict)
     complete: dict[str, Completions] = field(default_factory=dict)
+    accepted: dict[str, Acceptances] = field(default_factory=dict)
     read: dict[str, int] = field(default_factory=dict)
     """Topic -> next offset: how far this fold has come."""
 
@@ -69,6 +71,9 @@ class Decisions:
 
     def completions(self, org: str) -> Completions:
         return self.complete.setdefault(org, Completions())
+
+    def acceptances(self, org: str) -> Acceptances:
+        return self.accepted.setdefault(org, Acceptances())
 
     def graph(self, org: str) -> Graph:
         return self.graphs.setdefault(org, Graph())

@@ -6,6 +6,7 @@ from typing import Any
 
 from milepost.schemas.errors import ContractError
 from milepost.schemas.serde import HEADER_BYTES, wire
+from milepost.topology.acceptances import Acceptance
 from milepost.topology.catalog import Catalog
 from milepost.topology.decisions import Decisions
 from milepost.topology.links import Decision, Link, Named
@@ -20,13 +21,16 @@ def add_definition(decisions: Decisions, value: bytes | None, timestamp_ms: int)
 
 def add_link(decisions: Decisions, value: bytes | None) -> None:
     """A record of `identity-links`: raises ContractError when it is neither a proposal nor a decision nor a
-    completion."""
+    completion nor an acceptance."""
     if value is not None and value[:HEADER_BYTES] == wire("Decision").header:
         _add_decision(decisions, wire("Decision").decode(value))
         return
     if value is not None and value[:HEADER_BYTES] == wire("Completion").header:
         said = wire("Completion").decode(value)
         decisions.completions(said["org"]).add(said["source"], said["k_ms"], said["until_ms"])
+        return
+    if value is not None and value[:HEADER_BYTES] == wire("Acceptance").header:
+        _add_acceptance(decisions, wire("Acceptance").decode(value))
         return
     fields = wire("Link").decode(value or b"")
     entity = fields["entity"]
@@ -56,3 +60,11 @@ def _add_decision(decisions: Decisions, fields: dict[str, Any]) -> None:
         company=keys[1], start=start, stop=stop, k_ms=fields["k_ms"], by=fields["by"], at=at,
     )  # fmt: skip
     decisions.add_membership(fields["org"], membership)
+
+
+def _add_acceptance(decisions: Decisions, fields: dict[str, Any]) -> None:
+    acceptance = Acceptance(
+        id=fields["id"], rank=(fields["revision"], fields["repair"]), void=fields["void"], dispute=fields["dispute"],
+        k_ms=fields["k_ms"], by=fields["by"],
+    )  # fmt: skip
+    decisions.acceptances(fields["org"]).add(acceptance)

@@ -10,6 +10,8 @@ on, and what time does follows from one look at the end of the stretch.
 
 What was said of a state that can be wrong (achieved, lapsed, missed) is held against what is known now of the moment at
 which it was said.  If that differs, it is corrected; what came after is told as it came.
+
+A root that a merge takes is closed, with the root whose it is now; when it is its own again it resumes.
 """
 
 from __future__ import annotations
@@ -31,7 +33,18 @@ from milepost.topology.memberships import Stay
 from milepost.topology.milestones import Course
 from milepost.topology.panes import PANE_MS, PANES_A_DAY
 from milepost.topology.parts import StaySums
-from milepost.topology.recognitions import CORRECTED, Cause, Kind, Past, Recognition, Said, Subject
+from milepost.topology.recognitions import (
+    CLOSED,
+    CORRECTED,
+    OF_STATES,
+    RESUMED,
+    Cause,
+    Kind,
+    Past,
+    Recognition,
+    Said,
+    Subject,
+)
 from milepost.topology.standings import Asks, AsOf, Standings, Stood
 from milepost.topology.steps import Steps, gather
 from milepost.topology.windows import Window
@@ -104,6 +117,23 @@ class Recogniser(Standings):
         """The definitions in force at a bucket end; None: there were none yet."""
         known = self.decisions.catalog(org, k * PANE_MS)
         return None if known is None or known[1] else known[0]
+
+    def closings(self, org: str, k: int, said: Mapping[Subject, Said]) -> Steps[list[Recognition]]:
+        """What is to be said at a bucket end of companies that are others' now: whose."""
+        catalog, found = self.catalog(org, k), list[Recognition]()
+        if catalog is None or not self.decisions.graph(org).items:
+            return found
+        components = yield from self.decisions.components(org, k * PANE_MS)
+        for subject, one in said.items():
+            heir = components.root(subject.company)
+            if subject.org == org and heir not in (subject.company, one.heir) and _has(catalog, subject):
+                found.append(
+                    Recognition(
+                        subject=subject, k=k, kind=CLOSED, now=one.last, recognised_at=k, first=False, before=one.last,
+                        cause="merge", dispute=one.disputed, heir=heir,
+                    )
+                )  # fmt: skip
+        return found
 
     # -- one company
 
@@ -219,7 +249,7 @@ class _Walk:
 
     def _settled(self, k: int) -> bool:
         """Whether time alone changes nothing any more."""
-        if self.said is None or self.said.last.version != self.milestone.version:
+        if self.said is None or self.said.heir is not None or self.said.last.version != self.milestone.version:
             return False
         latched = self.milestone.kind == "achieve" and self.said.last.state == "achieved"
         return latched or (k > self.course.final and self.said.last.state in CLAIMS)
@@ -252,6 +282,8 @@ class _Walk:
         """
         if self.said is None:
             return None if now.state == "pending" else now.state
+        if self.said.heir is not None:
+            return RESUMED
         before = self.said.last
         if now.says(before):
             return None
@@ -263,9 +295,14 @@ class _Walk:
 
     def _recognised(self, kind: Kind, now: Past, k: int) -> Steps[Recognition]:
         before = None if self.said is None else self.said.last
+        disputed = self.said is not None and self.said.disputed
+        wrong = kind not in OF_STATES and before is not None and not now.says(before)
         first = self.said is None or now.state not in self.said.states
-        recognised_at, cause = k, None
-        if kind == CORRECTED:
+        recognised_at = k
+        cause: Cause | None = None
+        if kind == RESUMED:
+            cause = "unmerge"
+        elif kind == CORRECTED:
             assert before is not None
             cause = "definition" if self._defined(k - 1) != now.version else (yield from self._cause(k))
         elif before is None and now.state in OF_TIME and k > self.course.final:
@@ -282,7 +319,7 @@ class _Walk:
             first=first,
             before=before,
             cause=cause,
-            dispute=kind == CORRECTED and k > self.course.final + FINAL_AFTER_MS // PANE_MS,
+            dispute=disputed or (wrong and k > self.course.final + FINAL_AFTER_MS // PANE_MS),
         )
 
     def _turns(self, stood: Stood, first: int, last: int) -> list[int]:
@@ -328,6 +365,11 @@ class _Walk:
 def _until(read: Read, stop: int) -> Read:
     """The same up to an earlier pane."""
     return read._replace(span=replace(read.span, stop=stop))
+
+
+def _has(catalog: Catalog, subject: Subject) -> bool:
+    plan = catalog.plans.get(subject.plan)
+    return plan is not None and bool(plan.org) and subject.milestone in plan.milestones
 
 
 def _planned(catalog: Catalog) -> bool:

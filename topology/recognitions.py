@@ -1,8 +1,11 @@
 """Recognitions: what is said of milestones, as records of the topic `milestones`.
 
 One record a transition.  Its key says which one it is and its bytes follow from the log, so who says it twice says the
-same bytes under the same key; nothing is overwritten.  `Said` is what the records of a milestone of a company add up
-to, and `Told` all of them of a partition.
+same bytes under the same key.  `Said` is what the records of a milestone of a company add up to, and `Told` all of them
+of a partition.
+
+A record announces what others are to be told of: a state once a milestone and company, and each correction.  What is
+announced has an id of its own, so that whoever is told twice knows it.
 """
 
 from __future__ import annotations
@@ -10,9 +13,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, get_args
 
-from milepost.schemas.keys import LEAF_BYTES, leaf_partition, lp
+from milepost.schemas.keys import LEAF_BYTES, leaf_partition, lp, metakey
 from milepost.schemas.serde import HEADER_BYTES, wire
 from milepost.topology.bases import written
 from milepost.topology.definitions import VERSION_BYTES, State
@@ -22,7 +25,12 @@ from milepost.topology.state import Output
 
 TOPIC: Final = "milestones"
 CORRECTED: Final = "corrected"
-Kind = State | Literal["corrected"]
+CLOSED: Final = "closed"
+"""The company is another's now: nothing more is said of it."""
+RESUMED: Final = "resumed"
+"""The company is its own again."""
+Kind = State | Literal["corrected", "closed", "resumed"]
+OF_STATES: Final[frozenset[str]] = frozenset(get_args(State))
 Cause = Literal["late", "amend", "void", "merge", "unmerge", "definition", "erasure"]
 
 
@@ -54,13 +62,30 @@ class Past(NamedTuple):
         return self[1:] == other[1:]
 
 
+class Withdrawn(NamedTuple):
+    """Why what was told does not hold, and what stands instead of it at its time."""
+
+    cause: Cause
+    instead: Past
+
+
+class Announcement(NamedTuple):
+    """What others are to be told of.  id: the same whenever it is told, 16 bytes"""
+
+    event: str
+    id: bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recognition:
     """A transition.  Times are pane ends and bucket ends, in quarter hours.
 
-    kind:  the state, or `corrected`: what was said before was wrong
-    first: whether the state is recognised for the first time: it is notified once
-    cause: of a correction;  dispute: it came when the milestone was final already
+    kind:      the state; `corrected`: what was said before was wrong; `closed` and `resumed`: whose the company is
+    first:     whether the state is recognised for the first time
+    cause:     of what is no state;  heir: of `closed`, the root whose the company is
+    dispute:   it came when the milestone was final already, and holds once it is accepted
+    backdated: it was told after its time, because something was backdated behind it
+    withdrawn: it was told, and by what was backdated since it does not hold
     """
 
     subject: Subject
@@ -72,12 +97,42 @@ class Recognition:
     before: Past | None
     cause: Cause | None = None
     dispute: bool = False
+    heir: bytes | None = None
+    backdated: bool = False
+    withdrawn: Withdrawn | None = None
 
     @property
     def key(self) -> bytes:
         org, plan, milestone, company = self.subject
-        names = [org.encode(), plan.encode(), milestone.encode(), self.now.version, company, _number(self.k)]
-        return hashlib.blake2b(b"".join(lp(one) for one in (*names, self.kind.encode())), digest_size=16).digest()
+        names = (org.encode(), plan.encode(), milestone.encode(), self.now.version, company, _number(self.k))
+        return _id(*names, self.kind.encode())
+
+    @property
+    def after(self) -> Past | None:
+        """What holds instead of `before`; None: nothing that was said was wrong."""
+        if self.withdrawn is not None:
+            return self.withdrawn.instead
+        return None if self.kind in OF_STATES else self.now
+
+    @property
+    def announcements(self) -> list[Announcement]:
+        """`milestone.STATE` where a state of a milestone of a company is recognised first, and `milestone.corrected`
+        of each correction."""
+        if self.withdrawn is not None:
+            wrong = replace(self, withdrawn=None).announcements and not self.withdrawn.instead.says(self.now)
+            return [Announcement("milestone.corrected", _id(self.key, b"withdrawn"))] if wrong else []
+        found = []
+        if self.first:
+            org, plan, milestone, company = self.subject
+            names = (org.encode(), plan.encode(), milestone.encode(), company, self.now.state.encode())
+            found.append(Announcement(f"milestone.{self.now.state}", _id(*names)))
+        if self.kind not in OF_STATES:
+            found.append(Announcement("milestone.corrected", self.key))
+        return found
+
+    def holds_as(self, other: Recognition) -> bool:
+        """Whether both say the same, whenever they were told."""
+        return replace(self, backdated=False) == replace(other, backdated=False)
 
     def output(self, partitions: int) -> Output:
         """The record, in the partition of the company's root."""
@@ -86,22 +141,32 @@ class Recognition:
             "org": org, "plan": plan, "milestone": milestone, "company": company, "k_ms": self.k * PANE_MS,
             "kind": self.kind, "recognised_ms": self.recognised_at * PANE_MS, "first": self.first,
             "cause": self.cause, "dispute": "open" if self.dispute else None, **_fields(self.now),
-            "before": None if self.before is None else _fields(self.before),
+            "before": None if self.before is None else _fields(self.before), "heir": self.heir,
+            "backdated": self.backdated, "withdrawn": None,
         }  # fmt: skip
+        if self.withdrawn is not None:
+            fields["withdrawn"] = {"cause": self.withdrawn.cause, "instead": _fields(self.withdrawn.instead)}
         partition = leaf_partition(company, partitions)
         return Output(topic=TOPIC, partition=partition, key=self.key, value=wire("Recognition").encode(fields))
 
     def as_dict(self) -> dict[str, Any]:
         """As an answer shows it, without its subject."""
+        before = self.now if self.withdrawn is not None else self.before
         return {
+            "id": self.key.hex(),
             "kind": self.kind,
-            **_shown(self.now),
+            **shown(self.now),
             "known": written(self.k * PANE_MS),
             "recognised_at": written(self.recognised_at * PANE_MS),
             "first": self.first,
-            "before": None if self.before is None else _shown(self.before),
-            "cause": self.cause,
+            "before": None if before is None else shown(before),
+            "after": None if self.after is None else shown(self.after),
+            "cause": self.cause if self.withdrawn is None else self.withdrawn.cause,
             "dispute": "open" if self.dispute else None,
+            "heir": None if self.heir is None else metakey(self.heir),
+            "backdated": self.backdated,
+            "withdrawn": self.withdrawn is not None,
+            "announces": [{"event": one.event, "id": one.id.hex()} for one in self.announcements],
         }
 
 
@@ -109,19 +174,22 @@ class Recognition:
 class Said:
     """What the records of a subject add up to, in whichever order they are read.
 
-    k: when the last was told;  states: all that were said
+    k: when the last was told;  states: all that were said;  heir: whose the company is, if it is not its own any more
+    disputed: whether the last is in dispute, so that what follows is, too
     """
 
     k: int
     last: Past
     states: frozenset[State]
+    heir: bytes | None = None
+    disputed: bool = False
 
     @classmethod
     def after(cls, known: Said | None, one: Recognition) -> Said:
         states = frozenset[State]() if known is None else known.states
         if known is not None and known.k > one.k:
             return replace(known, states=states | {one.now.state})
-        return cls(k=one.k, last=one.now, states=states | {one.now.state})
+        return cls(k=one.k, last=one.now, states=states | {one.now.state}, heir=one.heir, disputed=one.dispute)
 
 
 @dataclass(slots=True)
@@ -143,7 +211,7 @@ def load(value: bytes) -> Recognition | int:
     if value[:HEADER_BYTES] == wire("Recognised").header:
         return int(wire("Recognised").decode(value)["k_ms"]) // PANE_MS
     fields = wire("Recognition").decode(value)
-    before = fields["before"]
+    before, withdrawn = fields["before"], fields["withdrawn"]
     return Recognition(
         subject=Subject(fields["org"], fields["plan"], fields["milestone"], fields["company"]),
         k=fields["k_ms"] // PANE_MS,
@@ -154,6 +222,9 @@ def load(value: bytes) -> Recognition | int:
         before=None if before is None else _past(before),
         cause=fields["cause"],
         dispute=fields["dispute"] is not None,
+        heir=fields["heir"],
+        backdated=fields["backdated"],
+        withdrawn=None if withdrawn is None else Withdrawn(withdrawn["cause"], _past(withdrawn["instead"])),
     )
 
 
@@ -186,6 +257,10 @@ def _number(k: int) -> bytes:
     return k.to_bytes(8, "big")
 
 
+def _id(*names: bytes) -> bytes:
+    return hashlib.blake2b(b"".join(lp(one) for one in names), digest_size=16).digest()
+
+
 def _fields(of: Past) -> dict[str, Any]:
     return {
         "version": of.version,
@@ -207,7 +282,8 @@ def _past(fields: Mapping[str, Any]) -> Past:
     )
 
 
-def _shown(of: Past) -> dict[str, Any]:
+def shown(of: Past) -> dict[str, Any]:
+    """As an answer shows it."""
     return {
         "version": of.version.hex(),
         "state": of.state,

@@ -90,6 +90,10 @@ class UnknownMilestone(NotFound):
     title = "unknown milestone"
 
 
+class UnknownDispute(NotFound):
+    title = "unknown dispute"
+
+
 class UnknownRecord(NotFound):
     title = "unknown type of record"
 

@@ -189,7 +189,12 @@ class Standings(Questions):
             components = yield from self._reader.decisions.components(org, None)
             if components.root(leaf) != components.root(whose):
                 raise BadParameter(f"{plan} is a plan of another company", fix=f"company={keys.metakey(whose)}")
-        row = yield from companies.row(leaf)
+        return (yield from self.named(org, leaf))
+
+    def named(self, org: str, leaf: bytes) -> Steps[str]:
+        """The key of a company's leaf as key:value."""
+        catalog = self._reader.decisions.history[org][-1].catalog
+        row = yield from Companies(self._reader, org, catalog.key_rank).row(leaf)
         assert row is not None, "a company that is found has a key"
         return f"{row.kind}:{row.value}"
 

@@ -332,6 +332,19 @@ def routes(files: Files, bridge: Bridge) -> tuple[Route, ...]:
         ),
         Route(
             method="POST",
+            path="/v1/plans/{plan}/milestones/{milestone}/disputes/{dispute}:accept",
+            about="Accept a correction of a milestone that was final already",
+            answers=plans.accept,
+            parameters=(
+                *(_in_path(one, f"name of the {one}") for one in ("plan", "milestone")),
+                _in_path("dispute", "id of the record that opened it"),
+            ),
+            body=plans.ACCEPT_BODY,
+            holds=plans.Accept,
+            success=202,
+        ),
+        Route(
+            method="POST",
             path="/v1/sources/{source}/complete",
             about="Say that a source has sent everything up to a time",
             answers=by_hand.complete,

@@ -46,7 +46,9 @@ def test_a_state_says_since_when_it_is_recognised_and_what_was_corrected(site: S
         said = mine(site, row)
         last = said[-1] if said and said[-1].now.state == row["state"] else None
         assert row["recognised_at"] == (None if last is None else written(last.recognised_at * PANE_MS)), row
-        assert row["corrections"] == [one.as_dict() for one in said if one.kind == "corrected"]
+        corrections = [one for one in said if one.kind in ("corrected", "resumed")]
+        assert row["corrections"] == [{**one.as_dict(), "accepted": None} for one in corrections]
+        assert [one["event"] for one in row["announced"]] == [f"milestone.{one.now.state}" for one in said if one.first]
         known += row["recognised_at"] is not None
     assert known > len(rows) // 2 and any(row["corrections"] for row in rows)
 

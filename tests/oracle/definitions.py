@@ -104,6 +104,7 @@ class Definitions:
     mail_domains: frozenset[str] = frozenset()
     writes: tuple[RecordWrite, ...] = ()
     manual: frozenset[tuple[str, str, str]] = frozenset()  # (plan, milestone, action) that people tick
+    agreed: frozenset[tuple[str, str]] = frozenset()  # (plan, milestone) of plans on a bridge
 
     def rules_on(self, event_type: str) -> list[Rule]:
         return [rule for rule in self.rules.values() if rule.on == event_type]
@@ -167,19 +168,20 @@ def read(files: Mapping[str, bytes]) -> Definitions:
             for name, text in (document.get("records") or {}).items()
             for one in (text if isinstance(text, list) else [text])
         ),
-        manual=frozenset(_manual(document)),
+        manual=frozenset(one[:3] for one in _actions(document) if "manual" in one[3]),
+        agreed=frozenset(one[:2] for one in _actions(document)),
     )
 
 
-def _manual(document: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """The actions that people tick, of plans on a bridge, with those of their templates."""
+def _actions(document: Mapping[str, Any]) -> list[tuple[str, str, str, Any]]:
+    """(plan, milestone, action, its text) of plans on a bridge, with those of their templates."""
     plans = document.get("plans") or {}
     found = []
     for plan, text in plans.items():
         template = plans.get(str(text.get("template", "")).partition("@")[0]) or {}
         for milestone in [*(template.get("milestones") or ()), *(text.get("milestones") or ())]:
             actions = document["milestones"][milestone]["actions"]
-            found += [(plan, milestone, name) for name, one in actions.items() if "manual" in one and "bridge" in text]
+            found += [(plan, milestone, name, one) for name, one in actions.items() if "bridge" in text]
     return found
 
 

@@ -43,6 +43,10 @@ _ACTION = [
     {"name": "done", "type": "boolean"},
     {"name": "by", **_OPTIONAL},
 ]
+_ACCEPTED = [
+    *({"name": name, "type": "string"} for name in ("plan", "milestone", "company", "dispute")),
+    {"name": "by", **_OPTIONAL},
+]
 _COMPLETE = [{"name": "source", "type": "string"}, {"name": "until", "type": "string"}, {"name": "by", **_OPTIONAL}]
 OURS = definitions.Source(
     name="milepost",
@@ -52,6 +56,7 @@ OURS = definitions.Source(
         "milepost.unlink": {"type": "record", "name": "Unlink", "fields": _KEYS},
         "milepost.membership": {"type": "record", "name": "Membership", "fields": _MEMBERSHIP},
         "milepost.source_complete": {"type": "record", "name": "Complete", "fields": _COMPLETE},
+        "milepost.dispute_accepted": {"type": "record", "name": "Accepted", "fields": _ACCEPTED},
         "milepost.action": {"type": "record", "name": "Action", "fields": _ACTION},
     },
     volatile=(),
@@ -393,7 +398,7 @@ class LogReader:
                 self.out.keys[of] = fact
         if said is not None:
             self.out.completions.append(said)
-        elif by_hand and one.type != "milepost.action":
+        elif by_hand and one.type not in ("milepost.action", "milepost.dispute_accepted"):
             self._decide(one, group, arrival.k_ms, data, tuple(of for _, _, of in present))
         elif not by_hand:
             self._propose(one.org, present, arrival.k_ms)
@@ -456,6 +461,13 @@ class LogReader:
             texts = [("company", data["company"])]
             if not one.void and (data["plan"], data["milestone"], data["action"]) not in known.manual:
                 raise Rejected("contract_violation", "nothing that people tick")
+        elif one.type == "milepost.dispute_accepted":
+            texts = [("company", data["company"])]
+            digits = data["dispute"]
+            if len(digits) != 32 or set(digits) - set("0123456789abcdef"):
+                raise Rejected("contract_violation", "no id of a dispute")
+            if not one.void and (data["plan"], data["milestone"]) not in known.agreed:
+                raise Rejected("contract_violation", "nothing that was agreed")
         else:
             if one.revision or one.repair or one.void:
                 raise Rejected("contract_violation", "not amended")

@@ -25,6 +25,7 @@ class Told:
     lapses: int
     recognised_ms: int
     first: bool
+    heir: bytes | None = None
 
 
 class Teller:
@@ -37,19 +38,35 @@ class Teller:
         self.oracle, self.milestone, self.tz, self.seen_ms = oracle, milestone, tz, seen_ms
         self.told: dict[bytes, list[Told]] = {}
         self.said: dict[bytes, Outcome] = {}
+        self.heirs: dict[bytes, bytes] = {}
 
     def walk(self, first_ms: int, last_ms: int) -> None:
         """Everything from one quarter hour to another."""
         keys = self.oracle.reading.keys
         for at in range(first_ms, last_ms + 1, clock.QUARTER):
             known = [leaf for leaf, fact in keys.items() if fact.entity == "company" and fact.k_ms < at]
+            for company in sorted(self.said):
+                self._close(company, self.oracle.root(company, at), at)
             for root in sorted({self.oracle.root(leaf, at) for leaf in known}):
                 self._look(root, at)
+
+    def _close(self, company: bytes, heir: bytes, at: int) -> None:
+        """A company that is another's now is said to be."""
+        if heir not in (company, self.heirs.get(company)):
+            said = self.said[company]
+            self.heirs[company] = heir
+            self.told[company].append(
+                Told(
+                    k_ms=at, kind="closed", state=said.state, achieved_ms=said.achieved_ms, lapses=said.lapses,
+                    recognised_ms=at, first=False, heir=heir,
+                )
+            )  # fmt: skip
 
     def _look(self, root: bytes, at: int) -> None:
         now, said = self._stands(root, at), self.said.get(root)
         states = {one.state for one in self.told.get(root, ())}
-        if (said is None and now.state == "pending") or (said is not None and _same(now, said)):
+        resumed = self.heirs.pop(root, None) is not None
+        if (said is None and now.state == "pending") or (said is not None and _same(now, said) and not resumed):
             return
         wrong = False
         if said is not None and said.state in CLAIMS:
@@ -61,7 +78,7 @@ class Teller:
             recognised = final if self._stands(root, final).state == now.state else at
         told = Told(
             k_ms=at,
-            kind="corrected" if wrong else now.state,
+            kind="resumed" if resumed else "corrected" if wrong else now.state,
             state=now.state,
             achieved_ms=now.achieved_ms,
             lapses=now.lapses,

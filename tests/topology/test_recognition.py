@@ -12,13 +12,14 @@ from milepost.schemas import keys
 from milepost.topology.driver import Driver
 from milepost.topology.panes import PANE_MS
 from milepost.topology.recognition import Recogniser
-from milepost.topology.recognitions import Recognition, Told, load
+from milepost.topology.recognitions import OF_STATES, Recognition, Told, load
 from milepost.topology.steps import run
 from tests.oracle.recognition import Teller
 from tests.support.small import DAY, FILES, HOUR, ORG, SECRET, T0, iso, visit
 from tests.support.versus import oracle_over
 from tests.topology.test_standings import DEADLINE, GRACE, MILESTONES, NOW, START, ZONE, date, history, text
 
+CORRECTION = "milestone.corrected"
 FIRST, LAST = (T0 - HOUR) // PANE_MS, NOW // PANE_MS
 Sent = Sequence[tuple[dict[str, Any], int]]
 
@@ -39,6 +40,9 @@ def recognised(made: Driver, cuts: Sequence[int] = (LAST,), first: int = FIRST) 
     recogniser, told, found = Recogniser(made.reader), Told(), list[Recognition]()
     for cut in cuts:
         for start, stop in recogniser.stretches(ORG, first, cut):
+            for one in run(recogniser.closings(ORG, start, told.said)):
+                told.add(one)
+                found.append(one)
             companies = run(recogniser.companies_of(ORG, stop, lambda root: True))
             for root, known in sorted(companies.items()):
                 for one in run(recogniser.company(ORG, root, max(start, known), stop, told.said)):
@@ -71,14 +75,14 @@ def test_what_is_said_is_what_a_walk_over_all_bucket_ends_says(seed: int) -> Non
         if one.subject.milestone == name:
             now = one.now
             mine.setdefault(one.subject.company, []).append(
-                (one.k, one.kind, now.state, now.achieved_at, now.lapsed, one.recognised_at, one.first)
+                (one.k, one.kind, now.state, now.achieved_at, now.lapsed, one.recognised_at, one.first, one.heir)
             )
     assert mine == {
         root: [
             (
                 one.k_ms // PANE_MS, one.kind, one.state,
                 None if one.achieved_ms is None else one.achieved_ms // PANE_MS, one.lapses,
-                one.recognised_ms // PANE_MS, one.first,
+                one.recognised_ms // PANE_MS, one.first, one.heir,
             )
             for one in told
         ]
@@ -253,7 +257,14 @@ def test_a_merge_and_an_unmerge_correct_what_they_change() -> None:
         ("corrected", bucket(1), "merge"),
         ("corrected", bucket(3), "unmerge"),
     ]
-    assert [one.kind for one in of(found, "used", "c1")] == ["in_progress", "unknown_stale"]
+    assert [(one.kind, one.now.state, one.cause) for one in of(found, "used", "c1")] == [
+        ("in_progress", "in_progress", None),
+        ("closed", "in_progress", "merge"),
+        ("resumed", "in_progress", "unmerge"),
+        ("unknown_stale", "unknown_stale", None),
+    ]
+    (root,) = {one.subject.company for one in of(found, "used")}
+    assert [one.heir for one in of(found, "used", "c1")] == [None, root, None, None]
 
 
 def test_the_histories_hold_what_they_are_to_show() -> None:
@@ -261,3 +272,17 @@ def test_the_histories_hold_what_they_are_to_show() -> None:
     kinds = {(one.kind, one.cause) for seed in range(4) for one in recognised(engine(history(seed)))}
     assert {(state, None) for state in ("achieved", "lapsed", "missed", "unknown_stale")} <= kinds
     assert {cause for kind, cause in kinds if kind == "corrected"} >= {"late", "void"}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_state_is_announced_once_and_each_correction_once_with_its_cause(seed: int) -> None:
+    """Of a milestone of a company each state that was ever told is announced once, whatever else is told of it."""
+    found = recognised(engine(history(seed)))
+    announced = [(one.subject, event) for one in found for event, _ in one.announcements if event != CORRECTION]
+    assert sorted(announced) == sorted({(one.subject, f"milestone.{one.now.state}") for one in found})
+    corrections = [one for one in found if one.kind not in OF_STATES]
+    assert [event for one in corrections for event, _ in one.announcements].count(CORRECTION) == len(corrections) > 0
+    assert all(one.cause is not None and one.before is not None and one.after is not None for one in corrections)
+    ids = [id for one in found for _, id in one.announcements]
+    assert len(set(ids)) == len(ids) == len(announced) + len(corrections)
+    assert all(one.cause is None and one.after is None for one in found if one.kind in OF_STATES)

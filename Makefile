@@ -10,7 +10,7 @@ BIN := .venv/bin
 ARGS ?=
 MINUTES ?= 30
 
-.PHONY: help demo test check format campaign soak bench docs lock wheel clean chromium
+.PHONY: help demo test check format campaign soak bench docs lock wheel clean chromium prometheus
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -18,7 +18,7 @@ help: ## this list
 demo: .venv/.run ## the flights of 2013 through Kafka, Faust and RocksDB, and the page (ARGS="--exit --json")
 	@$(BIN)/milepost demo $(ARGS)
 
-test: .venv/.dev chromium ## every test, and one fault of each kind (ARGS="-k name")
+test: .venv/.dev chromium prometheus ## every test, and one fault of each kind (ARGS="-k name")
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: .venv/.dev ## format, lint, types, layers
@@ -40,8 +40,8 @@ soak: .venv/.dev ## faults at random for MINUTES=30, the seed printed (ARGS="--s
 bench: .venv/.run .venv/.bench ## Milepost beside its peers, and the other figures (needs a JDK for Kafka Streams)
 	@$(BIN)/milepost bench $(ARGS)
 
-docs: .venv/.run ## write the generated parts of the pages anew
-	@$(BIN)/python -m milepost.ops.docs README.md ARCHITECTURE.md
+docs: .venv/.run ## write the generated parts of the pages, the dashboard and the alerts anew
+	@$(BIN)/python -m milepost.ops.docs
 
 lock: ## pin all dependencies anew by hash (needs uv)
 	@./requirements/update
@@ -85,3 +85,14 @@ chromium:
 	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } >/dev/null 2>&1 \
 	  || echo "chromium could not be installed: the page's tests will be counted as skipped" >&2; \
 	else echo "no chromium, and no rights to install it: the page's tests will be counted as skipped" >&2; fi
+
+# Unpacked, not installed: installing Debian's package would start a service.
+prometheus: .venv/bin/python
+	@if command -v promtool >/dev/null 2>&1 || [ -x .venv/prometheus/usr/bin/promtool ]; then :; \
+	elif command -v apt-get >/dev/null 2>&1 && command -v dpkg-deb >/dev/null 2>&1; then \
+	  echo "fetching prometheus for the tests of alerts and dashboards" >&2; \
+	  { rm -rf .venv/deb && mkdir -p .venv/deb && cd .venv/deb \
+	    && { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } \
+	    && dpkg-deb -x prometheus_*.deb ../prometheus; } >/dev/null 2>&1 \
+	  || echo "prometheus could not be fetched: its tests will be counted as skipped" >&2; rm -rf .venv/deb; \
+	else echo "no prometheus, and no apt-get to fetch it: its tests will be counted as skipped" >&2; fi

@@ -23,6 +23,7 @@ from contextlib import aclosing
 from typing import Any, Final, Protocol, TypeVar
 
 from milepost.agents.breathing import Read, answered
+from milepost.ops import logs
 from milepost.schemas.errors import ContractError, StoreError
 from milepost.schemas.keys import leaf_partition
 from milepost.topology.bases import written
@@ -30,7 +31,7 @@ from milepost.topology.panes import PANE_MS
 from milepost.topology.parts import Told as TicksTold
 from milepost.topology.reading import Progress, Reader, Unavailable
 from milepost.topology.recognition import STRETCH_MAX, Recogniser
-from milepost.topology.recognitions import Recognition, Said, Subject, Told, load, mark
+from milepost.topology.recognitions import TOPIC, Recognition, Said, Subject, Told, load, mark
 from milepost.topology.state import Output
 from milepost.topology.steps import Steps, gather
 
@@ -124,6 +125,13 @@ class Achieving:
             str(number): None if told.k is None else written(told.k * PANE_MS)
             for number, told in sorted(self.told.items())
         }
+
+    @property
+    def recognised_ms(self) -> int | None:
+        """Known time up to which everything is said; None: of some partition here it is not known."""
+        ends = [told.k for told in self.told.values()]
+        known = [end for end in ends if end is not None]
+        return min(known) * PANE_MS if known and len(known) == len(ends) else None
 
     # -- how far
 
@@ -222,7 +230,7 @@ class Achieving:
             return answer
 
 
-async def told_by(chunks: Callable[[], Any]) -> Told:
+async def told_by(chunks: Callable[[], Any], partition: int = 0) -> Told:
     """What a partition of `milestones` has said up to its mark.  It is read twice, so that nothing has to be kept."""
     told = Told()
     async for _, value in _values(chunks):
@@ -232,7 +240,7 @@ async def told_by(chunks: Callable[[], Any]) -> Told:
         if isinstance(value, Recognition) and told.k is not None and value.k <= told.k:
             told.add(value)
         elif value is None:
-            log.error("milestones@%d is no record of ours and is passed over", at)
+            log.error("a record is not ours and is passed over", extra=logs.place(TOPIC, partition, at))
     return told
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import faust
 from faust.types import TP
 
-from milepost.agents import ticker, views
+from milepost.agents import observing, ticker, views
 from milepost.agents.bindings import Runtime, engine
 from milepost.agents.changelog import read_range
 from milepost.agents.ending import end
@@ -26,7 +26,9 @@ from milepost.agents.peers import Peers, Refused, Sealer
 from milepost.agents.standby import Standbys, chosen
 from milepost.agents.store import Stamp, cache_bytes, disk_bytes
 from milepost.agents.views.services import Health, SendFailed
+from milepost.ops import logs
 from milepost.ops.settings import Settings
+from milepost.ops.telemetry import Observed
 from milepost.schemas.errors import BundleError, ContractError
 from milepost.schemas.keys import OrgKeys
 from milepost.schemas.serde import wire
@@ -128,17 +130,20 @@ class Worker:
             catalog = add_definition(self.decisions, record.value, record.timestamp)
         except (ContractError, BundleError) as error:
             self.refused += 1
-            log.error("definitions/0@%d is not a bundle and is passed over: %s", record.offset, error)
+            here = logs.place("definitions", 0, record.offset)
+            log.error("a record is not a bundle and is passed over: %s", error, extra=here)
             return
         for part in catalog.left_out:
-            log.warning("definitions/0@%d: left out, for this release refuses it: %s", record.offset, part)
+            here = logs.place("definitions", 0, record.offset)
+            log.warning("left out, for this release refuses it: %s", part, extra=here)
 
     def on_link(self, record: Any) -> None:
         try:
             add_link(self.decisions, record.value)
         except ContractError as error:
             self.refused += 1
-            log.error("identity-links/0@%d is not a link and is passed over: %s", record.offset, error)
+            here = logs.place("identity-links", 0, record.offset)
+            log.error("a record is not a link and is passed over: %s", error, extra=here)
 
     # -- topology.reading.Reader
 
@@ -349,6 +354,16 @@ class Worker:
             "milestones": self.milestones.status(),
             "refused_decisions": self.refused,
         }
+
+    def observed(self) -> Observed:
+        return observing.observed(
+            self.runtime,
+            self.decisions,
+            self.status(),
+            ingest_lag_ms=self._ingest_lag_ms(),
+            recognised_ms=self.milestones.recognised_ms,
+            now_ms=self.now_ms(),
+        )
 
     def health(self) -> Health:
         legs = self.runtime.legs

@@ -83,7 +83,7 @@ class Careful:
                 return ()
             if others and crashes >= CRASHES_MAX:
                 if held.leg.repeats(at, suspect):
-                    log.info("%r: %d repeats what was folded before: no record's fault", held, suspect.offset)
+                    log.info("%r: it repeats what was folded before: no record's fault", held, extra=held.of(suspect))
                     at.next_offset = suspect.offset + 1
                     return part
                 await self._condemn(suspect, f"the process ended {crashes} times with it alone in hand")
@@ -126,13 +126,13 @@ class Careful:
 
     async def _raises(self, suspect: Record) -> bool:
         """Whether `suspect` raises each time, others passing in between; then it is passed over."""
-        errors = []
+        held, errors = self.holding, []
         for _ in range(CRASHES_MAX):
             error = self._error((suspect,))
             if error is None or not await self._others_pass(suspect):
                 return False
             errors.append(error)
-        log.error("%r: a record cannot be folded", self.holding, exc_info=errors[0])
+        log.error("%r: a record cannot be folded", held, exc_info=errors[0], extra=held.of(suspect))
         await self._condemn(
             suspect, f"the fold raised {type(errors[0]).__name__} {len(errors)} times with it alone in hand"
         )
@@ -149,7 +149,8 @@ class Careful:
             end = max(self.suspicion.until, suspect.offset + 1 + CONTROL_MAX)
             others = await self._some(max(suspect.offset + 1, end - CONTROL_MAX), end)
         if not others:
-            log.warning("%r: there is nothing beside %d to try: a crash does not count", self.holding, suspect.offset)
+            held = self.holding
+            log.warning("%r: there is nothing beside it to try: a crash does not count", held, extra=held.of(suspect))
             return None
         return any(self._error((one,), again=True) is None for one in others)
 

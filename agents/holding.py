@@ -28,7 +28,7 @@ from milepost.agents.producer import LegProducer
 from milepost.agents.restore import Restore
 from milepost.agents.room import Room
 from milepost.agents.suspicion import ZONE, Suspicion, gate
-from milepost.ops import telemetry
+from milepost.ops import logs, telemetry
 from milepost.schemas.errors import StoreError
 from milepost.topology import quarantine
 from milepost.topology.line import LegSpec
@@ -277,8 +277,12 @@ class Holding(Landing):
         if found is not None:
             quarantine.remember(at, found, record.offset)
             await self._outputs.send([self.leg.sentence(at, found)])
-            log.error("%r: %s@%d is passed over: %s", self, self.place.source, record.offset, found.detail)
+            log.error("%r: a record is passed over: %s", self, found.detail, extra=self.of(record))
         await self.take_in(self.leg.pass_over(at, record, verdict))
+
+    def of(self, record: Record) -> dict[str, str]:
+        """The place of a record of this partition, for a line of the log."""
+        return logs.place(self.spec.reads, self.number, record.offset)
 
     async def _full(self) -> None:
         """The changes are as large as a checkpoint may be: write one, and fold on only while the one before is away."""

@@ -214,7 +214,7 @@ class LegRuntime:
                     continue
                 if not await self._runtime.wait_for_decision(seen, READY_S):
                     waited += READY_S
-                    log.warning("%r waits at %d for a decision: %.0f s so far", holding, left[0].offset, waited)
+                    log.warning("%r waits for a decision: %.0f s so far", holding, waited, extra=holding.of(left[0]))
         finally:
             self._runtime.consumer.taken(tp, records)
 

@@ -58,6 +58,11 @@ class MilestoneLeg:
         """Partition -> the bucket end up to which everything is said."""
         return {} if self._achieving is None else self._achieving.status()
 
+    @property
+    def recognised_ms(self) -> int | None:
+        """Known time up to which everything is said; None: of some partition here it is not known."""
+        return None if self._achieving is None else self._achieving.recognised_ms
+
     async def recognitions(self, companies: Collection[bytes]) -> Sequence[Recognition]:
         """What was said of companies (root leaves, then or now), in the order of its known time.  Raises StoreError."""
         with self._asking():
@@ -83,7 +88,7 @@ class MilestoneLeg:
     async def _told(self, partition: int) -> Told:
         with self._asking():
             end = (await self._ends({partition}))[partition]
-            return await told_by(lambda: self._records(partition, 0, end))
+            return await told_by(lambda: self._records(partition, 0, end), partition)
 
     @contextlib.contextmanager
     def _asking(self) -> Iterator[None]:

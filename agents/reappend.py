@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from milepost.agents.changelog import read_range
+from milepost.ops import logs
 from milepost.topology.state import Leg, Output, Owed, Partition
 
 log = logging.getLogger("milepost.agents.reappend")
@@ -31,7 +32,8 @@ async def again(
         if value is None:
             record = found.get(one.at)
             if record is None or record.key != one.key or record.value is None:
-                log.error("%s/%d@%d: a first record is gone and cannot be appended again", source, at.number, one.at)
+                gone = logs.place("raw-events", at.number, one.at)
+                log.error("a first record is gone and cannot be appended again", extra=gone)
                 lost += 1
                 continue
             value = record.value

@@ -1,10 +1,11 @@
-"""Docs: the generated parts of the pages, written between their marks.
+"""Docs: the generated parts of the pages, written between their marks, and the files that are generated whole.
 
     <!-- generated: NAME -->
     …
     <!-- end -->
 
-`python -m milepost.ops.docs PAGE…` writes them anew; `--check` changes nothing and exits 1 when a page is stale.
+`python -m milepost.ops.docs PAGE…` writes them anew (without a page all of `PAGES`, from the repository's root);
+`--check` changes nothing and exits 1 when a page is stale.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from milepost.ops import dashboards, telemetry
+from milepost.ops.alerts import rules
 from milepost.ops.settings import VARIABLES
 from milepost.schemas.errors import DeclarationError
 from milepost.topology import by_library, cel, describe, functions, meanings, patterns
@@ -64,7 +67,18 @@ PARTS: Final[Mapping[str, Callable[[], str]]] = {
     "line": line,
     "settings": settings,
     "budgets": budgets,
+    "telemetry": telemetry.table,
+    "alerts": rules.sections,
 }
+
+WHOLE: Final[Mapping[str, Callable[[], str]]] = {
+    "ops/alerts.yml": rules.rules,
+    "ops/alerts_test.yml": rules.trials,
+    "ops/grafana/dashboards/milepost.json": dashboards.dashboard,
+}
+"""Files that nobody writes by hand."""
+
+PAGES: Final = ("README.md", "ARCHITECTURE.md", "ops/RUNBOOK.md", *WHOLE)
 
 
 def written(page: str) -> str:
@@ -79,14 +93,20 @@ def written(page: str) -> str:
     return _BLOCK.sub(part, page)
 
 
+def wanted_of(name: str, page: str) -> str:
+    """What the page, or the whole file, of this name must be; `page`: what it is."""
+    return WHOLE[name]() if name in WHOLE else written(page)
+
+
 def main(arguments: Sequence[str]) -> int:
     check = "--check" in arguments
     stale = 0
-    for path in (Path(one) for one in arguments if one != "--check"):
-        if not path.exists():
+    for name in [one for one in arguments if one != "--check"] or PAGES:
+        path = Path(name)
+        if not path.exists() and name not in WHOLE:
             continue
-        page = path.read_text()
-        wanted = written(page)
+        page = path.read_text() if path.exists() else ""
+        wanted = wanted_of(name, page)
         if page != wanted:
             stale += 1
             sys.stderr.write(f"{path} {'is stale; fix: make docs' if check else 'written'}\n")

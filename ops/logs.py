@@ -1,6 +1,6 @@
 """Logs: one line an event that an operator can act on; text for people, or JSON for machines.
 
-A quiet log means a healthy line.  Fields bound to a record (`extra={"at": "raw-events/3@1288"}`) follow its message.
+A quiet log means a healthy line.  A line about a record has its place bound (`place`), which follows the message.
 No values of `data` and no secrets: they travel further than anyone remembers.
 """
 
@@ -57,6 +57,14 @@ class Repeats(logging.Filter):
             return True
         seen[2] += 1
         return False
+
+
+def place(topic: str, partition: int, offset: int) -> dict[str, str]:
+    """What a line about a record says beside its words: `log.error(…, extra=place("raw-events", 3, 1288))`.
+
+    topic: as in the line, so that `GET /v1/events/raw-events/3@1288` tells what became of the record
+    """
+    return {"at": f"{topic}/{partition}@{offset}"}
 
 
 class TextFormatter(logging.Formatter):

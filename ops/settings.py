@@ -46,6 +46,8 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
 DEMO_SECRET: Final = "milepost demo secret: fixed and public"
 """The demo's organisation secret: the same everywhere, so a README can print its MetaKeys.  It protects nothing."""
 
+PARTITIONS_MAX: Final = 256
+
 _PEER: Final = re.compile(r"^https?://[A-Za-z0-9.\[\]:_-]{1,255}$")
 _NAME: Final = re.compile(r"^[a-z0-9][a-z0-9_-]{0,62}$")
 
@@ -229,7 +231,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         broker=broker,
         broker_port=number("MILEPOST_BROKER_PORT", 9092, 1, 65_534),
         namespace=label("MILEPOST_NAMESPACE", ""),
-        partitions=number("MILEPOST_PARTITIONS", 4, 1, 256),
+        partitions=number("MILEPOST_PARTITIONS", 4, 1, PARTITIONS_MAX),
         replication=number("MILEPOST_REPLICATION", 3 if broker else 1, 1, 9),
         host=host,
         port=number("MILEPOST_PORT", 6066, 1, 65_535),

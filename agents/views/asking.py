@@ -65,12 +65,14 @@ class Doors:
     """What handlers share: the worker's services and the questions over its tables.
 
     waiting: how many questions wait for a partition that is being handed over
+    streams: how many streams are open
     """
 
     services: Services
     questions: Explanations
     standings: Standings
     waiting: int = 0
+    streams: Callable[[], int] = lambda: 0
 
 
 @dataclass(slots=True)

@@ -437,6 +437,7 @@ def attach(app: faust.App, services: Services) -> None:
     Faust's own blueprints (`/`, `/table`, `/router`, `/graph`) are taken off: they serve state past every check."""
     doors = Doors(services, Explanations(services.reader), Standings(services.reader))
     bridge = Bridge(doors)
+    doors.streams = lambda: len(bridge.streams.clients)
     table = list(routes(Files(), bridge))
     document = openapi(tuple(table))
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from milepost.agents.peers import Refused, Sealer
 from milepost.ops.settings import Settings
+from milepost.ops.telemetry import Observed
 from milepost.topology.reading import Reader
 from milepost.topology.recognitions import Recognition
 from milepost.topology.state import Output, Record
@@ -96,9 +97,11 @@ class Services(Protocol):
         ...
 
     def status(self) -> Mapping[str, Any]:
-        """Fates by leg, lag and positions by partition, what is restored.
+        """Fates by leg, lag and positions by partition, what is restored; what a reader of /v1/status should see."""
+        ...
 
-        `legs` as `ops.telemetry.observe` takes it; whatever else a reader of /v1/status should see."""
+    def observed(self) -> Observed:
+        """What telemetry tells of the worker at a scrape."""
         ...
 
     def health(self) -> Health: ...

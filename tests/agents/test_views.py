@@ -23,6 +23,7 @@ from milepost.agents.peers import Refused, Sealer
 from milepost.agents.views import Health, SendFailed, attach
 from milepost.ops.apply import AppliedReport, demo_bundle
 from milepost.ops.settings import Settings
+from milepost.ops.telemetry import Observed
 from milepost.schemas.errors import StoreError
 from milepost.schemas.records import Envelope
 from milepost.topology import decode
@@ -108,6 +109,9 @@ class Worker:
     def status(self) -> Mapping[str, Any]:
         told = {"fates": {"accepted": 7}, "next_offset": {"0": 12}, "lag": {"0": 3}, "restoring": []}
         return {"legs": {"ingest": told}}
+
+    def observed(self) -> Observed:
+        return Observed(legs=self.status()["legs"])
 
     def health(self) -> Health:
         return self.state

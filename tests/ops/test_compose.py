@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
-from milepost.ops import telemetry
 from milepost.ops.broker import read_lock
 from milepost.ops.settings import VARIABLES, read_settings
 
@@ -24,29 +22,64 @@ def environment(service: str) -> dict[str, str]:
     return dict(load("docker-compose.yml")["services"][service]["environment"])
 
 
-def test_every_variable_of_the_worker_is_a_setting(tmp_path: Path) -> None:
-    """The worker's container starts with these variables: each is known, and together they are accepted."""
-    given = environment("worker")
-    assert given.keys() <= VARIABLES.keys()
-    given["MILEPOST_SECRET"] = "s" * 32
-    settings = read_settings({**given, "MILEPOST_HOME": str(tmp_path)})
-    assert not settings.embedded and settings.replication == 1
+WORKERS = ("worker", "worker-2")
+
+
+def test_every_variable_of_a_worker_is_a_setting(tmp_path: Path) -> None:
+    """The workers' containers start with these variables: each is known, and together they are accepted."""
+    names = {name for name in load("docker-compose.yml")["services"] if name.startswith("worker")}
+    assert names == set(WORKERS)
+    for service in WORKERS:
+        given = environment(service)
+        assert given.keys() <= VARIABLES.keys()
+        given["MILEPOST_SECRET"] = "s" * 32
+        settings = read_settings({**given, "MILEPOST_HOME": str(tmp_path)})
+        assert not settings.embedded and settings.replication == 1 and settings.log_format == "json"
     image = dict(re.findall(r"(MILEPOST_\w+)=(\S+)", (ROOT / "ops/Dockerfile").read_text()))
     assert image and image.keys() <= VARIABLES.keys()
 
 
+def test_workers_share_what_they_must_and_nothing_else() -> None:
+    """Two workers have one secret and one broker, and a name, a port and a folder each."""
+    first, second = (environment(one) for one in WORKERS)
+    apart = {name for name in first if first[name] != second[name]}
+    assert first.keys() == second.keys() and apart == {"MILEPOST_PORT", "MILEPOST_WORKER"}
+    services = load("docker-compose.yml")["services"]
+    folders = [tuple(services[one]["volumes"]) for one in WORKERS]
+    assert len(set(folders)) == len(WORKERS)
+    declared = load("docker-compose.yml")["volumes"]
+    used = [one.split(":")[0] for service in services.values() for one in service["volumes"]]
+    assert {one for one in used if not one.startswith(".")} == declared.keys()
+
+
 def test_the_ports_meet() -> None:
-    """The worker's broker is where Kafka listens, Prometheus scrapes the worker's port, Grafana asks Prometheus."""
+    """The workers' broker is where Kafka listens, Prometheus scrapes the workers' ports, Grafana asks Prometheus."""
     services = load("docker-compose.yml")["services"]
     broker = environment("worker")["MILEPOST_BROKER"]
     assert f"PLAINTEXT://{broker}" in environment("kafka")["KAFKA_LISTENERS"]
     assert environment("kafka")["KAFKA_ADVERTISED_LISTENERS"] == f"PLAINTEXT://{broker}"
-    (job,) = load("ops/prometheus.yml")["scrape_configs"]
-    worker = environment("worker")
-    assert job["static_configs"] == [{"targets": [f"{worker['MILEPOST_HOST']}:{worker['MILEPOST_PORT']}"]}]
+    config = load("ops/prometheus.yml")
+    (job,) = config["scrape_configs"]
+    told = [environment(one) for one in WORKERS]
+    targets = [f"{one['MILEPOST_HOST']}:{one['MILEPOST_PORT']}" for one in told]
+    assert job["static_configs"] == [{"targets": targets}]
+    mounted = dict(one.split(":")[:2] for one in services["prometheus"]["volumes"])
+    assert mounted["./ops/prometheus.yml"] == "/etc/prometheus/prometheus.yml"
+    for rules in config["rule_files"]:
+        assert mounted[f"./ops/{rules}"] == f"/etc/prometheus/{rules}"
     (source,) = load("ops/grafana/provisioning/datasources/prometheus.yaml")["datasources"]
     assert f"--web.listen-address={source['url'].removeprefix('http://')}" in services["prometheus"]["command"]
     assert services["kafka"]["image"] == f"apache/kafka:{read_lock().kafka}"
+
+
+def test_images_are_pinned() -> None:
+    """Every image that is fetched names its version to the dot; ours is built."""
+    services = load("docker-compose.yml")["services"]
+    images = [one["image"] for one in services.values() if "build" not in one]
+    images += re.findall(r"^FROM (\S+)", (ROOT / "ops/Dockerfile").read_text(), re.MULTILINE)
+    assert len(images) >= 5
+    for image in images:
+        assert re.search(r":v?\d+\.\d+\.\d+(-[\w.-]+)?$", image), image
 
 
 def test_what_is_mounted_is_there() -> None:
@@ -60,30 +93,11 @@ def test_what_is_mounted_is_there() -> None:
             assert path == "README.md" or (ROOT / path).exists(), path
 
 
-def test_the_dashboard_asks_for_what_the_worker_tells() -> None:
-    """Every series of the dashboard is one that the telemetry declares, with labels that it has."""
-    dashboard = json.loads((ROOT / "ops/grafana/dashboards/milepost.json").read_text())
-    declared: dict[str, set[str]] = {}
-    for collector in (one for one in vars(telemetry).values() if hasattr(one, "_labelnames")):
-        for sample in _names(collector):
-            declared[sample] = {*collector._labelnames, "le"}
-    asked = [(panel["title"], target["expr"]) for panel in dashboard["panels"] for target in panel["targets"]]
-    assert len(asked) >= 8
-    for title, expression in asked:
-        names = re.findall(r"milepost_\w+", expression)
-        assert names, title
-        for name in names:
-            assert name in declared, f"{title}: {name}"
-            for labels in re.findall(r"by \(([^)]*)\)", expression):
-                assert {label.strip() for label in labels.split(",")} <= declared[name], f"{title}: {labels}"
+def test_the_dashboard_is_where_grafana_looks() -> None:
+    """The provider's folder is the one that compose mounts, and the home dashboard lies in it."""
     provider = load("ops/grafana/provisioning/dashboards/milepost.yaml")["providers"][0]
     mounted = load("docker-compose.yml")["services"]["grafana"]["volumes"]
-    assert f"./ops/grafana/dashboards:{provider['options']['path']}:ro" in mounted
-
-
-def _names(collector: Any) -> list[str]:
-    """The names under which Prometheus stores what the collector tells."""
-    name, kind = collector._name, collector._type
-    return {"counter": [f"{name}_total"], "histogram": [f"{name}_bucket", f"{name}_sum", f"{name}_count"]}.get(
-        kind, [name]
-    )
+    folder = provider["options"]["path"]
+    assert f"./ops/grafana/dashboards:{folder}:ro" in mounted
+    home = Path(environment("grafana")["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    assert str(home.parent) == folder and (ROOT / "ops/grafana/dashboards" / home.name).is_file()

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import logging
 from pathlib import Path
 
-from milepost.ops.logs import ALIKE_MAX, ALIKE_S, WORDINGS_MAX, Repeats, TextFormatter, logging_config
+from milepost.ops.logs import (
+    ALIKE_MAX,
+    ALIKE_S,
+    WORDINGS_MAX,
+    JsonFormatter,
+    Repeats,
+    TextFormatter,
+    logging_config,
+    place,
+)
 from milepost.ops.settings import Settings
 
 
@@ -55,3 +66,38 @@ def test_lines_of_ours_about_different_partitions_all_pass() -> None:
     assert all(passes("milepost.agents.holding", f"measure/{number}", number) for number in range(16))
     assert sum(passes("milepost.agents.holding", "measure/0", 7) for _ in range(16)) == ALIKE_MAX
     assert sum(passes("aiokafka.conn", "host", port) for port in range(16)) == ALIKE_MAX
+
+
+def test_a_line_about_a_record_says_where_it_lies() -> None:
+    """The place is a field of its own in JSON, and follows the message in text; one object a line, traceback included."""
+    logger = logging.Logger("milepost.test")
+    told: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = told.append  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        logger.exception("a record is %s", "odd", extra=place("raw-events", 3, 1288))
+    line = JsonFormatter().format(told[0])
+    found = json.loads(line)
+    assert "\n" not in line and found["at"] == "raw-events/3@1288" and found["message"] == "a record is odd"
+    assert found["level"] == "error" and found["time"].endswith("Z") and "ValueError" in found["error"]
+    assert TextFormatter().format(told[0]).splitlines()[0].endswith("a record is odd (at=raw-events/3@1288)")
+
+
+def test_every_line_about_a_record_is_bound_to_it() -> None:
+    """Whoever logs within reach of a record's offset binds its place, instead of writing it into the words."""
+    unbound = []
+    for path in (Path(__file__).resolve().parents[2] / "agents").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            if not (isinstance(node.func.value, ast.Name) and node.func.value.id == "log"):
+                continue
+            named = [one for one in node.args for one in ast.walk(one) if isinstance(one, ast.Attribute)]
+            wording = ast.unparse(node.args[0]) if node.args else ""
+            about = any(one.attr == "offset" for one in named) or "a record" in wording
+            if about and not any(keyword.arg == "extra" for keyword in node.keywords):
+                unbound.append(f"{path.name}:{node.lineno}")
+    assert not unbound

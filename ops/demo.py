@@ -28,6 +28,10 @@ from milepost.ops.reset import reset
 from milepost.ops.settings import DEMO_SECRET, Settings
 from milepost.ops.supervise import Supervisor
 from milepost.schemas.errors import StoreError
+from milepost.topology.asked import parts
+from milepost.topology.catalog import load_bundle
+from milepost.topology.completeness import sources_of
+from milepost.topology.protection import COMPANY
 
 AT: Final = rfc3339(COMPLETE_MS)
 """The moment of the demo's questions: even the late news of the last flights is there, and all sources are complete."""
@@ -207,11 +211,7 @@ def ask(
         own = _of_company(client, list(metrics), f"carrier_code:{carrier}")
         if any(value is not None for value in own.values()):  # listed, and never flown: nothing to say
             by_company[carrier] = own
-    nobodys = [
-        metric
-        for metric, answer in answers.items()
-        if answer["value"] is not None and all(own[metric] is None for own in by_company.values())
-    ]
+    nobodys = nobodys_metrics()
     totals = {metric: number(answer) for metric, answer in answers.items() if metric not in nobodys}
     return Summary(
         totals=totals,
@@ -222,11 +222,23 @@ def ask(
         page=page,
         digest=client.digest()["total"],
         names=names,
-        by_place=_by_place(client, {metric: metrics[metric][0] for metric in nobodys if metrics[metric]}),
+        by_place=_by_place(client, {name: named[0] for name, named in metrics.items() if named and name in nobodys}),
         milestones=_milestones(client, by_company),
         complete_to=min((str(answers[metric]["complete_to"]) for metric in totals), default=None),
         finality={metric: str(answer["finality"]) for metric, answer in answers.items()},
     )
+
+
+def nobodys_metrics() -> set[str]:
+    """The metrics of the demo's bundle whose events name no company: the weather."""
+    catalog = load_bundle(demo_bundle())
+    found = set()
+    for name, metric in catalog.metrics.items():
+        measures = [one.measure for one in parts(catalog, metric) if one.measure is not None]
+        sources = [catalog.sources[source] for source in sources_of(catalog, measures)]
+        if not any(one.entity == COMPANY for source in sources for one in source.identities):
+            found.add(name)
+    return found
 
 
 def _by_place(client: Client, metrics: Mapping[str, str]) -> dict[str, dict[str, float | None]]:

@@ -183,6 +183,13 @@ def test_the_account_adds_up() -> None:
     }
 
 
+def test_the_weather_is_no_airlines() -> None:
+    """The metrics whose events name no company are those of the weather; they are told by airport."""
+    assert demo.nobodys_metrics() == {
+        "visibility_min", "visibility_avg", "wind_speed_max", "wind_speed_avg", "precipitation",
+    }  # fmt: skip
+
+
 def test_the_summary_is_the_json_of_the_interface() -> None:
     """The JSON has the fields that are promised, and the table names airlines and page."""
     summary = demo.Summary(

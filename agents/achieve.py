@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import aclosing
 from typing import Any, Final, Protocol, TypeVar
 
+from milepost.agents import faults
 from milepost.agents.breathing import Read, answered
 from milepost.schemas.errors import ContractError, StoreError
 from milepost.schemas.keys import leaf_partition
@@ -38,6 +39,7 @@ log = logging.getLogger("milepost.agents.achieve")
 
 T = TypeVar("T")
 
+LEG: Final = "achieve"
 PAUSE_S: Final = 1.0
 """How often the ticks are looked at, seconds."""
 WAIT_S_MAX: Final = 5.0
@@ -165,8 +167,11 @@ class Achieving:
             last = min(passed, first + RANGE_MAX - 1)
             ahead = await self._range(number, told, first, last)
             await self._sending().barrier()
+            faults.point("outputs_acked", LEG)
             await self._sending().send([mark(number, last)])
+            faults.point("batch_sent", LEG)
             await self._sending().barrier()
+            faults.point("committed", LEG)
             told.said.update(ahead)
             told.k = last
             first = last + 1
@@ -192,6 +197,8 @@ class Achieving:
                     continue
                 for root, since in sorted((await self._ask(number, known, org, stop)).items()):
                     found = await self._ask(number, company, org, root, max(start, since), stop)
+                    if found:
+                        faults.point("after_fold", LEG)
                     for one in found:
                         ahead[one.subject] = Said.after(said.get(one.subject), one)
                     if found:
@@ -227,6 +234,7 @@ async def told_by(chunks: Callable[[], Any]) -> Told:
             told.add(value)
         elif value is None:
             log.error("milestones@%d is no record of ours and is passed over", at)
+    faults.point("restored", LEG)
     return told
 
 
@@ -239,4 +247,5 @@ async def _values(chunks: Callable[[], Any]) -> AsyncIterator[tuple[int, Recogni
                     yield record.offset, load(record.value or b"")
                 except ContractError:
                     yield record.offset, None
+            faults.point("restoring", LEG)
             await asyncio.sleep(0)

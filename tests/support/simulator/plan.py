@@ -9,6 +9,9 @@ from typing import Final
 INPUT_S: Final = 2.4
 """Over how long the input comes."""
 
+TICKS_S: Final = 0.15
+"""How often all raw partitions get a tick where `achieve` is at work; else when all is healed."""
+
 BURST_S: Final = 0.03
 """How long the records of one burst come."""
 

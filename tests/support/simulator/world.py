@@ -19,6 +19,7 @@ from milepost.schemas.keys import OrgKeys
 from milepost.topology.catalog import Catalog, load_bundle
 from milepost.topology.line import all_topics, leg
 from tests.support.events import SECRET, Scenario
+from tests.support.simulator.achieving import unsaid
 from tests.support.simulator.disk import Disk
 from tests.support.simulator.group import SESSION_S, Group
 from tests.support.simulator.kafka import Log, Message
@@ -30,11 +31,13 @@ from tests.support.simulator.plan import (
     FAULTS_S,
     FULL_S,
     HEAL_S,
+    INPUT_S,
     LAG_S,
     OLD_S,
     POINTS,
     SENDING,
     SOURCE,
+    TICKS_S,
     UNSEEN_S,
     Plan,
     draw,
@@ -46,8 +49,9 @@ from tests.support.simulator.wires import AIR_S
 class World:
     """See the module.  stats: what happened, by kind;  wrong: what must not have."""
 
-    def __init__(self, seed: int, scenario: Scenario, plan: Plan | None = None) -> None:
+    def __init__(self, seed: int, scenario: Scenario, plan: Plan | None = None, *, achieves: bool = False) -> None:
         self.seed = seed
+        self.achieves = achieves
         self.random = random.Random(seed)
         self.plan = draw(self.random) if plan is None else plan
         self.scenario = scenario
@@ -188,6 +192,18 @@ class World:
             return False
         waiting = self.logs[key].every[self._committed.get(key, 0) :]
         return not waiting or self.now - waiting[0].at < UNSEEN_S
+
+    def landed(self, topic: str, number: int) -> int:
+        """The committed offset of a partition; -1: none."""
+        return self._committed.get((topic, number), -1)
+
+    def owner(self, leg: str, number: int) -> Process | None:
+        """Who answers for a partition: a member that was given it and that runs."""
+        for name, places in self.group.assigned.items():
+            member = self.group.members.get(name)
+            if member is not None and (leg, number) in places and not member.loop.dead and not member.loop.stopped:
+                return member
+        return None
 
     def committed(self, process: Process, tp: Any, next_offset: int) -> None:
         """A checkpoint has landed; what its process may say of it is for display."""
@@ -365,6 +381,9 @@ class World:
     def live(self) -> None:
         """Everything up to where the faults end."""
         self.feed()
+        if self.achieves:
+            for number in range(1, int(INPUT_S / TICKS_S)):
+                self.at(number * TICKS_S, self._tick)
         for node in self.nodes:
             self.at(self.random.uniform(0.0, 0.1), self.start, node)
         for when, kind in self.plan.faults:
@@ -412,7 +431,7 @@ class World:
             landed = self._committed.get((topic, place[1]), 0) >= end
             if len(held) != 1 or held[0].next_offset < end or not landed:
                 said.append(f"{place}: {[one.next_offset for one in held]} of {end}")
-        return said
+        return said or unsaid(self)
 
     def done(self) -> bool:
         return not self.left_over()

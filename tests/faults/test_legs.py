@@ -124,9 +124,7 @@ def check(deployment: Deployment, told: Told, fleet: Fleet, *, foreign: int = 0)
     if fleet.planned:
         told.holds("I5", same_set("milestones from their log", wanted(deployment, fleet), said(deployment)))
     more = len(deployment.read("milestones")) - spoken
-    assert more <= 2 * deployment.settings.partitions, (
-        f"{more} records of milestones were said again: more than marks"
-    )
+    assert more <= 2 * deployment.settings.partitions, f"{more} records of milestones were said again: more than marks"
 
 
 def test_record_survives_every_crash_point(settings: Settings, sized: Sized) -> None:

@@ -137,10 +137,10 @@ def installed(world: World) -> Iterator[None]:
             if found:
                 yield found
 
-    def point(name: str, _leg: str = "") -> None:
+    def point(name: str, leg: str = "") -> None:
         if world.current is not None:
             world.stats[f"point {name}"] += 1
-            world.current.point(name)
+            world.current.point(name, leg)
 
     def end(reason: str, code: int = 70, error: BaseException | None = None) -> None:
         assert world.current is not None

@@ -18,6 +18,9 @@ BURST_S: Final = 0.03
 FAULTS_S: Final = 2.8
 """Until when faults come."""
 
+SAYING_S: Final = 2.0
+"""How much longer processes are killed where `achieve` is at work: most of what it says it says behind the input."""
+
 LAG_S: Final = 1.2
 """The cleaner's lag: longer than bytes are on their way, a process is stopped, or an owner writes nothing."""
 
@@ -111,3 +114,6 @@ SOURCE: Final = {
 
 SENDING: Final = ("after_fold", "outputs_acked", "batch_sent", "batch_acked")
 """Where a stop leaves most behind."""
+
+SAYING: Final = ("after_fold", "outputs_half", "outputs_acked", "batch_sent", "committed", "restoring", "restored")
+"""Where the leg `achieve` passes."""

@@ -55,6 +55,7 @@ class Process:
     """One incarnation.
 
     point_at, point_left: it dies at that passage of a crash point, or is stopped there (`stops`)
+    point_leg:            only this leg's passages count; "": everybody's
     io_left, io_only:     it dies when it has touched the outside world so often, or this part of it
     """
 
@@ -65,7 +66,7 @@ class Process:
         self.loop = ProcessLoop(world)
         self.wires: dict[tuple[str, str, int], Wire] = {}
         self.generation = 0
-        self.point_at = ""
+        self.point_at = self.point_leg = ""
         self.point_left = 0
         self.io_left = 0
         self.io_only = ""
@@ -102,16 +103,17 @@ class Process:
                 self.world.kill(self, f"io {what}")
                 raise Killed
 
-    def point(self, name: str) -> None:
+    def point(self, name: str, leg: str) -> None:
         """A crash point is passed."""
         self.alive()
-        if name == self.point_at and self.point_left:
+        if name == self.point_at and self.point_left and self.point_leg in ("", leg):
             self.point_left -= 1
             if self.point_left == 0 and self.stops:
                 self.world.count(f"stopped at {name}")
                 self.world.stop(self)
             elif self.point_left == 0:
                 self.world.count(f"killed at {name}")
+                self.world.count(f"killed by {leg}")
                 self.world.kill(self, name)
                 raise Killed
 

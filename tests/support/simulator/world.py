@@ -31,10 +31,11 @@ from tests.support.simulator.plan import (
     FAULTS_S,
     FULL_S,
     HEAL_S,
-    INPUT_S,
     LAG_S,
     OLD_S,
     POINTS,
+    SAYING,
+    SAYING_S,
     SENDING,
     SOURCE,
     TICKS_S,
@@ -231,9 +232,13 @@ class World:
         self._lives += 1
         process = Process(self, node, self._lives)
         self._processes[process.loop] = process
-        if self.chance(self.plan.crash):
+        if self.chance(max(self.plan.crash, 0.7) if self.achieves else self.plan.crash):
             drawn = self.random.random()
-            if drawn < 0.2:  # in the middle of its outputs, where most is on the way
+            if self.achieves and self.random.random() < 0.5:
+                process.point_leg = "achieve"
+                process.point_at = self.random.choice(SAYING)
+                process.point_left = self.random.randint(1, 3)
+            elif drawn < 0.2:  # in the middle of its outputs, where most is on the way
                 process.io_only, process.io_left = "send", self.random.randint(2, 30)
             elif drawn < 0.8:
                 process.stops = self.chance(self.plan.stops)
@@ -382,13 +387,13 @@ class World:
         """Everything up to where the faults end."""
         self.feed()
         if self.achieves:
-            for number in range(1, int(INPUT_S / TICKS_S)):
+            for number in range(1, int((FAULTS_S + SAYING_S) / TICKS_S)):
                 self.at(number * TICKS_S, self._tick)
         for node in self.nodes:
             self.at(self.random.uniform(0.0, 0.1), self.start, node)
         for when, kind in self.plan.faults:
             self.at(when, self.fault, kind)
-        self.run(FAULTS_S)
+        self.run(FAULTS_S + (SAYING_S if self.achieves else 0.0))
 
     def heal(self) -> None:
         """No more faults: everything lands, everybody goes on, until nothing moves any more."""

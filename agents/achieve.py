@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import aclosing
 from typing import Any, Final, Protocol, TypeVar
 
+from milepost.agents import faults
 from milepost.agents.breathing import Read, answered
 from milepost.ops import logs
 from milepost.schemas.errors import ContractError, StoreError
@@ -39,6 +40,7 @@ log = logging.getLogger("milepost.agents.achieve")
 
 T = TypeVar("T")
 
+LEG: Final = "achieve"
 PAUSE_S: Final = 1.0
 """How often the ticks are looked at, seconds."""
 WAIT_S_MAX: Final = 5.0
@@ -173,8 +175,11 @@ class Achieving:
             last = min(passed, first + RANGE_MAX - 1)
             ahead = await self._range(number, told, first, last)
             await self._sending().barrier()
+            faults.point("outputs_acked", LEG)
             await self._sending().send([mark(number, last)])
+            faults.point("batch_sent", LEG)
             await self._sending().barrier()
+            faults.point("committed", LEG)
             told.said.update(ahead)
             told.k = last
             first = last + 1
@@ -198,10 +203,12 @@ class Achieving:
             return self._recogniser.company(org, root, start, stop, said)
 
         async def say(found: Sequence[Recognition]) -> None:
+            if not found:
+                return
+            faults.point("after_fold", LEG)
             for one in found:
                 ahead[one.subject] = Said.after(said.get(one.subject), one)
-            if found:
-                await self._sending().send([one.output(partitions) for one in found])
+            await self._sending().send([one.output(partitions) for one in found])
 
         for org in sorted(self._reader.decisions.history):
             for start, stop in self._recogniser.stretches(org, first, last):
@@ -241,6 +248,7 @@ async def told_by(chunks: Callable[[], Any], partition: int = 0) -> Told:
             told.add(value)
         elif value is None:
             log.error("a record is not ours and is passed over", extra=logs.place(TOPIC, partition, at))
+    faults.point("restored", LEG)
     return told
 
 
@@ -253,4 +261,5 @@ async def _values(chunks: Callable[[], Any]) -> AsyncIterator[tuple[int, Recogni
                     yield record.offset, load(record.value or b"")
                 except ContractError:
                     yield record.offset, None
+            faults.point("restoring", LEG)
             await asyncio.sleep(0)

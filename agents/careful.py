@@ -102,7 +102,7 @@ class Careful:
         fold = held.leg.fold(at, part)
         if len(part) == 1:
             await self.note("held", part)
-        faults.point("after_fold")
+        faults.point("after_fold", held.spec.name)
         await held.take_in(fold)
         return part
 

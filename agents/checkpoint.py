@@ -81,7 +81,7 @@ class Checkpointer:
         self.checkpoints = 0
         self._rocks = rocks
         self._log = log
-        self._log.sent = lambda: faults.point("batch_sent")
+        self._log.sent = lambda: faults.point("batch_sent", spec.name)
         self._outputs = outputs
         self._landed = landed
         self._stores = {one.name: one for one in spec.stores}
@@ -99,7 +99,7 @@ class Checkpointer:
         """Steps (a) to (d).  Raises Zombie, StoreError: then nothing is committed and the process must end."""
         begun = time.perf_counter()
         await self._outputs.barrier()
-        faults.point("outputs_acked")
+        faults.point("outputs_acked", self.spec.name)
         mark: Row = (store.MARK, taken.mark.dump(), self.epoch)
         rows = await self._rows(taken)
         rows += self._newest(at, sorted(taken.rewrite))
@@ -113,17 +113,17 @@ class Checkpointer:
             expected=self.expected,
             newest=lambda keys: self._newest(at, keys),
         )
-        faults.point("batch_acked")
+        faults.point("batch_acked", self.spec.name)
         # Not in a thread: rocksdict keeps the interpreter's lock while it writes, so nothing would run beside it.
         # The changes are made anew for each try: what a full disk has refused is used up.
         await self.having(lambda: self._rocks.write(self._changes(taken, mark)))
-        faults.point("local_written")
+        faults.point("local_written", self.spec.name)
         for one in at.stores.values():
             one.landed()
         self._landed(taken.next_offset)
         self.checkpoints += 1
         telemetry.checkpoint(self.spec.name, time.perf_counter() - begun, taken.size)
-        faults.point("committed")
+        faults.point("committed", self.spec.name)
 
     async def note(self, at: Partition, row: Row, x: int) -> None:
         """A control record between two checkpoints, under the same proof; x: what the last one absorbed."""

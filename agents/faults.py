@@ -1,11 +1,15 @@
 """Faults: named places at which a test kills the worker.
 
 `FAULT_AT=after_fold:3` kills the process with -9 at the third passage of `after_fold`; without a number, at the first.
-Unset, `point` does nothing.  Callers write `faults.point("after_fold")`: the attribute is looked up at each call, so
-arming works whenever it happens.
+`record/after_fold:3` counts the passages of one leg only.  Unset, `point` does nothing.  Callers write
+`faults.point("after_fold", leg)`: the attribute is looked up at each call, so arming works whenever it happens.
 
     own_appended -> restoring -> restored -> after_fetch -> after_fold
                  -> outputs_half -> outputs_acked -> batch_sent -> batch_acked -> local_written -> committed
+
+The leg `achieve` has no tables and passes those that it has an equal of: its log is read (restoring, restored), what is
+to be said is known (after_fold), records are acknowledged (outputs_half, outputs_acked), the mark is on its way
+(batch_sent), and acknowledged (committed).
 """
 
 from __future__ import annotations
@@ -13,10 +17,10 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 from milepost.schemas.errors import DeclarationError
+from milepost.topology.line import ASKING, LEGS
 
 POINTS: Final = (
     "after_fetch",  # a chunk has come from the broker
@@ -31,30 +35,40 @@ POINTS: Final = (
     "restoring",  # a part of the changelog is applied
     "restored",  # everything is applied, the partition is not open
 )
+LEG_NAMES: Final = (*(leg.name for leg in LEGS), *(leg.name for leg in ASKING))
 
 
-def _nothing(_name: str) -> None:
+class Point(Protocol):
+    """A crash point is passed by a leg; "" where it is nobody's."""
+
+    def __call__(self, name: str, leg: str = "", /) -> None: ...
+
+
+def _nothing(_name: str, _leg: str = "", /) -> None:
     """No fault is armed."""
 
 
-point: Callable[[str], None] = _nothing
+point: Point = _nothing
 
 
 def arm(spec: str) -> None:
-    """Arm `name` or `name:n` (n from 1); "" disarms.  DeclarationError names the points when the name is unknown."""
+    """Arm `[leg/]name[:n]` (n from 1); "" disarms.  DeclarationError names legs and points when one is unknown."""
     global point
     if not spec:
         point = _nothing
         return
-    name, _, count = spec.partition(":")
-    if name not in POINTS or not (count == "" or (count.isascii() and count.isdigit() and int(count) > 0)):
-        raise DeclarationError(f"FAULT_AT={spec!r}: expected name or name:n, n from 1; names: {', '.join(POINTS)}")
+    place, _, count = spec.partition(":")
+    wanted, slash, name = place.rpartition("/")
+    known = name in POINTS and (wanted in LEG_NAMES if slash else True)
+    if not known or not (count == "" or (count.isascii() and count.isdigit() and int(count) > 0)):
+        names = f"names: {', '.join(POINTS)}; legs: {', '.join(LEG_NAMES)}"
+        raise DeclarationError(f"FAULT_AT={spec!r}: expected [leg/]name[:n], n from 1; {names}")
     left = int(count or "1")
     lock = threading.Lock()  # delivery reports pass in another thread
 
-    def armed(passed: str) -> None:
+    def armed(passed: str, leg: str = "", /) -> None:
         nonlocal left
-        if passed != name:
+        if passed != name or (wanted and leg != wanted):
             return
         with lock:
             left -= 1

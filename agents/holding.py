@@ -92,7 +92,7 @@ class Holding(Landing):
         )
         self._taken_at = time.monotonic()
         epoch = await self._log.append([(OWN_KEY, own, 0)])
-        faults.point("own_appended")
+        faults.point("own_appended", self.spec.name)
         try:
             restore = Restore(rocks, self.spec, epoch)
         except StoreError as error:
@@ -141,7 +141,7 @@ class Holding(Landing):
                 async for records in changelog:
                     await self.room.having(partial(self.restore.apply, records))
                     self._touch()
-                    faults.point("restoring")
+                    faults.point("restoring", self.spec.name)
                     await asyncio.sleep(0)
                     if self._is_closed():
                         return
@@ -155,7 +155,7 @@ class Holding(Landing):
                 stamp=self.stamp, bootstrap=place.bootstrap, source=place.source, changelog=place.changelog,
                 bounds=bounds,
             )  # fmt: skip
-            faults.point("restored")
+            faults.point("restored", self.spec.name)
             self._taken_to = self._landed_to = at.next_offset
             self._answers_from = min(bounds.source_end or 0, at.next_offset + UNLANDED_MAX)
             if self.restore.rewrite:
@@ -242,7 +242,7 @@ class Holding(Landing):
             fold = self.leg.fold(at, part)
             spent = time.perf_counter() - begin
             turn.folded(spent)
-            faults.point("after_fold")
+            faults.point("after_fold", self.spec.name)
             assert at.next_offset > part[-1].offset, f"{self!r}: the leg did not move on"
             await self.take_in(fold)
         wanted = len(part) * pace.slice_s() / max(spent, 1e-6)

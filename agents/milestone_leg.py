@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError
 from confluent_kafka import KafkaException
 from faust.types import TP
 
-from milepost.agents.achieve import Achieving, told_by
+from milepost.agents.achieve import LEG, Achieving, told_by
 from milepost.agents.bindings import Runtime
 from milepost.agents.breathing import Read
 from milepost.agents.changelog import read_range
@@ -72,7 +72,7 @@ class MilestoneLeg:
         """The leg's producer, made when the first record is said."""
         if self._producer is None:
             settings = self._runtime.settings
-            self._producer = LegProducer(settings.bootstrap, "achieve", namespace=settings.namespace)
+            self._producer = LegProducer(settings.bootstrap, LEG, namespace=settings.namespace)
         return self._producer
 
     def _mine(self) -> set[int]:
@@ -99,10 +99,12 @@ class MilestoneLeg:
             raise StoreError(f"{self._topic}: the broker does not answer: {error}") from error
 
     async def _sure(self) -> bool:
-        """Whether all that was known when the last ticks were taken is decided here, too.
+        """Whether all that was known when the last ticks were taken is in the tables, and decided here, too.
 
-        A tick may be here before a link that lies before it.  Once ingest has committed what lies before the tick, the
-        link is acknowledged: then the decisions are read to where they end now.
+        ticks -> ingest has committed what lies before them: links and copies of misrouted records are in their logs
+              -> ingest has committed the copies, known when they first came: so are their signals and links
+              -> measure has landed the signals: whoever is given a partition next is no less far
+              -> the decisions are read to their ends of then
         """
         mine = self._mine()
         if not mine:
@@ -112,16 +114,24 @@ class MilestoneLeg:
 
     async def _decided(self, number: int) -> bool:
         _, reached = self._reader.reached("measure", number)
-        source = self._runtime.legs["ingest"].source
-        places = {TP(source, number): offset for number, offset in reached.items()}
+        raw, signals = (self._runtime.legs[name].source for name in ("ingest", "measure"))
+        numbers = range(self._reader.partitions)
         until = time.monotonic() + SURE_S
-        while True:
-            done = await self._runtime.committed(set(places))
-            if all(done.get(tp, -1) > offset for tp, offset in places.items()):
-                break
-            if time.monotonic() > until:
+        if not await self._committed({TP(raw, number): offset + 1 for number, offset in reached.items()}, until):
+            return False
+        for topic in (raw, signals):
+            if not await self._committed(await self._runtime.ends({TP(topic, number) for number in numbers}), until):
                 return False
-            await asyncio.sleep(0.25)
         followers = self._runtime.followers
         ends = await self._runtime.ends({TP(one.topic, 0) for one in followers.values()})
         return await self._runtime.decided_to({name: ends[TP(one.topic, 0)] for name, one in followers.items()})
+
+    async def _committed(self, places: Mapping[TP, int], until: float) -> bool:
+        """Whether each partition is committed up to its offset before the time is over."""
+        while True:
+            done = await self._runtime.committed(set(places))
+            if all(done.get(tp, -1) >= offset for tp, offset in places.items() if offset):
+                return True
+            if time.monotonic() > until:
+                return False
+            await asyncio.sleep(0.25)

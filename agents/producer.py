@@ -41,9 +41,10 @@ class _Group:
     sent: written by the loop;  acked: by the poll thread
     """
 
-    __slots__ = ("acked", "closed", "done", "loop", "sent")
+    __slots__ = ("acked", "closed", "done", "leg", "loop", "sent")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, leg: str, loop: asyncio.AbstractEventLoop) -> None:
+        self.leg = leg
         self.loop = loop
         self.done: asyncio.Future[None] = loop.create_future()
         self.sent = 0
@@ -55,7 +56,7 @@ class _Group:
             end(f"a message to {message.topic()}/{message.partition()} was not delivered: {error}")
         self.acked += 1
         if self.acked * 2 == self.sent + self.sent % 2:
-            faults.point("outputs_half")
+            faults.point("outputs_half", self.leg)
         if self.closed and self.acked == self.sent:
             self.loop.call_soon_threadsafe(self.finish)
 
@@ -91,7 +92,7 @@ class LegProducer:
         self._name = name
         self._sent: Counter[str] = Counter()  # topic -> messages since the last barrier
         self._turn = asyncio.Lock()
-        self._group = _Group(self._loop)
+        self._group = _Group(name, self._loop)
         self._open: list[_Group] = []
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._poll, name=f"milepost-{name}-delivery", daemon=True)
@@ -119,7 +120,7 @@ class LegProducer:
     async def barrier(self) -> None:
         """Return when everything sent before this call is acknowledged by the broker."""
         async with self._turn:
-            group, self._group = self._group, _Group(self._loop)
+            group, self._group = self._group, _Group(self._name, self._loop)
         if group.sent:
             self._open.append(group)
         group.close()

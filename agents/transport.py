@@ -29,8 +29,12 @@ from mode import Service
 from milepost.agents import faults, records
 from milepost.agents.ending import end
 from milepost.agents.lease import Lease
+from milepost.topology.line import LEGS
 
 records.adopt()
+
+LEG_OF: Final = {leg.reads: leg.name for leg in LEGS}
+"""Topic of the line -> the leg that reads it."""
 
 HELD_BACK_S: Final = 0.02
 """How long a fetch may wait, in seconds, while some partition is held back and may come free."""
@@ -192,7 +196,7 @@ class ChunkConsumer(driver.Consumer):
                 if is_source:
                     if tp not in self._placed:
                         break
-                    faults.point("after_fetch")
+                    faults.point("after_fetch", LEG_OF.get(tp.topic.rpartition(".")[2], ""))
                     self._ranges.setdefault(tp, Ranges()).add(chunk[0].offset, chunk[-1].offset)
                     self._untaken[tp] += len(chunk)
                     self._untaken_bytes[tp] += size_of(chunk)

@@ -40,7 +40,7 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
     "MILEPOST_LOG": ("info", "log level: debug, info, warning, error"),
     "MILEPOST_LOG_FORMAT": ("text", "text, or json (one object a line)"),
     "MILEPOST_JARS": ("", "folder of the broker's jars, shared by several homes; empty: kafka in MILEPOST_HOME"),
-    "FAULT_AT": ("", "name:n kills the worker at the n-th passage of a named crash point (tests only)"),
+    "FAULT_AT": ("", "[leg/]name:n kills the worker at the n-th passage of a named crash point (tests only)"),
 }
 
 DEMO_SECRET: Final = "milepost demo secret: fixed and public"

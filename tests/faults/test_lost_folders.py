@@ -12,7 +12,7 @@ from milepost.ops.settings import Settings
 from tests.faults.conftest import Sized
 from tests.support.flights_driver import driver_digest
 from tests.support.keeper import control, dealt, firsts, kept
-from tests.support.workers import Deployment, week
+from tests.support.workers import LEGS, Deployment, week
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -26,7 +26,7 @@ def test_ten_lost_folders_in_one_import_change_nothing(settings: Settings, sized
     size = -(-len(order) // (lost + 1))
     parts = [[events[number] for number in order[at : at + size]] for at in range(0, len(order), size)]
     with Deployment(settings) as deployment:
-        places = [(leg, number) for number in range(deployment.settings.partitions) for leg in ("ingest", "measure")]
+        places = [(leg, number) for number in range(deployment.settings.partitions) for leg in LEGS]
         deployment.apply()
         with kept(deployment) as worker:
             for turn in range(lost):

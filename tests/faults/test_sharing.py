@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,10 +19,10 @@ from dataclasses import replace
 import pytest
 
 from milepost.agents.ending import ZOMBIE
-from milepost.ops.flights import FlightEvent, import_order
+from milepost.ops.flights import import_order
 from milepost.ops.settings import Settings
 from tests.faults.conftest import Sized
-from tests.support.flights_driver import week_digest
+from tests.support.load import Amount, Load, a_week, full
 from tests.support.questioners import Questioner, Seen, Sent, learn
 from tests.support.report import Told, fault, mutant
 from tests.support.workers import Deployment, Worker, week
@@ -36,34 +35,14 @@ SESSION_S = 6
 KILLED_S = SESSION_S + 5.0
 BUSY_LOAD = 2.5
 """Processes that want a processor, for each: beyond, deadlines of seconds say nothing about the engine."""
-BATCH_S = 0.1
 STALE_MS = 60_000
 TAIL_MAX = 2_000
 """Records of a changelog that a take-over reads where there was a standby."""
 ANSWERS_MIN = 200
 """Answers without which a run has shown nothing."""
-
-
-class Load(threading.Thread):
-    """Sends events in order at a rate, events/s, until all are sent."""
-
-    def __init__(self, deployment: Deployment, events: Sequence[FlightEvent], sent: Sent, rate: int) -> None:
-        super().__init__(daemon=True)
-        self.failed: Exception | None = None
-        self._deployment, self._events, self._sent, self._rate = deployment, events, sent, rate
-
-    def run(self) -> None:
-        size = max(1, int(self._rate * BATCH_S))
-        begun = time.monotonic()
-        try:
-            with self._deployment.sending() as send:
-                for number, at in enumerate(range(0, len(self._events), size)):
-                    time.sleep(max(0.0, begun + number * BATCH_S - time.monotonic()))
-                    some = self._events[at : at + size]
-                    self._sent.begin(some)
-                    send(some)
-        except Exception as error:  # noqa: BLE001 - a thread's failure must be the test's
-            self.failed = error
+ANSWERED_S = 60.0
+"""How long, behind the load, questions go on until there are so many."""
+SETTLED_S = 300.0
 
 
 class Sharing:
@@ -101,31 +80,39 @@ class Sharing:
 
 @contextmanager
 def shared(
-    settings: Settings, told: Told, *, rate: int, seed: int, stale_ms: int | None = None
+    settings: Settings, told: Told, amount: Amount, *, seed: int, stale_ms: int | None = None
 ) -> Iterator[tuple[Sharing, Load]]:
     """One worker under load; on leaving, everything that must hold in any case is checked."""
-    order = import_order(len(week()), seed=seed)
-    events = [week()[number] for number in order]
     with Deployment(settings) as deployment:
         deployment.apply()
         seen = Seen(Sent())
-        sharing = Sharing(deployment, seen, learn(week()), stale_ms)
+        sharing = Sharing(deployment, seen, learn(amount.events), stale_ms)
+        load = Load(deployment, amount, seen.sent, seed)
         sharing.start()
-        load = Load(deployment, events, seen.sent, rate)
         load.start()
         try:
             yield sharing, load
-            load.join(180)
-            assert not load.is_alive() and load.failed is None, load.failed
-            deployment.settle()
+            load.finish()
+            behind, ended = sum(deployment.ends("raw-events").values()) - deployment.landed("ingest"), time.monotonic()
+            deployment.settle(SETTLED_S)
+            drained_s = time.monotonic() - ended
+            deployment.wait(
+                lambda: seen.answers["answered"] > ANSWERS_MIN, f"no {ANSWERS_MIN} answers: {seen.answers}", ANSWERED_S
+            )
         finally:
             sharing.ask_no_more()
+        told.note(
+            f"{told.what}: {load.rate:,.0f} events/s of {amount.rate:,} wanted, {load.sent:,} sent ({load.repeats:,} of"
+            f" them again, behind the first pass), {behind:,} waited at the end and were taken in {drained_s:.1f} s;"
+            f" {seen.answers['answered']:,} answers, {seen.answers['503']:,} refused"
+        )
         told.holds("I13", seen.wrong)
-        assert seen.answers["answered"] > ANSWERS_MIN, seen.answers
         assert seen.shown[""] > 0
-        found, wanted = deployment.digest(), week_digest()
+        found, wanted = deployment.digest(), amount.wanted()
         told.holds("I2", [name for name in found if found[name] != wanted[name]])
         assert found == wanted
+        if amount.lasting:
+            assert load.reached, f"void: {load.rate:,.0f} events/s of {amount.rate:,} wanted were sent"
 
 
 def within(told: Told, seen: Seen, bound_s: float) -> None:
@@ -138,10 +125,11 @@ def within(told: Told, seen: Seen, bound_s: float) -> None:
     assert seen.longest_run_s <= bound_s * (3 if busy else 1), (seen.runs, load)
 
 
-def test_two_then_three_then_one_in_order(settings: Settings, sized: Sized) -> None:
-    """Workers 2 and 3 come, and leave in order: no answer is wrong, and nobody is without answers for 5 s."""
+def test_two_then_three_then_one_in_order(settings: Settings, campaign: bool) -> None:
+    """Workers 2 and 3 come, and leave in order, under 5,000 events/s: no answer is wrong, and nobody is without answers
+    for 5 s."""
     with fault("F7", "workers come and go in order, all are asked", seed=41) as told:
-        with shared(settings, told, rate=sized(1000, 500), seed=41) as (sharing, _):
+        with shared(settings, told, full() if campaign else a_week(500), seed=41) as (sharing, load):
             sharing.start("worker-2")
             time.sleep(2)
             sharing.start("worker-3")
@@ -154,6 +142,7 @@ def test_two_then_three_then_one_in_order(settings: Settings, sized: Sized) -> N
             time.sleep(3)
             told.count += 4
             told.rebalances += 4
+            assert load.is_alive() or not load.lasting, "the load has ended before the comings and goings"
         within(told, sharing.seen, GRACEFUL_S)
 
 
@@ -162,7 +151,7 @@ def test_a_rolling_restart(settings: Settings, sized: Sized, campaign: bool) -> 
     if not campaign:
         pytest.skip("a minute: in the campaign")
     with fault("F7", "rolling restart of three workers, all are asked", seed=42) as told:
-        with shared(settings, told, rate=sized(500, 500), seed=42) as (sharing, _):
+        with shared(settings, told, a_week(500), seed=42) as (sharing, _):
             first = sharing.deployment.worker.name
             names = [first, "worker-2", "worker-3"]
             for name in names[1:]:
@@ -176,12 +165,12 @@ def test_a_rolling_restart(settings: Settings, sized: Sized, campaign: bool) -> 
         within(told, sharing.seen, GRACEFUL_S)
 
 
-def test_two_of_three_are_killed(settings: Settings, sized: Sized) -> None:
+def test_two_of_three_are_killed(settings: Settings, sized: Sized, campaign: bool) -> None:
     """Two of three workers are killed with -9, one after the other: no answer of those that are left is wrong, and they
     are without answers for no longer than the session time-out and 5 s."""
     with fault("F2", "kill -9 of a sharing worker, the others are asked", seed=43) as told:
         settings = replace(settings, session_timeout_s=SESSION_S)
-        with shared(settings, told, rate=sized(600, 500), seed=43) as (sharing, _):
+        with shared(settings, told, full() if campaign else a_week(500), seed=43) as (sharing, load):
             sharing.start("worker-2")
             sharing.start("worker-3")
             time.sleep(2)
@@ -190,6 +179,7 @@ def test_two_of_three_are_killed(settings: Settings, sized: Sized) -> None:
                 time.sleep(KILLED_S + 3)
                 told.count += 1
                 told.rebalances += 1
+            assert load.is_alive() or not load.lasting, "the load has ended before the last kill"
         within(told, sharing.seen, KILLED_S)
         assert sharing.seen.runs, "nobody has missed the dead"
 
@@ -201,7 +191,7 @@ def test_a_worker_that_was_stopped_answers_nothing_old(settings: Settings, sized
         pytest.skip("a minute: in the campaign")
     with fault("F5", "SIGSTOP of a sharing worker, all are asked", seed=45) as told:
         settings = replace(settings, session_timeout_s=SESSION_S)
-        with shared(settings, told, rate=sized(600, 500), seed=45) as (sharing, _):
+        with shared(settings, told, a_week(sized(600, 500)), seed=45) as (sharing, _):
             second = sharing.start("worker-2")
             for _ in range(sized(2, 1)):
                 time.sleep(2)
@@ -224,7 +214,7 @@ def test_a_standby_answers_while_the_owner_is_dead(settings: Settings, sized: Si
     take-over, and say by how much they lag; the take-over restores nothing but what came last."""
     with fault("F2", "kill -9 of a worker whose partitions have a standby", seed=46) as told:
         settings = replace(settings, session_timeout_s=SESSION_S, standby=1)
-        with shared(settings, told, rate=sized(600, 500), seed=46, stale_ms=STALE_MS) as (sharing, _):
+        with shared(settings, told, a_week(sized(600, 500)), seed=46, stale_ms=STALE_MS) as (sharing, _):
             first = sharing.deployment.worker
             second = sharing.start("worker-2")
             sharing.deployment.wait(lambda: _replicas(first) == _owned(second), "worker-1 has no replicas")

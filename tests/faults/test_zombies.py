@@ -18,7 +18,7 @@ from milepost.topology import line
 from tests.support.checks import Kept, Progress, Watch, full, quick, restored
 from tests.support.hostile import Feed
 from tests.support.report import fault
-from tests.support.workers import LEGS, Deployment
+from tests.support.workers import Deployment
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -85,7 +85,7 @@ def share(deployment: Deployment, name: str) -> dict[int, int]:
 def compacted(deployment: Deployment) -> dict[str, int]:
     """Compact the changelogs by force; changelog -> records that have gone, all that lay there now but a key's last."""
     admin = AdminClient({"bootstrap.servers": deployment.settings.bootstrap, "log_level": 0})
-    names = [line.leg(name).changelog for name in LEGS]  # of the legs that have work here
+    names = [line.leg(name).changelog for name in deployment.at_work()]
     ends = {name: deployment.ends(name) for name in names}
     resources = [
         ConfigResource(

@@ -371,10 +371,10 @@ class _Row:
         self.offset, self.value, self.headers = message.offset(), message.value(), message.headers() or []
 
 
-def rebuilt(deployment: Deployment) -> Driver:
+def rebuilt(deployment: Deployment, chunk: int = 4000, seed: int = 0) -> Driver:
     """The pure driver over the raw log and the definitions as they lie at the broker."""
     settings = deployment.settings
-    driver = Driver(SECRET.encode(), partitions=settings.partitions, chunk=4000)
+    driver = Driver(SECRET.encode(), partitions=settings.partitions, chunk=chunk, seed=seed)
     for message in deployment.read("definitions"):
         driver.append("definitions", 0, message.key(), message.value(), (), message.timestamp()[1])
     follow(driver.decisions, driver.topics["definitions"][0], [])

@@ -205,6 +205,22 @@ EDITIONS: Sequence[Mapping[str, bytes]] = (BUNDLE, _bundle("50.0", 2), _bundle("
 """The same with another condition in `sold_big`: `big_sales` and `big_half` are new versions, the rest is untouched; then
 back to the first.  In between a person may have two logins."""
 
+_PLANS = b"""\
+milestones:
+  two_sales: {kind: achieve, start: 2012-12-01, deadline: 2014-02-01, actions: {sold: {metric: sales, op: ">=", value: 2}}}
+  visited:
+    kind: maintain
+    start: 2012-12-01
+    deadline: 2014-02-01
+    actions: {seen: {metric: visitors, window: 6h, op: ">=", value: 1}}
+plans:
+  growth: {bridge: "acme/*", milestones: [two_sales, visited]}
+"""
+PLANNED: Sequence[Mapping[str, bytes]] = tuple(
+    {**files, "milepost.yaml": files["milepost.yaml"] + _PLANS} for files in EDITIONS
+)
+"""The same with a plan."""
+
 
 def bundle_id(files: Mapping[str, bytes]) -> bytes:
     """The id of a bundle: BLAKE2b-64 over its files, sorted by name, every part behind its length."""
@@ -212,10 +228,16 @@ def bundle_id(files: Mapping[str, bytes]) -> bytes:
     return hashlib.blake2b(text, digest_size=8).digest()
 
 
-def play(acts: Sequence[Act], *, partitions: int = 3, start: str = STARTS[0]) -> Scenario:
-    """The scenario that these acts write."""
-    writer = _Writer(partitions, clock.ms(start))
-    writer.apply(BUNDLE)
+def play(
+    acts: Sequence[Act],
+    *,
+    partitions: int = 3,
+    start: str = STARTS[0],
+    editions: Sequence[Mapping[str, bytes]] = EDITIONS,
+) -> Scenario:
+    """The scenario that these acts write.  editions: the bundle, and what is applied behind it"""
+    writer = _Writer(partitions, clock.ms(start), editions)
+    writer.apply(editions[0])
     for act in acts:
         writer.act(act)
     scenario = writer.scenario
@@ -242,15 +264,23 @@ def scenarios(draw: st.DrawFn, size_max: int = 60) -> Scenario:
     )
 
 
-def seeded(seed: int, *, size: int = 200, partitions: int = 3) -> Scenario:
-    """A scenario chosen by a seed."""
+def seeded(
+    seed: int,
+    *,
+    size: int = 200,
+    partitions: int = 3,
+    editions: Sequence[Mapping[str, bytes]] = EDITIONS,
+    without: frozenset[str] = frozenset(),
+) -> Scenario:
+    """A scenario chosen by a seed.  without: kinds of acts that are left out"""
     chance = random.Random(seed)
     weights = [WEIGHTS.get(kind, 1) for kind in KINDS]
     drawn = [
         Act(kind=kind, step=chance.randrange(1000), who=chance.randrange(1000), what=chance.randrange(1000))
         for kind in chance.choices(KINDS, weights, k=size)
     ]
-    return play(drawn, partitions=partitions, start=chance.choice(STARTS))
+    kept = [one for one in drawn if one.kind not in without]
+    return play(kept, partitions=partitions, start=chance.choice(STARTS), editions=editions)
 
 
 def questions(scenario: Scenario) -> st.SearchStrategy[Question]:
@@ -357,8 +387,9 @@ _GARBAGE = (
 class _Writer:
     """Writes one scenario: holds the broker's clock and the events sent so far."""
 
-    def __init__(self, partitions: int, start_ms: int) -> None:
+    def __init__(self, partitions: int, start_ms: int, editions: Sequence[Mapping[str, bytes]] = EDITIONS) -> None:
         self.now = start_ms
+        self.editions = editions
         self.scenario = Scenario(partitions=partitions, log=[[] for _ in range(partitions)], bundles={})
         self.sent: list[dict[str, Any]] = []
         self.bad = 0
@@ -755,9 +786,9 @@ class _Writer:
     def _apply(self, act: Act) -> None:
         """The next edition of the bundle from here on; the last one is the first again."""
         number = len(self.scenario.applied[ORG])
-        if number < len(EDITIONS):
+        if number < len(self.editions):
             self.scenario.labels["changed"] += 1
-            self.apply(EDITIONS[number])
+            self.apply(self.editions[number])
 
 
 def _as_avro(event: Mapping[str, Any]) -> bytes:

@@ -12,7 +12,7 @@ import orjson
 
 from milepost.ops.apply import demo_bundle
 from milepost.ops.demo_data import SOURCES, completed, read_demo
-from milepost.ops.flights import ORG, FlightEvent, read_flights, rfc3339
+from milepost.ops.flights import ORG, FlightEvent, listed, read_flights, rfc3339
 from milepost.topology.digest import digest
 from milepost.topology.driver import Driver
 from tests.support.workers import SECRET, Shift, week
@@ -37,6 +37,27 @@ def driver_digest(events: Iterable[FlightEvent], shift: Shift = unmoved, *, secr
 @cache
 def _week() -> dict[str, str]:
     return driver_digest(week())
+
+
+@cache
+def first_flights(count: int) -> list[FlightEvent]:
+    """The first events of the year, as its file has them, behind all airlines."""
+    year = read_flights()
+    return [*(listed(*one) for one in year.airlines), *(year[number] for number in range(count))]
+
+
+@cache
+def _part(count: int) -> dict[str, str]:
+    gc.disable()  # see `year_driver`
+    try:
+        return driver_digest(first_flights(count))
+    finally:
+        gc.enable()
+
+
+def part_digest(count: int) -> dict[str, str]:
+    """The digest of the first `count` events of the year and the airlines."""
+    return dict(_part(count))
 
 
 def week_digest() -> dict[str, str]:

@@ -37,10 +37,14 @@ class Sent:
 
     def begin(self, events: Iterable[FlightEvent]) -> None:
         for event in events:
-            if event.type == COUNTED and event.id not in self._ids:
-                self._ids.add(event.id)
-                self.counts[event.data["carrier"]] += 1
-                self.counts[""] += 1
+            self.add(event.id, event.data["carrier"] if event.type == COUNTED else "")
+
+    def add(self, id: str, airline: str) -> None:
+        """An event is about to be sent that adds to an airline's count; "": to none."""
+        if airline and id not in self._ids:
+            self._ids.add(id)
+            self.counts[airline] += 1
+            self.counts[""] += 1
 
 
 @dataclass(slots=True)

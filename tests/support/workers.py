@@ -37,6 +37,7 @@ from milepost.schemas import stamps
 from milepost.schemas.errors import MilepostError
 from milepost.schemas.keys import checked_secret, org_key, raw_place
 from milepost.schemas.stamps import Stamp
+from milepost.topology import line
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 SRC: Final = Path(os.environ.get("MUTANT_SRC") or ROOT / "src")
@@ -47,14 +48,15 @@ AT: Final = "2014-01-05T00:00:00Z"
 BASES: Final = ("latest", "corrected", "as_shown")
 Shift = Callable[[FlightEvent], int]
 """How much later, in ms, the log is told to have learned of an event."""
-LEGS: Final[Mapping[str, str]] = {"ingest": "raw-events", "measure": "signals"}
+LEGS: Final[Mapping[str, str]] = {leg.name: leg.reads for leg in line.LEGS}
+"""Leg -> the topic that it reads, each behind those that write it."""
 SIGNAL_KEY_BYTES: Final = 32
 COMING_BACK: Final = frozenset(
     (KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.NOT_COORDINATOR)
 )
 """What a broker that was restarted says of a group for a while."""
 """Leaf and event; ticks have shorter keys."""
-_OPEN: Final = re.compile(r"(ingest|measure)/(\d+): open at (\d+)")
+_OPEN: Final = re.compile(rf"({'|'.join(LEGS)})/(\d+): open at (\d+)")
 
 
 @cache
@@ -154,6 +156,7 @@ class Deployment:
         self.settings = replace(settings, port=free_ports(1)[0], **changes)
         self.lives: list[Worker] = []
         self._ports: dict[str, int] = {self.settings.worker: self.settings.port}
+        self._sealing = org_key(checked_secret(self.settings.secret()), ORG)
         provision(self.settings)
 
     def __enter__(self) -> Deployment:
@@ -177,18 +180,23 @@ class Deployment:
     @contextlib.contextmanager
     def sending(self, *, shift: Shift = lambda _: 0) -> Iterator[Callable[[Iterable[FlightEvent]], None]]:
         """The same for many calls: each hands its events over, all are acknowledged when the context ends."""
-        sealing = org_key(checked_secret(self.settings.secret()), ORG)
         topic = self.settings.topic("raw-events")
         with Sender(self.settings.bootstrap, linger_ms=5) as sender:
 
             def send(events: Iterable[FlightEvent]) -> None:
                 for event in events:
-                    key, partition = raw_place(ORG, event.source, event.id, 0, 0, self.settings.partitions)
-                    value = event.body()
-                    stamp = Stamp(kind=stamps.BACKDATED, k_ms=event.k_ms + shift(event))
-                    sender.send(topic, partition, key, value, (stamps.header(sealing, key, value, stamp),))
+                    sender.send(topic, *self.record_of(event, shift=shift))
 
             yield send
+
+    def record_of(
+        self, event: FlightEvent, *, shift: Shift = lambda _: 0
+    ) -> tuple[int, bytes, bytes, tuple[tuple[str, bytes], ...]]:
+        """An event as the importer sends it: partition, key, value, headers."""
+        key, partition = raw_place(ORG, event.source, event.id, 0, 0, self.settings.partitions)
+        value = event.body()
+        stamp = Stamp(kind=stamps.BACKDATED, k_ms=event.k_ms + shift(event))
+        return partition, key, value, (stamps.header(self._sealing, key, value, stamp),)
 
     def put(
         self,
@@ -280,7 +288,10 @@ class Deployment:
         if len(heard) == 1:
             return told[0]
         legs: dict[str, Any] = {}
+        said: dict[str, Any] = {}
         for status in told:
+            for number, at in status["milestones"].items():
+                said[number] = max(said.get(number) or "", at or "") or None
             for leg, found in status["legs"].items():
                 into = legs.setdefault(leg, {"open": [], "restoring": [], "next_offset": {}, "lag": {}, "fates": {}})
                 into["open"] = sorted({*into["open"], *found["open"]})
@@ -293,6 +304,7 @@ class Deployment:
             "lag": {name: sum(leg["lag"].values()) for name, leg in legs.items()},
             "fates": {name: leg["fates"] for name, leg in legs.items()},
             "legs": legs,
+            "milestones": said,
         }
 
     def wait(self, true: Callable[[], bool], what: str, seconds: float = 90.0, pause_s: float = 0.05) -> None:
@@ -337,13 +349,18 @@ class Deployment:
         """Records of the leg's topic that are below the committed offsets, over all partitions."""
         return sum(max(0, offset) for offset in self.committed(LEGS[leg]).values())
 
+    def at_work(self) -> list[str]:
+        """The legs whose topics hold anything: without records in the definitions there are no changes of any."""
+        return [leg for leg, topic in LEGS.items() if any(self.ends(topic).values())]
+
     def settle(self, seconds: float = 120.0) -> dict[str, Any]:
         """Wait until each leg has folded and committed what its topic held now; returns the status.
 
-        Ingest first: a commit follows the acknowledgement of its outputs, so `signals` is complete when it is asked for.
+        Ingest first: a commit follows the acknowledgement of its outputs, so what the others read is complete when its
+        end is asked for.
         """
         for leg, topic in LEGS.items():
-            ends = self.ends(topic)
+            ends = {number: end for number, end in self.ends(topic).items() if end}
 
             def reached(leg: str = leg, topic: str = topic, ends: Mapping[int, int] = ends) -> bool:
                 status = self.status()

@@ -58,7 +58,7 @@ class Stream:
             placed[place] = max(placed[place], stop)
             if records:
                 self._count_again(place, records)
-                faults.point("after_fetch")
+                faults.point("after_fetch", self.leg)
                 yield SimpleNamespace(message=SimpleNamespace(tp=TP(topic, place[1]), value=records))
 
     def _count_again(self, place: Place, records: Sequence[Rec]) -> None:
@@ -101,7 +101,7 @@ class Outputs:
             if number in left:
                 left.discard(number)
                 if len(left) == count // 2:
-                    faults.point("outputs_half")
+                    faults.point("outputs_half", self._leg)
                 if not left:
                     resolve(done)
         self._barriers = [one for one in self._barriers if one[0]]

@@ -21,8 +21,8 @@ from multiprocessing import get_context
 from types import SimpleNamespace
 from typing import Any, Final
 
-from milepost.agents import changelog, ending, faults, store
-from tests.support.events import Scenario, seeded
+from milepost.agents import achieve, changelog, ending, faults, holding, store
+from tests.support.events import PLANNED, Scenario, seeded
 from tests.support.simulator.judge import judge
 from tests.support.simulator.world import Plan, World
 
@@ -46,15 +46,30 @@ class Outcome:
     world: World | None = field(default=None, repr=False)
 
 
+ACHIEVES_EVERY: Final = 16
+"""One seed of so many has a plan, and the leg `achieve` at work."""
+
+BACKDATED: Final = frozenset({"backdated"})
+"""What says that it was known before the ticks that have passed: what was said by then is not said anew."""
+
+
+def achieves(seed: int) -> bool:
+    """Whether the leg `achieve` has work in the history of a seed."""
+    return seed % ACHIEVES_EVERY == 5
+
+
 def scenario_of(seed: int) -> Scenario:
     """The input of a seed: a few dozen records, every hard case among them."""
     chance = random.Random(seed ^ 0x5EED)
-    return seeded(chance.randrange(1 << 30), size=chance.randint(6, 32), partitions=chance.choice((1, 2, 2, 3)))
+    chosen, size, partitions = chance.randrange(1 << 30), chance.randint(6, 32), chance.choice((1, 2, 2, 3))
+    if achieves(seed):
+        return seeded(chosen, size=size, partitions=partitions, editions=PLANNED, without=BACKDATED)
+    return seeded(chosen, size=size, partitions=partitions)
 
 
 def history(seed: int, *, plan: Plan | None = None, scenario: Scenario | None = None, keep: bool = False) -> Outcome:
     """Live through one history and judge it."""
-    world = World(seed, scenario_of(seed) if scenario is None else scenario, plan)
+    world = World(seed, scenario_of(seed) if scenario is None else scenario, plan, achieves=achieves(seed))
     with installed(world):
         try:
             world.live()
@@ -122,10 +137,10 @@ def installed(world: World) -> Iterator[None]:
             if found:
                 yield found
 
-    def point(name: str) -> None:
+    def point(name: str, leg: str = "") -> None:
         if world.current is not None:
             world.stats[f"point {name}"] += 1
-            world.current.point(name)
+            world.current.point(name, leg)
 
     def end(reason: str, code: int = 70, error: BaseException | None = None) -> None:
         assert world.current is not None
@@ -147,7 +162,12 @@ def installed(world: World) -> Iterator[None]:
         (store, "open_store", open_store),
         (store, "quarantine", set_aside),
         (store, "make_room", lambda _folder: False),
+        (holding, "GATE_S", 0.2),
+        (achieve, "PAUSE_S", 0.05),
+        (achieve, "WAIT_S_MAX", 0.1),
+        (achieve, "REST_S_MAX", 0.002),
         *((module, name, hands[name]) for module, name in _reached()),
+        (achieve, "log", _Told(world)),
     ):
         yield
 
@@ -162,6 +182,24 @@ def _reached() -> list[tuple[Any, str]]:
             found += [(module, one) for one, real in held.items() if getattr(module, one, None) is real]
             found += [(module, one) for one in ("telemetry", "log") if hasattr(module, one)]
     return found
+
+
+class _Told:
+    """What `achieve` says when something happens that nobody expected: it goes on, the history is wrong."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def exception(self, text: str, *_args: Any) -> None:
+        self._world.wrong.append(f"achieve: {text}: {sys.exc_info()[1]!r}")
+
+    def error(self, text: str, *_args: Any) -> None:
+        self._world.wrong.append(f"achieve: {text}")
+
+    def info(self, *_args: Any) -> None:
+        """It waits: that is as it should be."""
+
+    debug = info
 
 
 class _Silent:

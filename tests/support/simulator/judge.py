@@ -16,9 +16,14 @@ from milepost.schemas.serde import decode_any, wire
 from milepost.topology.decisions import Decisions
 from milepost.topology.digest import digest
 from milepost.topology.driver import Driver, follow
+from milepost.topology.reading import Reader
+from milepost.topology.recognition import Recogniser
+from milepost.topology.recognitions import TOPIC, Told, load
 from milepost.topology.state import Store
+from milepost.topology.steps import run
 from tests.support.events import SECRET, sweep
 from tests.support.invariants import same_answers
+from tests.support.simulator.achieving import passed_by
 from tests.support.simulator.kafka import Rec
 from tests.support.simulator.replay import replay
 from tests.support.simulator.world import World
@@ -53,6 +58,8 @@ def judge(world: World) -> None:
     wrong += differences("live", digest(live), wanted)
     wrong += _unpaid(live)
     wrong += _topics(world, undisturbed)
+    if world.achieves:
+        wrong += _milestones(world, undisturbed)
     if world.seed % ASKED_EVERY == 0 and world.scenario.settled and not wrong:
         world.stats["asked beside the oracle"] += 1
         wrong += _answers(world, live)
@@ -194,6 +201,41 @@ def _topics(world: World, undisturbed: Driver) -> list[str]:
             elif told.setdefault((number, *origin), record.value) != record.value:
                 wrong.append(f"signals/{number}@{record.offset}: another message of the same origin")
     return wrong
+
+
+def _milestones(world: World, undisturbed: Driver) -> list[str]:
+    """What is said of milestones: what a walk over the whole log says up to the last tick, each with one content."""
+    held: dict[bytes, set[bytes]] = {}
+    for number in range(world.partitions):
+        for record in world.log(TOPIC, number).every:
+            if not isinstance(load(record.value or b""), int):
+                world.stats["recognised again"] += record.key in held
+                held.setdefault(record.key or b"", set()).add(record.value or b"")
+    reader = undisturbed.reader
+    passed = passed_by([reader.progress(number) for number in range(world.partitions)], world.partitions)
+    wanted = {} if passed is None else recognised(reader, passed, world.partitions)
+    world.stats["recognised"] += len(wanted)
+    wrong = [f"milestones: {len(some)} contents under one key" for some in held.values() if len(some) > 1]
+    missing, more = wanted.keys() - held.keys(), held.keys() - wanted.keys()
+    if missing or more:
+        names = sorted(str(load(next(iter(held[key])))) for key in more)[:2]
+        lacks = sorted(str(load(wanted[key])) for key in missing)[:2]
+        wrong.append(f"milestones: {len(missing)} of {len(wanted)} are missing {lacks}, {len(more)} too many {names}")
+    return wrong + [f"milestones: {key!r} differs" for key in wanted if held.get(key, {wanted[key]}) != {wanted[key]}]
+
+
+def recognised(reader: Reader, until: int, partitions: int) -> dict[bytes, bytes]:
+    """The records of `milestones` up to a bucket end, by one walk."""
+    recogniser, told, found = Recogniser(reader), Told(), dict[bytes, bytes]()
+    for org in sorted(reader.decisions.history):
+        begins = recogniser.plans_begin(org)
+        for start, stop in recogniser.stretches(org, begins, until) if begins is not None else ():
+            for root, known in sorted(run(recogniser.companies_of(org, stop, lambda _: True)).items()):
+                for one in run(recogniser.company(org, root, max(start, known), stop, told.said)):
+                    told.add(one)
+                    output = one.output(partitions)
+                    found[output.key] = output.value or b""
+    return found
 
 
 def _beyond(world: World, topic: str, record: Any) -> bool:

@@ -9,11 +9,17 @@ from typing import Final
 INPUT_S: Final = 2.4
 """Over how long the input comes."""
 
+TICKS_S: Final = 0.15
+"""How often all raw partitions get a tick where `achieve` is at work; else when all is healed."""
+
 BURST_S: Final = 0.03
 """How long the records of one burst come."""
 
 FAULTS_S: Final = 2.8
 """Until when faults come."""
+
+SAYING_S: Final = 2.0
+"""How much longer processes are killed where `achieve` is at work: most of what it says it says behind the input."""
 
 LAG_S: Final = 1.2
 """The cleaner's lag: longer than bytes are on their way, a process is stopped, or an owner writes nothing."""
@@ -108,3 +114,6 @@ SOURCE: Final = {
 
 SENDING: Final = ("after_fold", "outputs_acked", "batch_sent", "batch_acked")
 """Where a stop leaves most behind."""
+
+SAYING: Final = ("after_fold", "outputs_half", "outputs_acked", "batch_sent", "committed", "restoring", "restored")
+"""Where the leg `achieve` passes."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,10 +22,12 @@ from milepost.agents.leg_runtime import LegRuntime
 from milepost.agents.store import Stamp
 from milepost.topology import line
 from milepost.topology.decisions import Decisions
-from milepost.topology.following import add_definition
+from milepost.topology.following import add_definition, add_link
 from milepost.topology.ingest import Ingest
 from milepost.topology.measure import MeasureLeg
+from milepost.topology.recognitions import Told
 from milepost.topology.records import RecordLeg
+from tests.support.simulator.achieving import SimAchieve
 from tests.support.simulator.clients import Outputs, Stream, Writer, resolve
 from tests.support.simulator.loop import Killed, ProcessLoop
 from tests.support.simulator.wires import Wire
@@ -53,6 +55,7 @@ class Process:
     """One incarnation.
 
     point_at, point_left: it dies at that passage of a crash point, or is stopped there (`stops`)
+    point_leg:            only this leg's passages count; "": everybody's
     io_left, io_only:     it dies when it has touched the outside world so often, or this part of it
     """
 
@@ -63,7 +66,7 @@ class Process:
         self.loop = ProcessLoop(world)
         self.wires: dict[tuple[str, str, int], Wire] = {}
         self.generation = 0
-        self.point_at = ""
+        self.point_at = self.point_leg = ""
         self.point_left = 0
         self.io_left = 0
         self.io_only = ""
@@ -100,16 +103,17 @@ class Process:
                 self.world.kill(self, f"io {what}")
                 raise Killed
 
-    def point(self, name: str) -> None:
+    def point(self, name: str, leg: str) -> None:
         """A crash point is passed."""
         self.alive()
-        if name == self.point_at and self.point_left:
+        if name == self.point_at and self.point_left and self.point_leg in ("", leg):
             self.point_left -= 1
             if self.point_left == 0 and self.stops:
                 self.world.count(f"stopped at {name}")
                 self.world.stop(self)
             elif self.point_left == 0:
                 self.world.count(f"killed at {name}")
+                self.world.count(f"killed by {leg}")
                 self.world.kill(self, name)
                 raise Killed
 
@@ -143,7 +147,8 @@ class Process:
 
     def _spawn(self) -> None:
         self.loop.create_task(self._member())
-        self.loop.create_task(self.runtime.follow_definitions())
+        for name in self.runtime.followed:
+            self.loop.create_task(self.runtime.follow_to(name))
 
     def revoked(self, generation: int) -> None:
         self._notice((generation, None))
@@ -158,6 +163,8 @@ class Process:
 
     async def _member(self) -> None:
         await self.guarded(self.runtime.start())
+        if self.runtime.achieve is not None:
+            self.runtime.achieve.start()
         for name, leg in self.runtime.legs.items():
             self.loop.create_task(leg.run(self.streams[name]))
         group = self.world.group
@@ -225,8 +232,12 @@ class SimRuntime(Runtime):
         self.incarnation = repr(process)
         self.idle_s = world.plan.idle_s
         self.decisions = Decisions(world.load)
-        self.followed = SimpleNamespace(position=0, caught_up=asyncio.Event())
         self.follow("definitions", lambda record: add_definition(self.decisions, record.value, record.timestamp))
+        if world.achieves:
+            self.follow("identity-links", lambda record: add_link(self.decisions, record.value))
+        self.followed = {
+            name: SimpleNamespace(topic=name, position=0, caught_up=asyncio.Event()) for name in self._to_follow
+        }
         legs: tuple[Any, ...] = (
             Ingest(world.partitions, self.decisions, world.org_keys),
             MeasureLeg(world.partitions, self.decisions, world.org_keys),
@@ -235,6 +246,14 @@ class SimRuntime(Runtime):
         for leg in legs:
             leg.fold = partial(process.fold, leg.fold)
             self.legs[leg.name] = LegRuntime(self, leg, line.leg(leg.name))
+        self.achieve = SimAchieve(self) if world.achieves else None
+        if self.achieve is not None:
+            self.closing.append(self.achieve.stop)
+
+    @property
+    def told(self) -> Mapping[int, Told]:
+        """What each partition of `milestones` that is ours is known to have said."""
+        return {} if self.achieve is None else self.achieve.told
 
     @property
     def consumer(self) -> Any:
@@ -249,7 +268,7 @@ class SimRuntime(Runtime):
     async def start(self) -> None:
         if self._writer is None:
             self._writer = Writer(self.process)  # type: ignore[assignment]
-            self.followers["definitions"] = self.followed  # type: ignore[assignment]
+            self.followers |= self.followed  # type: ignore[arg-type]
             for name in self.legs:
                 self._outputs[name] = Outputs(self.process, name)  # type: ignore[assignment]
             await self.process.pause()
@@ -259,21 +278,31 @@ class SimRuntime(Runtime):
         self.followers.clear()
         await super().stop()
 
-    async def follow_definitions(self) -> None:
-        """The definitions, later than the records that need them now and then."""
+    async def follow_to(self, name: str) -> None:
+        """A topic of decisions, later than the records that need them now and then."""
         process = self.process
-        log, followed = process.world.log("definitions", 0), self.followed
+        log, followed = process.world.log(name, 0), self.followed[name]
         target = log.end
         while True:
             if followed.position >= target:
                 followed.caught_up.set()
             if followed.position < log.end:
                 await process.pause()
-                for record in log.read(followed.position, log.end):
-                    self._to_follow["definitions"](record)
-                    followed.position = record.offset + 1
+                end = log.end
+                for record in log.read(followed.position, end):
+                    self._to_follow[name](record)
+                followed.position = end
             else:
-                await process.world.appended(process, "definitions")
+                await process.world.appended(process, name)
+
+    async def decided_to(self, positions: Mapping[str, int]) -> bool:
+        while any(self.followed[name].position < position for name, position in positions.items()):
+            await self.process.pause()
+        return True
+
+    async def committed(self, tps: set[TP]) -> dict[TP, int]:
+        await self.process.pause()
+        return {tp: self.process.world.landed(tp.topic, tp.partition) for tp in tps}
 
     async def stamps(self, leg: LegRuntime, numbers: set[int]) -> dict[int, Stamp]:
         await self.process.pause()

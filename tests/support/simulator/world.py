@@ -19,6 +19,7 @@ from milepost.schemas.keys import OrgKeys
 from milepost.topology.catalog import Catalog, load_bundle
 from milepost.topology.line import all_topics, leg
 from tests.support.events import SECRET, Scenario
+from tests.support.simulator.achieving import unsaid
 from tests.support.simulator.disk import Disk
 from tests.support.simulator.group import SESSION_S, Group
 from tests.support.simulator.kafka import Log, Message
@@ -33,8 +34,11 @@ from tests.support.simulator.plan import (
     LAG_S,
     OLD_S,
     POINTS,
+    SAYING,
+    SAYING_S,
     SENDING,
     SOURCE,
+    TICKS_S,
     UNSEEN_S,
     Plan,
     draw,
@@ -46,8 +50,9 @@ from tests.support.simulator.wires import AIR_S
 class World:
     """See the module.  stats: what happened, by kind;  wrong: what must not have."""
 
-    def __init__(self, seed: int, scenario: Scenario, plan: Plan | None = None) -> None:
+    def __init__(self, seed: int, scenario: Scenario, plan: Plan | None = None, *, achieves: bool = False) -> None:
         self.seed = seed
+        self.achieves = achieves
         self.random = random.Random(seed)
         self.plan = draw(self.random) if plan is None else plan
         self.scenario = scenario
@@ -189,6 +194,18 @@ class World:
         waiting = self.logs[key].every[self._committed.get(key, 0) :]
         return not waiting or self.now - waiting[0].at < UNSEEN_S
 
+    def landed(self, topic: str, number: int) -> int:
+        """The committed offset of a partition; -1: none."""
+        return self._committed.get((topic, number), -1)
+
+    def owner(self, leg: str, number: int) -> Process | None:
+        """Who answers for a partition: a member that was given it and that runs."""
+        for name, places in self.group.assigned.items():
+            member = self.group.members.get(name)
+            if member is not None and (leg, number) in places and not member.loop.dead and not member.loop.stopped:
+                return member
+        return None
+
     def committed(self, process: Process, tp: Any, next_offset: int) -> None:
         """A checkpoint has landed; what its process may say of it is for display."""
         key = (tp.topic, tp.partition)
@@ -215,9 +232,13 @@ class World:
         self._lives += 1
         process = Process(self, node, self._lives)
         self._processes[process.loop] = process
-        if self.chance(self.plan.crash):
+        if self.chance(max(self.plan.crash, 0.7) if self.achieves else self.plan.crash):
             drawn = self.random.random()
-            if drawn < 0.2:  # in the middle of its outputs, where most is on the way
+            if self.achieves and self.random.random() < 0.5:
+                process.point_leg = "achieve"
+                process.point_at = self.random.choice(SAYING)
+                process.point_left = self.random.randint(1, 3)
+            elif drawn < 0.2:  # in the middle of its outputs, where most is on the way
                 process.io_only, process.io_left = "send", self.random.randint(2, 30)
             elif drawn < 0.8:
                 process.stops = self.chance(self.plan.stops)
@@ -365,11 +386,14 @@ class World:
     def live(self) -> None:
         """Everything up to where the faults end."""
         self.feed()
+        if self.achieves:
+            for number in range(1, int((FAULTS_S + SAYING_S) / TICKS_S)):
+                self.at(number * TICKS_S, self._tick)
         for node in self.nodes:
             self.at(self.random.uniform(0.0, 0.1), self.start, node)
         for when, kind in self.plan.faults:
             self.at(when, self.fault, kind)
-        self.run(FAULTS_S)
+        self.run(FAULTS_S + (SAYING_S if self.achieves else 0.0))
 
     def heal(self) -> None:
         """No more faults: everything lands, everybody goes on, until nothing moves any more."""
@@ -412,7 +436,7 @@ class World:
             landed = self._committed.get((topic, place[1]), 0) >= end
             if len(held) != 1 or held[0].next_offset < end or not landed:
                 said.append(f"{place}: {[one.next_offset for one in held]} of {end}")
-        return said
+        return said or unsaid(self)
 
     def done(self) -> bool:
         return not self.left_over()

@@ -98,6 +98,7 @@ def unit_start(unit: str, instant_ms: int, tz: str) -> int:
     return at_ms
 
 
+@lru_cache(maxsize=65536)
 def _label(unit: str, instant_ms: int, tz: str) -> tuple[int, ...]:
     """The name of a unit, such that later units have greater names."""
     day = (_EPOCH + timedelta(milliseconds=instant_ms)).astimezone(ZoneInfo(tz)).date()

@@ -13,16 +13,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.constructor import SafeConstructor
 
-from tests.oracle import clock, expressions
+from tests.oracle import clock, expressions, plans
 
 Path = tuple[str, ...]
 SCALED_MAX = 2**95
 
 _WIDE = Context(prec=400)
+
+
+class _Texts(SafeConstructor):
+    """Dates stay as they are written: only a plan knows their zone."""
+
+
+_Texts.add_constructor("tag:yaml.org,2002:timestamp", _Texts.construct_yaml_str)
 
 
 class Rejected(Exception):
@@ -103,6 +112,7 @@ class Definitions:
     mail_kinds: frozenset[tuple[str, str]] = frozenset()
     mail_domains: frozenset[str] = frozenset()
     writes: tuple[RecordWrite, ...] = ()
+    plans: Mapping[str, plans.Plan] = field(default_factory=dict)
     manual: frozenset[tuple[str, str, str]] = frozenset()  # (plan, milestone, action) that people tick
     agreed: frozenset[tuple[str, str]] = frozenset()  # (plan, milestone) of plans on a bridge
 
@@ -120,7 +130,15 @@ NOTHING = Definitions(sources={}, rules={}, metrics={})
 
 def read(files: Mapping[str, bytes]) -> Definitions:
     """A bundle from its files.  The bundle is taken to be valid."""
-    document = YAML(typ="safe", pure=True).load(files["milepost.yaml"].decode()) or {}
+    return _read(tuple(sorted(files.items())))
+
+
+@lru_cache(maxsize=256)  # the same few bundles are read for thousands of logs
+def _read(of: tuple[tuple[str, bytes], ...]) -> Definitions:
+    files = dict(of)
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = _Texts
+    document = yaml.load(files["milepost.yaml"].decode()) or {}
     sources = {name: _source(name, text, files) for name, text in (document.get("sources") or {}).items()}
     rank: dict[tuple[str, str], int] = {}
     for source in sources.values():
@@ -143,6 +161,7 @@ def read(files: Mapping[str, bytes]) -> Definitions:
     }
     section = document.get("identity") or {}
     mail = section.get("free_mail") or {}
+    agreed = plans.read(document)
     return Definitions(
         sources=sources,
         rules=rules,
@@ -168,21 +187,16 @@ def read(files: Mapping[str, bytes]) -> Definitions:
             for name, text in (document.get("records") or {}).items()
             for one in (text if isinstance(text, list) else [text])
         ),
-        manual=frozenset(one[:3] for one in _actions(document) if "manual" in one[3]),
-        agreed=frozenset(one[:2] for one in _actions(document)),
+        plans=agreed,
+        agreed=frozenset((plan.name, milestone) for plan in agreed.values() for milestone in plan.milestones),
+        manual=frozenset(
+            (plan.name, milestone, action)
+            for plan in agreed.values()
+            for milestone, text in plan.milestones.items()
+            for action, one in text["actions"].items()
+            if "manual" in one
+        ),
     )
-
-
-def _actions(document: Mapping[str, Any]) -> list[tuple[str, str, str, Any]]:
-    """(plan, milestone, action, its text) of plans on a bridge, with those of their templates."""
-    plans = document.get("plans") or {}
-    found = []
-    for plan, text in plans.items():
-        template = plans.get(str(text.get("template", "")).partition("@")[0]) or {}
-        for milestone in [*(template.get("milestones") or ()), *(text.get("milestones") or ())]:
-            actions = document["milestones"][milestone]["actions"]
-            found += [(plan, milestone, name, one) for name, one in actions.items() if "bridge" in text]
-    return found
 
 
 def _kinds(text: str, rank: Mapping[tuple[str, str], int]) -> list[tuple[str, str]]:

@@ -48,6 +48,12 @@ _ACCEPTED = [
     {"name": "by", **_OPTIONAL},
 ]
 _COMPLETE = [{"name": "source", "type": "string"}, {"name": "until", "type": "string"}, {"name": "by", **_OPTIONAL}]
+_RECORD = [
+    *({"name": name, "type": "string"} for name in ("record", "id", "op")),
+    {"name": "fields", "type": "string", "default": "{}"},
+    {"name": "by", **_OPTIONAL},
+]
+_OPS = ("upsert", "create", "update", "patch", "delete")
 OURS = definitions.Source(
     name="milepost",
     identities=(),
@@ -58,6 +64,7 @@ OURS = definitions.Source(
         "milepost.source_complete": {"type": "record", "name": "Complete", "fields": _COMPLETE},
         "milepost.dispute_accepted": {"type": "record", "name": "Accepted", "fields": _ACCEPTED},
         "milepost.action": {"type": "record", "name": "Action", "fields": _ACTION},
+        "milepost.record": {"type": "record", "name": "Record", "fields": _RECORD},
     },
     volatile=(),
     future_skew_ms=10 * clock.MINUTE,
@@ -368,7 +375,8 @@ class LogReader:
         one = arrival.envelope
         by_hand = one.source not in known.sources
         said = self._said(one, arrival.k_ms, known, data) if one.type == "milepost.source_complete" else None
-        if said is not None:
+        changes_record = by_hand and one.type == "milepost.record"
+        if said is not None or changes_record:
             present = []
         else:
             present = self._named(one, known, data) if by_hand else self._present(one, known, source, data)
@@ -376,6 +384,9 @@ class LogReader:
                 raise Rejected("missing_key")
         companies = [leaf for identity, _, leaf in present if identity.entity == "company"]
         leaf = companies[0] if companies else present[0][2] if present else bytes(16)
+        if changes_record:
+            _fields(known, data)
+            leaf = keys.raw_key(one.org, data["record"], data["id"])  # a revision changes the same record
         group = keys.raw_key(one.org, one.source, one.id, 0, 0)
         if self.whose.setdefault(group, leaf) != leaf:
             raise Rejected("identity_changed")
@@ -398,7 +409,7 @@ class LogReader:
                 self.out.keys[of] = fact
         if said is not None:
             self.out.completions.append(said)
-        elif by_hand and one.type not in ("milepost.action", "milepost.dispute_accepted"):
+        elif by_hand and one.type not in ("milepost.action", "milepost.dispute_accepted", "milepost.record"):
             self._decide(one, group, arrival.k_ms, data, tuple(of for _, _, of in present))
         elif not by_hand:
             self._propose(one.org, present, arrival.k_ms)
@@ -552,6 +563,9 @@ class LogReader:
         return tuple(signals)
 
     def _writes(self, arrival: _Arrival, event_type: str, known: Definitions, data: Any) -> Iterable[Wrote]:
+        if event_type == "milepost.record" and arrival.envelope.source not in known.sources:
+            self.out.counts["change"] += 1
+            yield Wrote(record=data["record"], id=data["id"], op=data["op"], fields=_fields(known, data))
         for one in known.writes:
             if one.on != event_type:
                 continue
@@ -591,6 +605,16 @@ def _ended(events: Sequence[Event]) -> list[Event]:
         superseded = any(k_ms < event.k_ms for k_ms in higher)
         out.append(replace(event, ended_ms=min(higher, default=None), superseded=superseded))
     return out
+
+
+def _fields(known: Definitions, data: Any) -> dict[str, Any]:
+    """What a person writes into a record."""
+    fields = _json(data["fields"].encode())
+    if data["op"] not in _OPS or data["record"] not in {one.record for one in known.writes} or not data["id"]:
+        raise Rejected("contract_violation", "no such record")
+    if not isinstance(fields, dict):
+        raise Rejected("contract_violation", "fields is an object")
+    return fields
 
 
 def _time(text: str) -> int:

@@ -102,11 +102,12 @@ class Oracle:
         self.applied = applied
         self.reading = Reading()
         self._graphs: dict[tuple[str, int | None], Graph] = {}
+        self._components: dict[tuple[bytes, int | None], frozenset[bytes]] = {}
 
     def read(self, log: Sequence[Sequence[Any]] | Mapping[int, Sequence[Any]]) -> Reading:
         """Read a whole log, a list of records a partition; what was read before is forgotten."""
         parts = [log.get(number, ()) for number in range(self.partitions)] if isinstance(log, Mapping) else log
-        self._graphs = {}
+        self._graphs, self._components = {}, {}
         self.reading = LogReader(self.secret, self.partitions, self.bundles).read(parts)
         return self.reading
 
@@ -245,8 +246,11 @@ class Oracle:
 
     def component(self, leaf: bytes, c_ms: int | None = None) -> frozenset[bytes]:
         """All leaves that are one thing with `leaf`, as decided by `c_ms` (None: now)."""
-        fact = self.reading.keys.get(leaf)
-        return frozenset((leaf,)) if fact is None else self.graph(fact.org, c_ms).component(leaf)
+        if (leaf, c_ms) not in self._components:
+            fact = self.reading.keys.get(leaf)
+            found = frozenset((leaf,)) if fact is None else self.graph(fact.org, c_ms).component(leaf)
+            self._components[leaf, c_ms] = found
+        return self._components[leaf, c_ms]
 
     def root(self, leaf: bytes, c_ms: int | None = None) -> bytes:
         """The leaf of the component whose key kind appears first in the bundle, then with the smallest bytes."""

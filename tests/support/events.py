@@ -195,13 +195,14 @@ _SCHEMAS = {
 }  # fmt: skip
 
 
-def _bundle(big: str, logins: int) -> dict[str, bytes]:
-    return {"milepost.yaml": _YAML.replace("BIG", big).replace("LOGINS", str(logins)).encode(), **_SCHEMAS}
+def bundle(big: str, logins: int, more: str = "") -> dict[str, bytes]:
+    """The bundle with its condition and limit, and what a test adds to its text."""
+    return {"milepost.yaml": (_YAML.replace("BIG", big).replace("LOGINS", str(logins)) + more).encode(), **_SCHEMAS}
 
 
-BUNDLE: Mapping[str, bytes] = _bundle("100.0", 1)
+BUNDLE: Mapping[str, bytes] = bundle("100.0", 1)
 """Uses every aggregate, dimensions, formulas, conditions, volatile fields, optional and required keys."""
-EDITIONS: Sequence[Mapping[str, bytes]] = (BUNDLE, _bundle("50.0", 2), _bundle("25.0", 2), BUNDLE)
+EDITIONS: Sequence[Mapping[str, bytes]] = (BUNDLE, bundle("50.0", 2), bundle("25.0", 2), BUNDLE)
 """The same with another condition in `sold_big`: `big_sales` and `big_half` are new versions, the rest is untouched; then
 back to the first.  In between a person may have two logins."""
 
@@ -236,15 +237,7 @@ def play(
     editions: Sequence[Mapping[str, bytes]] = EDITIONS,
 ) -> Scenario:
     """The scenario that these acts write.  editions: the bundle, and what is applied behind it"""
-    writer = _Writer(partitions, clock.ms(start), editions)
-    writer.apply(editions[0])
-    for act in acts:
-        writer.act(act)
-    scenario = writer.scenario
-    scenario.now_ms = writer.now
-    scenario.settled = all(writer.placed[key] == 1 for key in writer.astray)
-    scenario.moments = sorted({one + shift for one in scenario.moments for shift in (0, clock.QUARTER, clock.DAY)})
-    return scenario
+    return Writer(partitions, clock.ms(start), editions).write(acts)
 
 
 def acts() -> st.SearchStrategy[Act]:
@@ -285,7 +278,7 @@ def seeded(
 
 def questions(scenario: Scenario) -> st.SearchStrategy[Question]:
     """Any question that has an exact answer.  `latest` is asked at the scenario's end."""
-    return st.integers(0, 2**32).map(lambda seed: _question(scenario, random.Random(seed)))
+    return st.integers(0, 2**32).map(lambda seed: one_question(scenario, random.Random(seed)))
 
 
 def sweep(scenario: Scenario, count: int = 60, seed: int = 0) -> list[Question]:
@@ -295,7 +288,7 @@ def sweep(scenario: Scenario, count: int = 60, seed: int = 0) -> list[Question]:
     the first third asks as_shown at the ends of the quarter, the hour and the day in which something became known.
     """
     chance = random.Random(seed)
-    asked = [_question(scenario, chance) for _ in range(count - count // 3)]
+    asked = [one_question(scenario, chance) for _ in range(count - count // 3)]
     for _ in range(count // 3):
         at = clock.ceiling(chance.choice(scenario.moments), chance.choice((clock.QUARTER, clock.HOUR, clock.DAY)))
         shared: dict[str, Any] = {"now": scenario.now_ms, "org": ORG, "basis": "as_shown"}
@@ -305,7 +298,8 @@ def sweep(scenario: Scenario, count: int = 60, seed: int = 0) -> list[Question]:
     return asked
 
 
-def _question(scenario: Scenario, chance: random.Random) -> Question:
+def one_question(scenario: Scenario, chance: random.Random) -> Question:
+    """A value, a series or a breakdown, of everything or of a company, at some moment on some basis."""
     kind = chance.choice(("value", "value", "value", "series", "breakdown"))
     metric = chance.choice(METRICS)
     company = chance.choice((None, chance.choice(NAMES)))
@@ -374,7 +368,7 @@ NAMES = (*(f"code:c{n}" for n in range(COMPANIES)), *(f"name:n{n}" for n in rang
 """The companies that a question may name; a scenario need not hold them all."""
 
 _STEPS = (0, 0, 1, 999, clock.MINUTE, clock.QUARTER - 1, clock.QUARTER, clock.HOUR, 6 * clock.HOUR, clock.DAY)
-_LATE = (clock.HOUR, clock.DAY - 1, clock.DAY, clock.DAY + clock.QUARTER, 3 * clock.DAY, 40 * clock.DAY)
+LATE = (clock.HOUR, clock.DAY - 1, clock.DAY, clock.DAY + clock.QUARTER, 3 * clock.DAY, 40 * clock.DAY)
 _FAR = (90 * clock.DAY - 1, 90 * clock.DAY, 90 * clock.DAY + clock.QUARTER, 400 * clock.DAY)
 _AMOUNTS = (0, 1, 99.99, 100, 0.125, 0.135, 2.675, -3.5, 1e-9, 1234.565, 50.0, 1e6, 0.1, 1.015, 0.575)
 _GARBAGE = (
@@ -384,17 +378,27 @@ _GARBAGE = (
 )  # fmt: skip
 
 
-class _Writer:
-    """Writes one scenario: holds the broker's clock and the events sent so far."""
+class Writer:
+    """Writes one scenario: holds the broker's clock and the events sent so far.  editions: the bundles, in order."""
 
     def __init__(self, partitions: int, start_ms: int, editions: Sequence[Mapping[str, bytes]] = EDITIONS) -> None:
-        self.now = start_ms
-        self.editions = editions
+        self.now, self.editions = start_ms, editions
         self.scenario = Scenario(partitions=partitions, log=[[] for _ in range(partitions)], bundles={})
         self.sent: list[dict[str, Any]] = []
         self.bad = 0
         self.placed: Counter[bytes] = Counter()  # raw key -> records of the event, wherever they lie
         self.astray: set[bytes] = set()  # raw keys of events that lie in a wrong place
+
+    def write(self, acts: Sequence[Act]) -> Scenario:
+        """The scenario that these acts write, after the first edition."""
+        self.apply(self.editions[0])
+        for act in acts:
+            self.act(act)
+        scenario = self.scenario
+        scenario.now_ms = self.now
+        scenario.settled = all(self.placed[key] == 1 for key in self.astray)
+        scenario.moments = sorted({one + shift for one in scenario.moments for shift in (0, clock.QUARTER, clock.DAY)})
+        return scenario
 
     def act(self, act: Act) -> None:
         self.now += _STEPS[act.step % len(_STEPS)]
@@ -437,8 +441,8 @@ class _Writer:
         """An event in its place."""
         partition = keys.raw_partition(event["org"], event["source"], event["id"], self.scenario.partitions)
         value = json.dumps(event, ensure_ascii=False).encode() if value is None else value
-        self.placed[_key(event)] += 1
-        self.append(partition, _key(event), value, **rest)
+        self.placed[key_of(event)] += 1
+        self.append(partition, key_of(event), value, **rest)
 
     def _make(self, act: Act, t_ms: int | None = None, **data: Any) -> dict[str, Any]:
         """A new sale of company `who`, by its code or its name, at `t_ms` (default: now)."""
@@ -489,7 +493,7 @@ class _Writer:
         code, name = f"c{act.who % COMPANIES}", f"n{(act.who + (act.what % 8 == 0)) % COMPANIES}"
         leaves = [keys.leaf(SECRET, ORG, "company", kind, value) for kind, value in (("code", code), ("name", name))]
         apart = len({leaf_partition(leaf, self.scenario.partitions) for leaf in leaves}) == 2
-        t_ms = self.now - _LATE[act.step % len(_LATE)] * (act.what % 2)
+        t_ms = self.now - LATE[act.step % len(LATE)] * (act.what % 2)
         self._count(self._make(act, t_ms, code=code, name=name), "linked", *(("linked_apart",) if apart else ()))
 
     def _device_only(self, act: Act) -> None:
@@ -500,7 +504,7 @@ class _Writer:
         key = ("serial", "email", "login")[act.who % 3]
         none = {name: ... for name in ("code", "name", "serial", "email", "login") if name != key}
         value = {"serial": f"d{act.what % 5}", "email": f"p{act.what % 4}@a.example", "login": f"l{act.what % 5}"}[key]
-        t_ms = self.now - _LATE[act.step % len(_LATE)] * (act.what % 2)
+        t_ms = self.now - LATE[act.step % len(LATE)] * (act.what % 2)
         self._count(self._make(act, t_ms, **{**none, key: value}), "person_only")
 
     def _unique(self, act: Act) -> None:
@@ -530,12 +534,14 @@ class _Writer:
     def _by_hand_link(self, act: Act) -> None:
         entity = ("company", "company", "device", "person")[act.step % 4]
         keys_ = [self._some_key(entity, number) for number in (act.who, act.what, act.who + act.step)]
-        self._by_hand(act, "link", "by_hand", entity=entity, keys=keys_[: 2 + (act.what % 5 == 0)], by="ann")
+        self._by_hand(
+            act, "link", "by_hand", "by_hand_link", entity=entity, keys=keys_[: 2 + (act.what % 5 == 0)], by="ann"
+        )
 
     def _by_hand_unlink(self, act: Act) -> None:
         entity = ("company", "company", "device", "person")[act.step % 4]
         keys_ = [self._some_key(entity, number) for number in (act.who, act.what)]
-        self._by_hand(act, "unlink", "by_hand", entity=entity, keys=keys_[: 1 + (act.what % 3 == 0)])
+        self._by_hand(act, "unlink", "by_hand", "unlinked", entity=entity, keys=keys_[: 1 + (act.what % 3 == 0)])
 
     def _rejoined(self, act: Act) -> None:
         """Taken apart by hand, and proposed again over a third key."""
@@ -549,15 +555,16 @@ class _Writer:
 
     def _membership(self, act: Act) -> None:
         entity = ("person", "person", "device")[act.step % 3]
-        start = self.now - _LATE[act.who % len(_LATE)] if act.what % 4 else None
-        end = None if act.who % 3 == 0 else (start or self.now) + _LATE[act.what % len(_LATE)]
+        start = self.now - LATE[act.who % len(LATE)] if act.what % 4 else None
+        end = None if act.who % 3 == 0 else (start or self.now) + LATE[act.what % len(LATE)]
         times = {name: None if at is None else clock.rfc3339(at) for name, at in (("from", start), ("to", end))}
         who = self._some_key(entity, act.what)
         company = self._some_key("company", act.who)
-        self._by_hand(act, "membership", "membership", entity=entity, member=who, company=company, **times)
+        labels = ("membership",) if end is None else ("membership", "membership_ends")
+        self._by_hand(act, "membership", *labels, entity=entity, member=who, company=company, **times)
 
     def _late(self, act: Act) -> None:
-        t_ms = clock.floor(self.now - _LATE[act.what % len(_LATE)]) - act.who % 2
+        t_ms = clock.floor(self.now - LATE[act.what % len(LATE)]) - act.who % 2
         self._count(self._make(act, t_ms), "late")
 
     def _far_late(self, act: Act) -> None:
@@ -582,14 +589,14 @@ class _Writer:
         self._count(event, "other_org")
 
     def _backdated(self, act: Act) -> None:
-        event = self._make(act, self.now - _LATE[act.what % len(_LATE)])
+        event = self._make(act, self.now - LATE[act.what % len(LATE)])
         k_ms = clock.ms(event["time"]) + (0, 3 * clock.DAY, -SKEW)[act.what % 3]
         stamp = Stamp(kind=keys.BACKDATED, k_ms=k_ms, partition=0, offset=-1, bundle=keys.NO_BUNDLE)
         value = json.dumps(event).encode()
         self.sent.append(event)
         self.scenario.labels["backdated"] += 1
         self.scenario.moments.append(k_ms)
-        self.send(event, value, headers=(keys.seal(SECRET, ORG, stamp, _key(event), value),))
+        self.send(event, value, headers=(keys.seal(SECRET, ORG, stamp, key_of(event), value),))
 
     # -- events again
 
@@ -634,7 +641,7 @@ class _Writer:
     def _misrouted(self, act: Act) -> None:
         """In the wrong partition: a new event, or one that was sent before."""
         event = self._make(act) if act.who % 2 or not self.sent else self._one_sent(act)
-        if _key(event) in self.astray:
+        if key_of(event) in self.astray:
             # Of two misplaced records of one event the first is the one that is forwarded first: no fact of the log.
             event = self._make(act)
         if event not in self.sent:
@@ -645,22 +652,22 @@ class _Writer:
             return
         wrong = (right + 1 + act.what % (self.scenario.partitions - 1)) % self.scenario.partitions
         self._misplace(event)
-        self.append(wrong, _key(event), json.dumps(event, ensure_ascii=False).encode())
+        self.append(wrong, key_of(event), json.dumps(event, ensure_ascii=False).encode())
 
     def _misrouted_key(self, act: Act) -> None:
         event = self._make(act)
         self.sent.append(event)
         partition = act.what % self.scenario.partitions
-        key = (None, b"", b"a key of their own", bytes(16), _key(self.sent[0]))[act.who % 5]
-        if key == _key(event):
+        key = (None, b"", b"a key of their own", bytes(16), key_of(self.sent[0]))[act.who % 5]
+        if key == key_of(event):
             key = None
         self._misplace(event)
         self.append(partition, key, json.dumps(event).encode())
 
     def _misplace(self, event: Mapping[str, Any]) -> None:
         self.scenario.labels["misrouted"] += 1
-        self.placed[_key(event)] += 1
-        self.astray.add(_key(event))
+        self.placed[key_of(event)] += 1
+        self.astray.add(key_of(event))
 
     # -- revisions
 
@@ -677,6 +684,8 @@ class _Writer:
         self.send(changed)
 
     def _other_data(self, event: Mapping[str, Any], act: Act) -> dict[str, Any]:
+        if event["type"] == "milepost.action":
+            return {**event["data"], "done": not event["data"]["done"], "by": ("bob", None)[act.who % 2]}
         if event["type"] == "milepost.membership":
             return {**event["data"], "to": (None, clock.rfc3339(self.now + clock.QUARTER))[act.who % 2]}
         if event["source"] != "shop" or event["type"] != "sale":
@@ -703,7 +712,7 @@ class _Writer:
     def _moved(self, act: Act) -> None:
         """The event happened at another time."""
         event = self._one_sent(act)
-        t_ms = clock.ms(event["time"]) - _LATE[act.what % len(_LATE)]
+        t_ms = clock.ms(event["time"]) - LATE[act.what % len(LATE)]
         self._revision(event, 1, "moved", data=self._other_data(event, act), time=clock.rfc3339(t_ms), void=False)
 
     def _repaired(self, act: Act) -> None:
@@ -751,7 +760,7 @@ class _Writer:
 
     def _garbage(self, act: Act) -> None:
         self.scenario.labels["garbage"] += 1
-        key = (None, b"k", _key(self.sent[0]) if self.sent else b"")[act.who % 3]
+        key = (None, b"k", key_of(self.sent[0]) if self.sent else b"")[act.who % 3]
         self.append(act.who % self.scenario.partitions, key, _GARBAGE[act.what % len(_GARBAGE)])
 
     def _tombstone(self, act: Act) -> None:
@@ -761,7 +770,7 @@ class _Writer:
             return
         event = self._one_sent(act)
         partition = keys.raw_partition(event["org"], event["source"], event["id"], self.scenario.partitions)
-        self.append(partition, _key(event), None)
+        self.append(partition, key_of(event), None)
 
     def _forged(self, act: Act) -> None:
         """A stamp without a right MAC is ignored: the record is live."""
@@ -770,7 +779,7 @@ class _Writer:
         stamp = Stamp(kind=kind, k_ms=1, partition=0, offset=0, bundle=keys.NO_BUNDLE)
         self.sent.append(event)
         self.scenario.labels["forged"] += 1
-        self.send(event, headers=(keys.seal(b"another secret, guessed", ORG, stamp, _key(event), b"x"), ("x", b"y")))
+        self.send(event, headers=(keys.seal(b"another secret, guessed", ORG, stamp, key_of(event), b"x"), ("x", b"y")))
 
     def _clock_back(self, act: Act) -> None:
         event = self._make(act, self.now - clock.HOUR)
@@ -796,5 +805,5 @@ def _as_avro(event: Mapping[str, Any]) -> bytes:
     return avro.encode(_RAW_EVENT, {**event, "data": json.dumps(event["data"]).encode()})
 
 
-def _key(event: Mapping[str, Any]) -> bytes:
+def key_of(event: Mapping[str, Any]) -> bytes:
     return keys.raw_key(event["org"], event["source"], event["id"], event.get("revision", 0), event.get("repair", 0))

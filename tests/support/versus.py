@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +23,7 @@ from tests.support.invariants import Near
 REFUSED = "refused"
 
 
-def engine_of(scenario: Scenario, *, chunk: int = 500, seed: int = 0, driver: type[Driver] = Driver) -> Driver:
+def engine_of(scenario: Scenario, *, chunk: int = 500, seed: int = 0, driver: Callable[..., Driver] = Driver) -> Driver:
     """The engine's tables after the scenario's log."""
     made = driver(SECRET, partitions=scenario.partitions, chunk=chunk, seed=seed)
     for org, applied in scenario.applied.items():
@@ -83,18 +83,7 @@ def _expected(question: Question, answer: Answer) -> tuple[float | Near | None, 
 
 
 def ask_engine(driver: Driver, question: Question) -> Any:
-    arguments: dict[str, Any] = dict(question.arguments)
-    asked = Asked(
-        metric=question.metric,
-        now_ms=arguments["now"],
-        org=arguments.get("org"),
-        company=question.company,
-        at_ms=arguments.get("at"),
-        basis=arguments.get("basis"),
-        window=arguments.get("window", "all"),
-        tz=arguments.get("tz", "UTC"),
-        dims=arguments.get("dims") or {},
-    )
+    arguments, asked = question.arguments, asked_of(question)
     questions = Questions(driver.reader)
     try:
         if question.kind == "value":
@@ -107,6 +96,22 @@ def ask_engine(driver: Driver, question: Question) -> Any:
     except QuestionError:
         return REFUSED
     return {row["key"]: (row["value"], row["reason"]) for row in answer["rows"]}
+
+
+def asked_of(question: Question) -> Asked:
+    """A question as the engine takes it."""
+    arguments: dict[str, Any] = dict(question.arguments)
+    return Asked(
+        metric=question.metric,
+        now_ms=arguments["now"],
+        org=arguments.get("org"),
+        company=question.company,
+        at_ms=arguments.get("at"),
+        basis=arguments.get("basis"),
+        window=arguments.get("window", "all"),
+        tz=arguments.get("tz", "UTC"),
+        dims=arguments.get("dims") or {},
+    )
 
 
 def records_of(oracle: Oracle, engine: Any, moments: Sequence[int], now_ms: int) -> list[str]:

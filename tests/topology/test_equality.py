@@ -9,12 +9,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.support.equality import Total, equality
 from tests.support.events import HARD, Scenario, questions, scenarios, seeded, share
 from tests.support.invariants import conservation, held, same_answers, same_counts
 from tests.support.versus import ask_engine, ask_oracle, counts_of, engine_of, oracle_of, records_of
 
 EXAMPLES = 300
 QUESTIONS = 8
+PLANNED = 100
+"""Logs in which plans are followed; the campaign takes 2,000 (tests/faults/test_equality.py)."""
 COPIES = {"copy", "read"}
 """Fates the oracle has no word for: the engine reads its own copies again, and counts them as read."""
 seen: Counter[str] = Counter()
@@ -55,3 +58,13 @@ def test_the_hard_cases_were_really_there() -> None:
         pytest.skip("the test before this one did not run")
     assert {name: part for name, part in share(seen, seen["records"]).items() if part < 0.05} == {}
     assert set(HARD) <= set(seen)
+
+
+def test_plans_are_followed_as_the_oracle_says() -> None:
+    """With ticks, completions, links, memberships and other definitions, late, amended and voided: milestones, figures,
+    records, identity and explanations are the oracle's, at any time and on each basis."""
+    total = Total()
+    for seed in range(PLANNED):
+        total.add(equality(seed))
+        assert total.wrong == {}
+    assert total.rare() == []

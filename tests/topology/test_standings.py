@@ -157,7 +157,8 @@ def told(row: dict[str, Any]) -> Outcome:
         for one in row["actions"]
     }
     achieved = row["achieved_at"]
-    return Outcome(state=row["state"], achieved_ms=achieved, lapses=row["lapsed"], values=values)
+    held = {one["name"]: (one["since"], one["first_held"]) for one in row["actions"] if "metric" in one}
+    return Outcome(state=row["state"], achieved_ms=achieved, lapses=row["lapsed"], values=values, held=held)
 
 
 def expected(oracle: Oracle, name: str, company: str, asked: dict[str, Any], seen_ms: int = NOW) -> Outcome:
@@ -170,7 +171,11 @@ def expected(oracle: Oracle, name: str, company: str, asked: dict[str, Any], see
         else value
         for action, value in found.values.items()
     }
-    return Outcome(state=found.state, achieved_ms=written, lapses=found.lapses, values=values)  # type: ignore[arg-type]
+    held = {
+        action: tuple(None if one is None else standings.written(one) for one in both)
+        for action, both in found.held.items()
+    }
+    return Outcome(state=found.state, achieved_ms=written, lapses=found.lapses, values=values, held=held)  # type: ignore[arg-type]
 
 
 def moments(seed: int) -> list[dict[str, Any]]:

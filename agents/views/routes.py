@@ -177,7 +177,7 @@ def routes(files: Files, bridge: Bridge) -> tuple[Route, ...]:
         Route(
             method="POST",
             path="/v1/definitions:apply",
-            about="Put a bundle in force",
+            about="Put a bundle in force, also an earlier one",
             answers=definitions.apply,
             body=definitions.BODY,
             holds=definitions.Bundle,

@@ -24,7 +24,7 @@ from milepost.agents.views import Health, SendFailed, attach
 from milepost.ops.apply import AppliedReport, demo_bundle
 from milepost.ops.settings import Settings
 from milepost.ops.telemetry import Observed
-from milepost.schemas.errors import StoreError
+from milepost.schemas.errors import DeclarationError, StoreError
 from milepost.schemas.records import Envelope
 from milepost.topology import decode
 from milepost.topology.bases import instant, written
@@ -650,6 +650,44 @@ def test_an_apply_is_the_commands_own(site: Site, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("milepost.agents.views.definitions.apply_bundle", refused)
     assert define(site, "apply", bundle_body()).status == 503
+
+
+def test_an_earlier_bundle_is_planned_and_applied_out_of_the_log(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`rollback` and `to` name a bundle as the command does; it passes the same checks, and what came beside it is none."""
+    asked: list[tuple[str, int, str]] = []
+    log = {name: text.encode() for name, text in json.loads(bundle_body(new="", old=""))["files"].items()}
+    log["milepost.yaml"] = log["milepost.yaml"].replace(b"<= 15.0", b"<= 30.0")
+
+    def earlier(_: Settings, org: str, *, back: int = 1, to: str = "") -> dict[str, bytes]:
+        asked.append((org, back, to))
+        if back > 2:
+            raise DeclarationError("at most 2 bundles can be taken back")
+        if to == "00":
+            raise StoreError("no broker")
+        return {**log, "milepost.yaml": b"signals: {}\nmetrics: {m: {}}"} if to == "bad" else log
+
+    def applied(_: Settings, files: Mapping[str, bytes], org: str) -> AppliedReport:
+        return AppliedReport(org=org, bundle=bundle_id(files).hex(), attempt="ab", changed=True, partitions=3)
+
+    monkeypatch.setattr("milepost.agents.views.definitions.earlier_bundle", earlier)
+    monkeypatch.setattr("milepost.agents.views.definitions.apply_bundle", applied)
+
+    def going(call: str, **named: Any) -> Answer:
+        return define(site, call, json.dumps({"org": "port-authority", **named}).encode())
+
+    (rule,) = [one for one in going("plan", rollback=1).json["changes"] if one["what"] == "signal"]
+    assert (rule["name"], rule["how"]) == ("departed_on_time", "changed")
+    assert going("apply", rollback=2).json["bundle"] == going("apply", to="5f").json["bundle"] == bundle_id(log).hex()
+    assert asked == [("port-authority", 1, ""), ("port-authority", 2, ""), ("port-authority", 1, "5f")]
+    for call in ("plan", "apply"):
+        assert going(call, to="bad").json["findings"] and going(call, rollback=3).status == 422
+        assert going(call, to="00").status == 503
+        for wrong in ({"rollback": 0}, {"rollback": 33}, {"rollback": 1, "to": "5f"}, {"to": ""}, {}):
+            assert going(call, **wrong).status == 422 and "rollback" in going(call, **wrong).json["fix"]
+        both = json.dumps({**json.loads(bundle_body()), "rollback": 1}).encode()
+        assert "files and rollback came" in define(site, call, both).json["detail"]
+    schema = site.get("/openapi.json").json["components"]["schemas"]["Bundle"]
+    assert set(schema["properties"]) == {"org", "files", "rollback", "to"} and schema["required"] == ["org"]
 
 
 @pytest.mark.parametrize("call", ["plan", "apply"])

@@ -91,8 +91,9 @@ prometheus: .venv/bin/python
 	@if command -v promtool >/dev/null 2>&1 || [ -x .venv/prometheus/usr/bin/promtool ]; then :; \
 	elif command -v apt-get >/dev/null 2>&1 && command -v dpkg-deb >/dev/null 2>&1; then \
 	  echo "fetching prometheus for the tests of alerts and dashboards" >&2; \
-	  { rm -rf .venv/deb && mkdir -p .venv/deb && cd .venv/deb \
+	  ( mkdir -p .venv/deb && cd .venv/deb \
 	    && { apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } \
-	    && dpkg-deb -x prometheus_*.deb ../prometheus; } >/dev/null 2>&1 \
-	  || echo "prometheus could not be fetched: its tests will be counted as skipped" >&2; rm -rf .venv/deb; \
+	    && dpkg-deb -x prometheus_*.deb ../prometheus ) >/dev/null 2>&1 \
+	  || echo "prometheus could not be fetched: its tests will be counted as skipped" >&2; \
+	  rm -rf .venv/deb; \
 	else echo "no prometheus, and no apt-get to fetch it: its tests will be counted as skipped" >&2; fi

@@ -130,10 +130,11 @@ class Achieving:
 
     @property
     def recognised_ms(self) -> int | None:
-        """Known time up to which everything is said; None: of some partition here it is not known."""
-        ends = [told.k for told in self.told.values()]
-        known = [end for end in ends if end is not None]
-        return min(known) * PANE_MS if known and len(known) == len(ends) else None
+        """Known time up to which everything is said, or there was nothing to say; None: it is not known yet."""
+        begins = self._begins()
+        if begins is None or not self.told:
+            return None
+        return min(begins - 1 if told.k is None else told.k for told in self.told.values()) * PANE_MS
 
     # -- how far
 

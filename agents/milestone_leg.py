@@ -60,7 +60,7 @@ class MilestoneLeg:
 
     @property
     def recognised_ms(self) -> int | None:
-        """Known time up to which everything is said; None: of some partition here it is not known."""
+        """Known time up to which everything is said; None: it is not known, or nobody has plans."""
         return None if self._achieving is None else self._achieving.recognised_ms
 
     async def recognitions(self, companies: Collection[bytes]) -> Sequence[Recognition]:

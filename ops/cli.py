@@ -25,6 +25,7 @@ from milepost.ops.acts import app as acts
 from milepost.ops.bench import PARTS
 from milepost.ops.connect.commands import app as connect
 from milepost.ops.identity import app as identity
+from milepost.ops.keeping import app as keeping
 from milepost.ops.options import At, Basis, Company, Dims, Json, Window, Zone
 from milepost.ops.records import app as records
 from milepost.ops.settings import VARIABLES, Settings, read_settings
@@ -58,6 +59,7 @@ app.add_typer(records)
 app.add_typer(whys)
 app.add_typer(acts)
 app.add_typer(connect)
+app.add_typer(keeping)
 
 
 def main() -> None:

@@ -36,6 +36,13 @@ def broker_differences(settings: Settings) -> list[str]:
     return wrong + [f"{name} is at the broker and not of the line" for name in others]
 
 
+def held_topics(settings: Settings) -> list[str]:
+    """Topics that the cleaner leaves alone for longer than the line wants."""
+    targets = provision.wanted(settings)
+    there = provision.found(provision.admin_client(settings), [topic.name for topic in targets])
+    return [one.name for one in targets if one.name in there and provision.held(one, there[one.name])]
+
+
 def worker_differences(settings: Settings, said: Mapping[str, Any]) -> list[str]:
     """Where a worker (`GET /v1/topology`: what is really attached) differs from the line."""
     wanted, wrong = describe.data(settings.partitions), []

@@ -167,6 +167,9 @@ def _topics(settings: Settings) -> Iterator[Finding]:
         return  # no broker: said above
     if not wrong:
         yield Finding(check="topics", verdict="ok", said="as the line wants them")
+    for name in describe.held_topics(settings):
+        fix = "`milepost restore --finish` once the worker has taken all, or set it back"
+        yield Finding(check="topics", verdict="note", said=f"{name} is kept from the cleaner for longer", fix=fix)
     for said in wrong:
         text, _, fix = said.partition("; fix: ")
         absent = text.endswith("is not at the broker")

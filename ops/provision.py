@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
 
 from milepost.ops.settings import Settings
 from milepost.schemas.errors import DeclarationError, StoreError
@@ -23,6 +23,10 @@ PATIENCE_S: Final = 30.0
 
 OUTSIDE: Final[Mapping[str, str]] = {"min.insync.replicas": "2", "unclean.leader.election.enable": "false"}
 """What production adds to each topic, when it is replicated (design §11)."""
+
+
+AT_LEAST: Final = ("min.compaction.lag.ms", "max.compaction.lag.ms")
+"""Settings of which more is safe: nothing is lost when the cleaner waits longer, only room."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +63,7 @@ def provision(settings: Settings) -> tuple[str, ...]:
     targets = wanted(settings)
     there = found(admin, [topic.name for topic in targets])
     _compare(targets, there)
-    made = [topic.name for topic in targets if topic.name not in there and _create(admin, topic, settings)]
+    made = [topic.name for topic in targets if topic.name not in there and create(settings, topic)]
     # Looked at again: another process may have made some, and the broker's view of what it made may lag.
     end = time.monotonic() + PATIENCE_S
     while len(there) < len(targets):
@@ -70,6 +74,21 @@ def provision(settings: Settings) -> tuple[str, ...]:
             time.sleep(0.05)
     _compare(targets, there)
     return tuple(made)
+
+
+def set_config(settings: Settings, topic: str, config: Mapping[str, str]) -> None:
+    """Change the configuration of a topic of the line, and wait until the broker says so."""
+    name = settings.topic(topic)
+    entries = [ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in config.items()]
+    admin = admin_client(settings)
+    resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=entries)
+    for future in admin.incremental_alter_configs([resource], request_timeout=PATIENCE_S).values():
+        _result(future, f"configuring {name}")
+    end = time.monotonic() + PATIENCE_S
+    while not config.items() <= found(admin, [name])[name].config.items():
+        if time.monotonic() > end:
+            raise StoreError(f"{name} has not taken {dict(config)} in {PATIENCE_S:.0f} s")
+        time.sleep(0.05)
 
 
 def found(admin: AdminClient, names: Sequence[str]) -> Mapping[str, Found]:
@@ -100,6 +119,8 @@ def differences(topic: Wanted, there: Found) -> list[str]:
         )
     for name, value in topic.config.items():
         is_there = there.config.get(name, "")
+        if name in AT_LEAST and is_there.isdigit() and int(is_there) >= int(value):
+            continue
         if set(is_there.split(",")) != set(value.split(",")):
             wrong.append(
                 f"{topic.name} has {name}={is_there or 'nothing'}, {value} wanted; fix: kafka-configs.sh --alter "
@@ -117,6 +138,11 @@ def delete(settings: Settings) -> tuple[str, ...]:
         for name, future in admin.delete_topics(names, operation_timeout=PATIENCE_S).items():
             _result(future, f"deleting {name}")
     return tuple(names)
+
+
+def held(topic: Wanted, there: Found) -> bool:
+    """Whether the cleaner waits longer than the line wants: for a restore, or to gain time."""
+    return any(name in topic.config and there.config.get(name) != topic.config[name] for name in AT_LEAST)
 
 
 def cluster_id(settings: Settings) -> str:
@@ -148,8 +174,9 @@ def _wanted(topic: Topic, settings: Settings) -> Wanted:
     )
 
 
-def _create(admin: AdminClient, topic: Wanted, settings: Settings) -> bool:
+def create(settings: Settings, topic: Wanted) -> bool:
     """Make one topic.  False: another process made it between our look and our request."""
+    admin = admin_client(settings)
     new = NewTopic(
         topic.name, num_partitions=topic.partitions, replication_factor=topic.replication, config=dict(topic.config)
     )

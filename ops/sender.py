@@ -56,15 +56,19 @@ class Sender:
         self,
         topic: str,
         partition: int,
-        key: bytes,
+        key: bytes | None,
         value: bytes | None,
-        headers: Sequence[tuple[str, bytes]] = (),
+        headers: Sequence[tuple[str, bytes | None]] = (),
+        timestamp_ms: int = 0,
     ) -> None:
-        """Hand over one message; returns before it is acknowledged.  StoreError: an earlier one has failed."""
+        """Hand over one message; returns before it is acknowledged.  StoreError: an earlier one has failed.
+
+        timestamp_ms: for topics that take the producer's time; 0: now
+        """
         while True:
             self._check()
             try:
-                self._producer.produce(topic, value, key, partition, headers=list(headers))
+                self._producer.produce(topic, value, key, partition, headers=list(headers), timestamp=timestamp_ms)
                 break
             except BufferError:  # the queue is full: librdkafka sends while we wait
                 self._producer.poll(0.1)

@@ -127,7 +127,7 @@ LAG: Final = _gauge("lag_records", "Records between the log's end and what was t
 LAG_SECONDS: Final = _gauge("lag_seconds", "Age of the oldest raw record not taken; 0 when all are", "leg")
 POSITION: Final = _gauge("position", "Offset to be read next", "leg", "partition")
 ANSWERS_AGE: Final = _gauge(
-    "answers_age_seconds", "Age of the moment up to which answers know everything: ticks say it"
+    "answers_age_seconds", "Age of the moment up to which answers know everything, as ticks say it", "leg"
 )
 CHECKPOINT: Final = _histogram(
     "checkpoint_seconds", "Time of a checkpoint, acknowledged and written", "leg", buckets=FAST_S
@@ -231,7 +231,6 @@ def observe(told: Observed) -> None:
     REFUSED.inc(max(0, told.refused_decisions - _refused))
     _refused = told.refused_decisions
     for gauge, value in (
-        (ANSWERS_AGE, told.answers_age_s),
         (BROKER, told.broker_silent_s),
         (MEMORY_LIMIT, told.memory_limit),
         (DISK_FREE, told.disk and told.disk[0]),
@@ -239,8 +238,8 @@ def observe(told: Observed) -> None:
     ):
         if value is not None:
             gauge.set(max(0.0, value))
-    if told.ingest_lag_s is not None:
-        LAG_SECONDS.labels("ingest").set(max(0.0, told.ingest_lag_s))
+    for age, leg, age_s in ((LAG_SECONDS, "ingest", told.ingest_lag_s), (ANSWERS_AGE, "measure", told.answers_age_s)):
+        _show(age, {} if age_s is None else {(leg,): max(0.0, age_s)})
     for held, size in told.held_bytes.items():
         MEMORY.labels(held).set(size)
     _observe_parts(told)

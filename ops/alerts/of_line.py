@@ -18,13 +18,14 @@ OF_LINE: Final = (
         hold_min=1,
         summary="{{ $labels.instance }} is more than 24 h behind the raw log",
         means="`raw-events` is compacted from 72 h on. Until then the first body of an id that came twice with "
-        "different "
-        "bodies lies in the log; behind that, the last one may be taken for it. So at 24 h the worker is not ready.",
+        "different bodies lies in the log; behind that, the last one may be taken for it. So at 24 h the worker is "
+        "not ready.",
         look=("the row *ingest · decode* of the dashboard: is it taking anything?", DOCTOR),
         do=(
             "start more workers, up to one a partition: `milepost worker` with a MILEPOST_WORKER of its own",
-            "if it will take longer than the 48 h that are left, lengthen `min.compaction.lag.ms` of `raw-events` at "
-            "the broker, and set it back afterwards: `milepost describe --check` says what the line wants",
+            "if it will take longer than the 48 h that are left, lengthen `min.compaction.lag.ms` and "
+            "`max.compaction.lag.ms` of `raw-events` at the broker; `milepost doctor` says that they are longer, and "
+            "`milepost restore --finish` sets them back",
         ),
         sound={f'milepost_lag_seconds{{{W}, leg="ingest"}}': flat(3600)},
         fault={f'milepost_lag_seconds{{{W}, leg="ingest"}}': flat(INGEST_LAG_S_MAX + 3600)},
@@ -53,12 +54,11 @@ OF_LINE: Final = (
         hold_min=5,
         summary="{{ $labels.instance }} answers as of more than two minutes ago",
         means="Ticks go once a second through every raw partition and say up to when everything has been seen. They "
-        "are "
-        "late: ingest or measure is behind, or the worker that ticks (the owner of raw partition 0) cannot send.",
+        "are late: ingest or measure is behind, or the worker that ticks (the owner of raw partition 0) cannot send.",
         look=("`milepost_lag_records` by leg", LOG + ": `no tick` says that the broker did not take one"),
         do=("with lag: Lag growing", "without: Broker unreachable; a restart moves the ticker to another worker"),
-        sound={f"milepost_answers_age_seconds{{{W}}}": flat(2)},
-        fault={f"milepost_answers_age_seconds{{{W}}}": rising(60)},
+        sound={f'milepost_answers_age_seconds{{{W}, leg="measure"}}': flat(2)},
+        fault={f'milepost_answers_age_seconds{{{W}, leg="measure"}}': rising(60)},
         labels={"instance": "worker-1:6066"},
     ),
     Alert(
@@ -107,8 +107,8 @@ OF_LINE: Final = (
         expr='sum by (leg) (increase(milepost_records_total{fate="dead:poison"}[1h])) > 0',
         hold_min=0,
         summary="{{ $labels.leg }} has passed over a record that ended the process",
-        means="A record crashed the process three times while it was alone in hand. It is in quarantine: the log says "
-        "so, and it holds on every replay.",
+        means="A record crashed the process three times while it was alone in hand. It is in quarantine: the log "
+        "says so, and it holds on every replay.",
         look=("`milepost tail dead-letters --from-start --no-wait`: reason `poison`, with its position", LOG),
         do=("keep the record (its position is in the dead letter) and report it: no record may end the process",),
         sound={'milepost_records_total{leg="ingest", fate="dead:poison"}': flat(0)},
@@ -122,8 +122,7 @@ OF_LINE: Final = (
         hold_min=0,
         summary="somebody writes `milepost-first` without the secret",
         means="The header is ours and sealed. Without a right seal it is ignored, so nothing is wrong yet; but a "
-        "process "
-        "runs with another secret than the worker's, or somebody tries to backdate events.",
+        "process runs with another secret than the worker's, or somebody tries to backdate events.",
         look=("which MILEPOST_SECRET each worker and importer has", "who may write to `raw-events` at the broker"),
         do=("give all of them the same secret", "take the right to write from who should not have it"),
         sound={'milepost_records_total{leg="ingest", fate="bad_stamp"}': flat(0)},
@@ -137,8 +136,7 @@ OF_LINE: Final = (
         hold_min=0,
         summary="{{ $labels.instance }} has passed over a record of a decision topic",
         means="`definitions` or `identity-links` hold a record that is not ours, or that this release cannot read. "
-        "Every "
-        "worker passes it over alike.",
+        "Every worker passes it over alike.",
         look=(LOG + ": it names the offset", "`milepost tail definitions --from-start --no-wait`"),
         do=("find who wrote it", "after an upgrade: run one release everywhere"),
         sound={f"milepost_refused_decisions_total{{{W}}}": flat(0)},
@@ -153,9 +151,8 @@ OF_LINE: Final = (
         hold_min=1,
         summary="{{ $labels.source }} of {{ $labels.org }} has sent nothing for longer than it promised",
         means="The bundle says `expect: {freshness: …}` of the source. Its numbers stay *open*, and milestones that "
-        "need "
-        "it become `unknown_stale` instead of missed. A source is waited for once it has sent anything since it was "
-        "defined; an import of the past says nothing about that.",
+        "need it become `unknown_stale` instead of missed. A source is waited for once it has sent anything since it "
+        "was defined; an import of the past says nothing about that.",
         look=(
             "`milepost tail raw-events`: does anything of it come?",
             "Dead letters: it may send, and break its contract",
@@ -180,9 +177,8 @@ OF_LINE: Final = (
         expr="time() - min by (instance) (milepost_recognised_timestamp_seconds) > 3600",
         hold_min=30,
         summary="{{ $labels.instance }} has not recognised milestones for an hour",
-        means="What changes of milestones is said at the end of each quarter of an hour, once all that was known then "
-        "is "
-        "sure. Answers about milestones are right; the topic `milestones` and its history are late.",
+        means="What changes of milestones is said at the end of each quarter of an hour, once all that was known "
+        "then is sure. Answers about milestones are right; the topic `milestones` and its history are late.",
         look=(LOG + ": `recognition waits` says for what", "Answers old, Worker not ready"),
         do=("mend those first", "after plans were applied for years of the past it walks through them: wait"),
         sound={f'milepost_recognised_timestamp_seconds{{{W}, leg="achieve"}}': rising(60)},
@@ -196,8 +192,7 @@ OF_LINE: Final = (
         hold_min=0,
         summary="a dimension has more values than are kept apart",
         means="Of a dimension 1,000 values a company and day are kept apart; the rest is counted as `__other__`. "
-        "Totals "
-        "are exact. Mostly a field was made a dimension that is an id.",
+        "Totals are exact. Mostly a field was made a dimension that is an id.",
         look=("`milepost query METRIC --by DIMENSION`: what are its values?",),
         do=("take the dimension out of the metric, or name the values that matter under `values:`",),
         sound={'milepost_records_total{leg="measure", fate="folded_into_other"}': flat(0)},

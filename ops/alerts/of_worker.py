@@ -14,8 +14,9 @@ OF_WORKER: Final = (
         expr='up{job="milepost"} == 0',
         hold_min=1,
         summary="{{ $labels.instance }} does not answer Prometheus",
-        means="The process is gone, or its loop answers nothing. Its partitions go to other workers after the session "
-        "time-out (8 s); alone, nothing is taken and nothing is answered. Nothing is lost: events wait in the log.",
+        means="The process is gone, or its loop answers nothing. Its partitions go to other workers after the "
+        "session time-out (8 s); alone, nothing is taken and nothing is answered. Nothing is lost: events wait in "
+        "the log.",
         look=(DOCTOR, LOG + "; its last line says why it ended, with the exit code"),
         do=(
             "start it again: `milepost up`, or `docker compose up -d worker`; it restores by itself",
@@ -32,8 +33,7 @@ OF_WORKER: Final = (
         hold_min=1,
         summary="{{ $labels.instance }} has ended and begun again more than three times in a quarter of an hour",
         means="Something ends the process again and again: a record that no life survives, memory, a full disk, a "
-        "broker "
-        "that refuses writes. A record is found within six lives and becomes a dead letter `poison`.",
+        "broker that refuses writes. A record is found within six lives and becomes a dead letter `poison`.",
         look=(LOG + "; `worker ends with code` says why", "`milepost tail dead-letters --from-start --no-wait`"),
         do=(
             "wait for six lives if the log speaks of a record in hand: the worker finds it",
@@ -50,8 +50,7 @@ OF_WORKER: Final = (
         hold_min=5,
         summary="{{ $labels.instance }} has not been ready for five minutes",
         means="Some questions are answered 503. `milepost_unready` says why: partitions are restored or handed over, "
-        "the "
-        "disk is full, the decision topics are not read, or ingest is 24 h behind.",
+        "the disk is full, the decision topics are not read, or ingest is 24 h behind.",
         look=("`curl http://127.0.0.1:6066/readyz`, which lists every reason", DOCTOR),
         do=("follow the reason: Restore stuck, No room, Broker unreachable, Ingest lag red",),
         sound={f"milepost_ready{{{W}}}": flat(1)},
@@ -64,8 +63,8 @@ OF_WORKER: Final = (
         expr="milepost_restoring_partitions > 0",
         hold_min=15,
         summary="{{ $labels.instance }} has been restoring partitions of {{ $labels.leg }} for a quarter of an hour",
-        means="A restore reads a changelog at 150,000 rows a second or more, so it takes seconds to minutes. One that "
-        "makes no progress for 30 s ends the process; one that goes on for longer is large, or starved.",
+        means="A restore reads a changelog at 150,000 rows a second or more, so it takes seconds to minutes. One "
+        "that makes no progress for 30 s ends the process; one that goes on for longer is large, or starved.",
         look=("`curl http://127.0.0.1:6066/v1/status`: `restoring` and `bytes` of the leg", LOG),
         do=(
             "if bytes grow, wait",
@@ -83,8 +82,7 @@ OF_WORKER: Final = (
         hold_min=1,
         summary="the broker has not answered {{ $labels.instance }} for half a minute",
         means="No heartbeat is answered. The worker waits and loses nothing, but it no longer knows that its "
-        "partitions "
-        "are its own, so it answers 503 (but for questions with `stale_ms`).",
+        "partitions are its own, so it answers 503 (but for questions with `stale_ms`).",
         look=(DOCTOR, "the broker's own log and disk: `$MILEPOST_HOME/broker/kafka.log` for the embedded one"),
         do=("start or reach the broker; the worker goes on by itself", "a full broker disk: add room there"),
         sound={f"milepost_broker_silent_seconds{{{W}}}": flat(0.4)},
@@ -111,8 +109,8 @@ OF_WORKER: Final = (
         expr="histogram_quantile(0.9, sum by (leg, le) (rate(milepost_checkpoint_seconds_bucket[10m]))) > 1",
         hold_min=10,
         summary="one checkpoint of {{ $labels.leg }} in ten takes longer than a second",
-        means="What a crash repeats grows with it; answers are not slower. The broker's acknowledgements or the local "
-        "disk are slow, or one checkpoint carries too much.",
+        means="What a crash repeats grows with it; answers are not slower. The broker's acknowledgements or the "
+        "local disk are slow, or one checkpoint carries too much.",
         look=("*Checkpoint, time* and *bytes* of the leg on the dashboard", "the disks of broker and worker"),
         do=("give broker and worker disks of their own", "lower MILEPOST_CHECKPOINT_BYTES if each is large"),
         sound={
@@ -161,8 +159,7 @@ OF_WORKER: Final = (
         hold_min=1,
         summary="partitions of {{ $labels.leg }} on {{ $labels.instance }} wait for room on the disk",
         means="The disk of the stores is full. Nothing is acknowledged and nothing is lost; questions are answered "
-        "from "
-        "what is readable, and `/readyz` is red.",
+        "from what is readable, and `/readyz` is red.",
         look=("`df -h $MILEPOST_HOME`", "`curl http://127.0.0.1:6066/readyz`: what waits"),
         do=("free or add room; the worker notices within five seconds and goes on",),
         sound={f'milepost_stalled_partitions{{{W}, leg="measure"}}': flat(0)},
@@ -189,8 +186,7 @@ OF_WORKER: Final = (
         hold_min=5,
         summary="{{ $labels.instance }} has four of five of its open files in use",
         means="Stores, connections and streams each hold files. At the limit the worker refuses connections, and a "
-        "store "
-        "that cannot open a file ends the process.",
+        "store that cannot open a file ends the process.",
         look=("`ls /proc/$(pgrep -f milepost.agents)/fd | wc -l`", "`milepost_stream_clients`"),
         do=("raise the limit (`ulimit -n`, `nofile` in compose) and restart",),
         sound={f"process_open_fds{{{W}}}": flat(200), f"process_max_fds{{{W}}}": flat(1024)},

@@ -35,6 +35,20 @@ def test_the_dashboard_asks_for_what_the_worker_tells() -> None:
         assert not prometheus.unknown(expression), title
 
 
+@prometheus.needed
+def test_prometheus_can_read_every_panel(tmp_path: Path) -> None:
+    """Each expression parses: promtool takes them as the expressions of rules, and refuses one that is broken."""
+
+    def checked(expressions: list[str]) -> int:
+        rules = [{"record": f"panel:{number}", "expr": one} for number, one in enumerate(expressions)]
+        (tmp_path / "panels.yml").write_text(json.dumps({"groups": [{"name": "panels", "rules": rules}]}))
+        return prometheus.promtool("check", "rules", "--lint=none", "panels.yml", folder=tmp_path).returncode
+
+    expressions = [expression for row in dashboards.rows() for panel in row.panels for expression, _ in panel.queries]
+    assert checked(expressions) == 0
+    assert checked([*expressions, "sum by (leg (up)"]) != 0
+
+
 def test_panels_do_not_lie_over_each_other() -> None:
     """No two panels share a place, none is wider than the page, and ids are different."""
     taken: set[tuple[int, int]] = set()

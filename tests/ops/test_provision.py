@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import NewTopic
@@ -52,6 +53,21 @@ def test_another_policy_is_refused(settings: Settings, broker: TestBroker) -> No
     said = str(error.value)
     assert f"{name} has cleanup.policy=delete, compact wanted; fix: kafka-configs.sh --alter" in said
     assert f"{name} has message.timestamp.type=CreateTime, LogAppendTime wanted" in said
+
+
+def test_a_cleaner_that_waits_longer_is_no_difference(tmp_path: Path) -> None:
+    """Lags of compaction may be longer than the line wants, not shorter: nothing is lost by waiting."""
+    wanted = next(one for one in provision.wanted(Settings(home=tmp_path)) if one.name == "raw-events")
+
+    def there(lag_ms: int) -> provision.Found:
+        config = {**wanted.config, "min.compaction.lag.ms": str(lag_ms)}
+        return provision.Found(name=wanted.name, partitions=wanted.partitions, config=config)
+
+    as_wanted = int(wanted.config["min.compaction.lag.ms"])
+    assert provision.differences(wanted, there(as_wanted)) == provision.differences(wanted, there(as_wanted * 9)) == []
+    assert [provision.held(wanted, there(as_wanted * times)) for times in (1, 9)] == [False, True]
+    (said,) = provision.differences(wanted, there(as_wanted - 1))
+    assert f"min.compaction.lag.ms={as_wanted - 1}, {as_wanted} wanted" in said
 
 
 def test_too_few_brokers_are_said(settings: Settings) -> None:

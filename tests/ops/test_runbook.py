@@ -23,7 +23,7 @@ def test_commands_of_the_runbook_exist() -> None:
     group = typer.main.get_command(cli.app)
     assert isinstance(group, typer.core.TyperGroup)
     found = re.findall(r"\bmilepost ([a-z][a-z-]*)([^|&;\n]*)", CODE)
-    assert {"doctor", "tail", "apply", "complete"} <= {name for name, _ in found}
+    assert {"doctor", "tail", "apply", "complete", "backup", "restore"} <= {name for name, _ in found}
     for name, rest in found:
         command = group.commands[name]
         known = {one for parameter in command.params for one in (*parameter.opts, *parameter.secondary_opts)}

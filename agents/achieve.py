@@ -316,8 +316,8 @@ class Achieving:
 async def told_by(chunks: Callable[[], Any], k: int | None = None) -> Told:
     """What a partition of `milestones` has said up to its last mark, or to an earlier bucket end `k`.
 
-    What lies behind the mark and is of before it was said by a worker that had lost the partition, or was killed while it
-    went back: the mark counts up to there.  It is read twice, so that nothing has to be kept."""
+    What lies behind the mark and is of before it was said by a worker that had lost the partition, or was killed while
+    it went back: the mark counts up to there.  It is read twice, so that nothing has to be kept."""
     told = Told()
     until = FOREVER if k is None else k
     async for _, value in _values(chunks):

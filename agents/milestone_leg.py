@@ -85,10 +85,10 @@ class MilestoneLeg:
         found = await self._runtime.ends({TP(self._topic, number) for number in numbers})
         return {tp.partition: end for tp, end in found.items()}
 
-    async def _told(self, partition: int) -> Told:
+    async def _told(self, partition: int, k: int | None) -> Told:
         with self._asking():
             end = (await self._ends({partition}))[partition]
-            return await told_by(lambda: self._records(partition, 0, end), partition)
+            return await told_by(lambda: self._records(partition, 0, end), k, partition)
 
     @contextlib.contextmanager
     def _asking(self) -> Iterator[None]:

@@ -21,12 +21,13 @@ from milepost.topology.memberships import Membership, Memberships
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """A bundle as it was applied: by which organisation, known when."""
+    """A bundle as it was applied: by which organisation, known when.  at: the how many-th of all"""
 
     org: str
     catalog: Catalog
     k_ms: int
     attempt: str = ""
+    at: int = 0
 
 
 @dataclass(slots=True)
@@ -44,6 +45,8 @@ class Decisions:
     members: dict[str, Memberships] = field(default_factory=dict)
     complete: dict[str, Completions] = field(default_factory=dict)
     accepted: dict[str, Acceptances] = field(default_factory=dict)
+    applied: int = 0
+    """How many bundles were applied."""
     read: dict[str, int] = field(default_factory=dict)
     """Topic -> next offset: how far this fold has come."""
 
@@ -54,7 +57,9 @@ class Decisions:
         catalog = self.catalogs.setdefault(catalog.bundle_id, catalog)
         if nothing_holds(catalog):
             raise BundleError(catalog.left_out)
-        self.history.setdefault(org, []).append(Applied(org=org, catalog=catalog, k_ms=k_ms, attempt=attempt))
+        applied = Applied(org=org, catalog=catalog, k_ms=k_ms, attempt=attempt, at=self.applied)
+        self.history.setdefault(org, []).append(applied)
+        self.applied += 1
         return catalog
 
     def left_out(self) -> dict[str, tuple[Finding, ...]]:

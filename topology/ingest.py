@@ -21,6 +21,7 @@ from milepost.schemas.keys import leaf_partition, raw_key, raw_place
 from milepost.schemas.records import Envelope, Event, Identified, Reject
 from milepost.schemas.stamps import Stamp
 from milepost.topology import (
+    behind,
     by_hand,
     decode,
     dedupe,
@@ -120,6 +121,7 @@ class Ingest(quarantine.Judged):
             self._take(at, mark, arrival, seen, out)
         key_rows.keep(at, mark)
         heard.keep(at, mark)
+        behind.keep(at, mark)
         if records:
             at.next_offset = records[-1].offset + 1
         return out
@@ -141,7 +143,7 @@ class Ingest(quarantine.Judged):
             if stamp is not None and stamp[:1] not in _OURS and isinstance(found, Envelope):
                 genuine = stamps.verified(self.org_keys[found.org], record.key, record.value, stamp)
         if genuine is not None and genuine.kind in (stamps.AGAIN, stamps.FORWARDED, stamps.BACKDATED):
-            k_ms = genuine.k_ms
+            k_ms = behind.known(mark, genuine, record.offset)
         else:
             k_ms = mark.k_ms = max(mark.k_ms, record.timestamp)
         if genuine is not None and genuine.kind in (stamps.AGAIN, stamps.FORWARDED):
@@ -149,7 +151,9 @@ class Ingest(quarantine.Judged):
         else:
             partition, offset, bundle = at.number, record.offset, None
         if genuine is not None and genuine.kind == stamps.MARKER:
-            self._mark_bundle(mark, record)
+            value = record.value or b""
+            if 8 < len(value) <= MARKER_VALUE_MAX:
+                mark.bundles[value[8:].decode()] = value[:8]
         arrival = _Arrival(record, k_ms, partition, offset, bundle, genuine)
         if found is not None:
             self._place(mark, arrival, found)
@@ -164,11 +168,6 @@ class Ingest(quarantine.Judged):
         if a.bundle is None:
             a.bundle = mark.bundles.get(found.org, stamps.NO_BUNDLE)
         a.key, a.place = raw_place(found.org, found.source, found.id, found.revision, found.repair, self.partitions)
-
-    def _mark_bundle(self, mark: IngestMark, record: Record) -> None:
-        value = record.value or b""
-        if 8 < len(value) <= MARKER_VALUE_MAX:
-            mark.bundles[value[8:].decode()] = value[:8]
 
     def _take(self, at: Partition, mark: IngestMark, a: _Arrival, seen: dict[bytes, bytes], out: Fold) -> None:
         record, genuine = a.record, a.genuine

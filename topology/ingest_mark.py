@@ -36,6 +36,7 @@ class IngestMark:
     least_k:  leaf -> least k written to `keys` (a memory of the store, bounded; not part of the mark)
     noted:    leaf -> (k, source, offset, org, key) of the slice in hand; empty between slices
     heard:    (org and source, bucket end, pane, offset) of events that may be steps (heard.py); empty between slices
+    behind:   day of known time -> raw offset of what became known of it later (behind.py); empty between slices
     amends:   whether `amended` holds anything; None: not looked yet (a memory of the store)
     """
 
@@ -47,6 +48,7 @@ class IngestMark:
     least_k: dict[bytes, int] = field(default_factory=dict)
     noted: dict[bytes, tuple[int, str, int, str, Key]] = field(default_factory=dict)
     heard: list[tuple[tuple[str, str], int, int, int]] = field(default_factory=list)
+    behind: dict[int, int] = field(default_factory=dict)
     amends: bool | None = None
 
     @property

@@ -148,6 +148,9 @@ LEGS: tuple[LegSpec, ...] = (
             StoreSpec(name="owed", tag=4, holds="raw key -> first record still to be appended again"),
             StoreSpec(name="amended", tag=5, holds="event -> its revisions, of events that have several"),
             StoreSpec(name="written", tag=6, holds="event -> the records that its revisions wrote"),
+            StoreSpec(
+                name="behind", tag=7, holds="day of known time -> the last raw offset that brought something of it late"
+            ),
             StoreSpec(name="heard", tag=8, holds="(source, day of known time) -> how far it had sent by when"),
             StoreSpec(name="poison", tag=9, holds="offset -> verdict on a record that is passed over"),
         ),

@@ -4,6 +4,7 @@
     Heard                                    of ingest         how far sources had sent by when (heard.py)
     Leaves FirstDay Sums StaySums MemberLeaves  of measure     rows of cells, added up where they lie
     Ends                                     of measure        when anything of them became known (ends.py)
+    Behind                                   of ingest         what became known at a time that had passed (behind.py)
     Told                                     of measure        what the ticks have said
     Evidence  Changes                        of measure        the facts behind numbers (evidence.py)
     TickedBy                         of measure         who ticked an action (ticks.py)
@@ -26,6 +27,7 @@ from pyroaring import BitMap
 from milepost.schemas import keys
 from milepost.topology.aggregates import Shape
 from milepost.topology.bases import Range, Slots, Span, cover
+from milepost.topology.behind import Behind
 from milepost.topology.digest import TableRows
 from milepost.topology.ends import Ends
 from milepost.topology.evidence import Changes, Evidence
@@ -352,6 +354,7 @@ KINDS: Final[Mapping[str, type[Part]]] = {
         StaySums,
         Ends,
         MemberLeaves,
+        Behind,
         TableRows,
         Evidence,
         Changes,

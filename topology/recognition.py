@@ -44,6 +44,7 @@ from milepost.topology.recognitions import (
     Recognition,
     Said,
     Subject,
+    Withdrawn,
 )
 from milepost.topology.standings import Asks, AsOf, Standings, Stood
 from milepost.topology.steps import Steps, gather
@@ -72,12 +73,12 @@ class Recogniser(Standings):
     def begins(self, org: str) -> int | None:
         """The first bucket end at which an organisation had definitions."""
         history = self.decisions.history.get(org)
-        return _decided(min(one.k_ms for one in history)) if history else None
+        return decided(min(one.k_ms for one in history)) if history else None
 
     def plans_begin(self, org: str) -> int | None:
         """The first bucket end at which it had a plan on a bridge."""
         history = self.decisions.history.get(org, ())
-        return min((_decided(one.k_ms) for one in history if _planned(one.catalog)), default=None)
+        return min((decided(one.k_ms) for one in history if _planned(one.catalog)), default=None)
 
     def has_plans(self, org: str, k: int) -> bool:
         """Whether any plan on a bridge was in force at a bucket end."""
@@ -94,7 +95,7 @@ class Recogniser(Standings):
         moments += decisions.graph(org).moments(since, until)
         moments += decisions.memberships(org).moments
         first = max(first, begins)
-        cuts = {first, *(_decided(k_ms) for k_ms in moments), *range(first, last + 1, STRETCH_MAX)}
+        cuts = {first, *(decided(k_ms) for k_ms in moments), *range(first, last + 1, STRETCH_MAX)}
         starts = sorted(one for one in cuts if first <= one <= last)
         return [(one, (starts[i + 1] if i + 1 < len(starts) else last + 1) - 1) for i, one in enumerate(starts)]
 
@@ -126,7 +127,7 @@ class Recogniser(Standings):
         components = yield from self.decisions.components(org, k * PANE_MS)
         for subject, one in said.items():
             heir = components.root(subject.company)
-            if subject.org == org and heir not in (subject.company, one.heir) and _has(catalog, subject):
+            if subject.org == org and heir not in (subject.company, one.heir) and _agreed(catalog, subject):
                 found.append(
                     Recognition(
                         subject=subject, k=k, kind=CLOSED, now=one.last, recognised_at=k, first=False, before=one.last,
@@ -134,6 +135,26 @@ class Recogniser(Standings):
                     )
                 )  # fmt: skip
         return found
+
+    def withdrawn(self, one: Recognition, instead: Past | None) -> Steps[Recognition]:
+        """A record that was told and that a walk over the same time does not say any more.
+
+        instead: what it says last by then; None: nothing
+        """
+        subject, c_ms = one.subject, one.k * PANE_MS
+        components = yield from self.decisions.components(subject.org, c_ms)
+        catalog = self.catalog(subject.org, one.k)
+        cause: Cause = "late"
+        version = None if catalog is None else _version(catalog, subject)
+        if components.root(subject.company) != subject.company:
+            cause = "merge"
+        elif one.kind == CLOSED:
+            cause = "unmerge"
+        elif version != one.now.version:
+            cause = "definition"
+        if instead is None:
+            instead = Past(version or one.now.version, "pending", None, 0, None)
+        return replace(one, withdrawn=Withdrawn(cause, instead))
 
     # -- one company
 
@@ -336,9 +357,7 @@ class _Walk:
     def _defined(self, k: int) -> bytes | None:
         """The milestone's version at a bucket end."""
         known = self.of.catalog(self.subject.org, k)
-        plan = None if known is None else known.plans.get(self.plan.name)
-        milestone = None if plan is None else plan.milestones.get(self.milestone.name)
-        return None if milestone is None else milestone.version
+        return None if known is None else _version(known, self.subject)
 
     def _past(self, stood: Stood, k: int) -> Past:
         return Past.of(self.milestone.version, stood.at(k, k))
@@ -367,15 +386,22 @@ def _until(read: Read, stop: int) -> Read:
     return read._replace(span=replace(read.span, stop=stop))
 
 
-def _has(catalog: Catalog, subject: Subject) -> bool:
+def _version(catalog: Catalog, subject: Subject) -> bytes | None:
+    """The version of a milestone in definitions; None: they do not have it."""
     plan = catalog.plans.get(subject.plan)
-    return plan is not None and bool(plan.org) and subject.milestone in plan.milestones
+    milestone = None if plan is None else plan.milestones.get(subject.milestone)
+    return None if milestone is None else milestone.version
+
+
+def _agreed(catalog: Catalog, subject: Subject) -> bool:
+    """Whether a milestone is one of a plan on a bridge."""
+    return _version(catalog, subject) is not None and bool(catalog.plans[subject.plan].org)
 
 
 def _planned(catalog: Catalog) -> bool:
     return any(plan.org for plan in catalog.plans.values())
 
 
-def _decided(k_ms: int) -> int:
+def decided(k_ms: int) -> int:
     """The first bucket end at which a decision holds: what is decided at K holds at K."""
     return -(-k_ms // PANE_MS)

@@ -192,24 +192,55 @@ class Said:
         return cls(k=one.k, last=one.now, states=states | {one.now.state}, heir=one.heir, disputed=one.dispute)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """How far a partition of `milestones` is.
+
+    k:       the bucket end up to which all is said;  until: the last one up to which all ever was said
+    behind:  raw partition -> the raw offset up to which what came behind (behind.py) is looked at
+    bundles: how many applied bundles are
+    """
+
+    k: int
+    until: int
+    behind: tuple[int, ...] = ()
+    bundles: int = 0
+
+    def output(self, partition: int) -> Output:
+        fields = {
+            "partition": partition, "k_ms": self.k * PANE_MS, "until_ms": self.until * PANE_MS,
+            "behind": list(self.behind), "bundles": self.bundles,
+        }  # fmt: skip
+        key = b"mark" + partition.to_bytes(4, "big")
+        return Output(topic=TOPIC, partition=partition, key=key, value=wire("Recognised").encode(fields))
+
+
 @dataclass(slots=True)
 class Told:
     """What a partition of `milestones` has said.
 
-    k: the bucket end up to which all is said; None: nothing was
+    mark:  None: nothing was said
+    loose: what was said behind the mark, by key: it holds if it is said again
     """
 
-    k: int | None = None
+    mark: Mark | None = None
     said: dict[Subject, Said] = field(default_factory=dict)
+    loose: dict[bytes, Recognition] = field(default_factory=dict)
 
     def add(self, one: Recognition) -> None:
-        self.said[one.subject] = Said.after(self.said.get(one.subject), one)
+        """A record, in whichever order they come."""
+        if self.mark is None or one.k > self.mark.k:
+            self.loose[one.key] = one
+        elif one.withdrawn is None:
+            self.said[one.subject] = Said.after(self.said.get(one.subject), one)
 
 
-def load(value: bytes) -> Recognition | int:
-    """A record of `milestones`: a recognition, or (of a mark) the bucket end that is done.  Raises ContractError."""
+def load(value: bytes) -> Recognition | Mark:
+    """A record of `milestones`.  Raises ContractError."""
     if value[:HEADER_BYTES] == wire("Recognised").header:
-        return int(wire("Recognised").decode(value)["k_ms"]) // PANE_MS
+        mark = wire("Recognised").decode(value)
+        ends = mark["k_ms"] // PANE_MS, mark["until_ms"] // PANE_MS
+        return Mark(k=ends[0], until=ends[1], behind=tuple(mark["behind"]), bundles=mark["bundles"])
     fields = wire("Recognition").decode(value)
     before, withdrawn = fields["before"], fields["withdrawn"]
     return Recognition(
@@ -245,12 +276,6 @@ def company_of(value: bytes) -> bytes | None:
         at += length >> 1
     company = value[at + VERSION_BYTES : at + VERSION_BYTES + LEAF_BYTES]
     return company if len(company) == LEAF_BYTES else None
-
-
-def mark(partition: int, k: int) -> Output:
-    """The record that says: everything of the partition up to the bucket end `k` has been said."""
-    value = wire("Recognised").encode({"partition": partition, "k_ms": k * PANE_MS})
-    return Output(topic=TOPIC, partition=partition, key=b"mark" + partition.to_bytes(4, "big"), value=value)
 
 
 def _number(k: int) -> bytes:

@@ -16,9 +16,10 @@ from milepost.topology.bases import instant, written
 from milepost.topology.panes import PANE_MS
 from milepost.topology.recognitions import Recognition
 from tests.agents.test_acts import Clock
+from tests.agents.test_stream import Stream
 from tests.agents.test_views import Site, Tables, served
-from tests.topology.test_recognition import LAST, engine, recognised
-from tests.topology.test_standings import history
+from tests.topology.test_recognition import CORRECTION, LAST, engine, recognised
+from tests.topology.test_standings import MILESTONES, history
 
 SEED = 3
 """A history with corrections, a merge and its opposite."""
@@ -65,6 +66,26 @@ def test_as_shown_then_only_what_was_said_by_then(site: Site) -> None:
                 assert said[-1].now.state == row["state"]
                 assert row["recognised_at"] == written(said[-1].recognised_at * PANE_MS)
             assert all(instant(one["known"]) <= k * PANE_MS for one in row["corrections"])
+
+
+def test_a_stream_announces_what_the_topic_does(site: Site) -> None:
+    """The frames have each state that was recognised once, with its id, and each correction with before, after, cause."""
+    names = [("milestone", name) for name in MILESTONES]
+    count = len(site.get("/v1/milestones").json["milestones"])
+    corrected = 0
+    with Stream(site.port, *names) as stream:
+        for _ in range(count):
+            told = stream.next()
+            assert told is not None and told[0] == "milestone"
+            row = told[1]
+            announced = [(one["event"], one["id"]) for one in row["announced"]]
+            for one in row["corrections"]:
+                assert one["before"] and one["after"] and one["cause"]
+                announced += [(each["event"], each["id"]) for each in one["announces"] if each["event"] == CORRECTION]
+            wanted = [(event, id.hex()) for one in mine(site, row) for event, id in one.announcements]
+            assert sorted(announced) == sorted(wanted)
+            corrected += len(row["corrections"])
+    assert corrected > 0
 
 
 def test_a_history_lists_what_was_said_in_its_order(site: Site) -> None:

@@ -18,9 +18,9 @@ from milepost.topology.bases import instant, written
 from milepost.topology.driver import Driver
 from milepost.topology.panes import DAY_MS, HOUR_MS, PANE_MS
 from milepost.topology.recognition import Recogniser
-from milepost.topology.recognitions import Recognition, Told, load
-from milepost.topology.steps import run
+from milepost.topology.recognitions import Recognition, load
 from tests.support.workers import SECRET, Deployment
+from tests.topology.test_recognition import recognised
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -62,17 +62,9 @@ def walked(settings: Settings, first_ms: int, until: int) -> dict[bytes, bytes]:
     driver.run()
     driver.tick(now_ms)
     driver.run()
-    recogniser, told, found = Recogniser(driver.reader), Told(), list[Recognition]()
-    begins = recogniser.plans_begin(ORG)
+    begins = Recogniser(driver.reader).plans_begin(ORG)
     assert begins is not None
-    for start, stop in recogniser.stretches(ORG, begins, until):
-        for one in run(recogniser.closings(ORG, start, told.said)):
-            told.add(one)
-            found.append(one)
-        for root, known in sorted(run(recogniser.companies_of(ORG, stop, lambda root: True)).items()):
-            for one in run(recogniser.company(ORG, root, max(start, known), stop, told.said)):
-                told.add(one)
-                found.append(one)
+    found = recognised(driver, [until], begins, ORG)
     outputs = [one.output(settings.partitions) for one in found]
     return {one.key: one.value or b"" for one in outputs}
 

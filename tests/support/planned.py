@@ -19,7 +19,8 @@ from zoneinfo import ZoneInfo
 from tests.oracle import clock, keys
 from tests.oracle.keys import Stamp
 from tests.support import events
-from tests.support.events import COMPANIES, ORG, SECRET, SKEW, STARTS, Act, Scenario, Writer, bundle
+from tests.support.editions import bundle
+from tests.support.events import COMPANIES, ORG, SECRET, SKEW, STARTS, Act, Scenario, Writer
 
 WEIGHTS: Mapping[str, int] = {
     "sale": 60, "visit": 40, "linked": 40, "device_only": 2, "late": 20, "far_late": 5, "early": 4, "boundary": 12,

@@ -22,7 +22,8 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 from milepost.agents import achieve, changelog, ending, faults, holding, store
-from tests.support.events import PLANNED, Scenario, seeded
+from tests.support.editions import PLANNED
+from tests.support.events import Scenario, seeded
 from tests.support.simulator.judge import judge
 from tests.support.simulator.world import Plan, World
 

@@ -41,7 +41,8 @@ SLICE_MAX: Final = 1000
 SLICE_FIRST: Final = 32
 UNLANDED_MAX: Final = 16_384
 """Records folded beyond the last checkpoint at most.  Whoever takes over after a kill restores that checkpoint, and is
-asked only when it is so much further, or at the log's end: then no answer ever shows less than one before it."""
+asked only when it is so much further, or at the log's end: then no answer ever shows less than one before it.  Who was
+given the partition in order has all that was folded, and is asked at once."""
 GATE_S: Final = 10.0
 """A partition is asked after so many seconds of being open in any case: its next record may wait for a decision."""
 
@@ -157,7 +158,8 @@ class Holding(Landing):
             )  # fmt: skip
             faults.point("restored", self.spec.name)
             self._taken_to = self._landed_to = at.next_offset
-            self._answers_from = min(bounds.source_end or 0, at.next_offset + UNLANDED_MAX)
+            if self.restore.unclean or self.restore.mark is None:
+                self._answers_from = min(bounds.source_end or 0, at.next_offset + UNLANDED_MAX)
             if self.restore.rewrite:
                 await self._rewrite(at)
             if at.next_offset == 0 and bounds.source_end:

@@ -400,6 +400,40 @@ def test_a_folder_of_the_past_is_brought_up_to_date(settings: Settings, monkeypa
     bench(settings, body, monkeypatch)
 
 
+def test_who_is_given_a_partition_in_order_is_asked_at_once(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However much waits in the log: the owner before has written all that it had folded.  After one that was killed only
+    when it is as far as that one can have been."""
+    made = events(900, seed=71, partitions=1)
+    bounds = Bounds(source_start=0, source_end=900, changelog_start=0)
+
+    async def body(on: Bench) -> None:
+        async def some(held: Holding, start: int, stop: int) -> None:
+            async for records in read_range(settings.bootstrap, held.place.source, 0, start, stop):
+                await held.fold(records)
+
+        send(settings, made)
+        first = await on.opened("one")
+        await some(first, 0, 300)
+        await first.release()
+        second = on.holding("two")
+        await second.take_over()
+        await second.open(bounds)
+        assert second.partition is not None and second.partition.next_offset == 300 and second.answers
+        await some(second, 300, 500)
+        second.state = "closed"  # killed: what it has folded is not written
+        third = on.holding("three")
+        await third.take_over()
+        await third.open(bounds)
+        assert third.partition is not None and third.partition.next_offset == 300 and not third.answers
+        await on.fold_all(third)
+        assert third.answers
+        check(third, made)
+
+    assert bench(settings, body, monkeypatch).ended == []
+
+
 def test_ranges_to_fetch_are_joined_over_small_gaps() -> None:
     """Owed records that lie near each other are fetched in one go."""
     assert runs([], gap_max=5) == []

@@ -171,9 +171,7 @@ def test_no_alert_fires_in_the_demo(watched: Watched) -> None:
     def fires() -> set[str]:
         return live.alerts().keys() - {"CheckpointSlow"}
 
-    live.wait(lambda: not fires(), f"these fire: {live.alerts()}", seconds=20)
-    time.sleep(3 * prometheus.SCRAPE_S)
-    assert not fires()
+    live.wait(lambda: not fires(), "an alert does not fall silent")
 
 
 # -- faults

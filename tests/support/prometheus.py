@@ -1,6 +1,6 @@
 """Prometheus for tests: its programs where they are installed or fetched (`make prometheus`), and a live one.
 
-Prometheus(targets, folder, rules) -> scrapes ops/prometheus.yml's way, once a second -> query, alerts
+Prometheus(targets, folder, rules) -> scrapes ops/prometheus.yml's way, every two seconds -> query, alerts
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from milepost.ops.processes import free_ports
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 FETCHED: Final = ROOT / ".venv" / "prometheus" / "usr" / "bin"
-SCRAPE_S: Final = 1
+SCRAPE_S: Final = 2
 OF_CLIENT: Final = frozenset(
     {"process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds", "process_max_fds"}
     | {"process_start_time_seconds", "up"}

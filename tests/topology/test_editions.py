@@ -218,6 +218,42 @@ def test_a_replay_of_the_cleaned_log_judges_alike(seed: int, chunk: int) -> None
     assert answers(fresh, made) == answers(made.driver, made)
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_event_keeps_its_verdict_through_repeats_a_replay_and_a_restart(seed: int) -> None:
+    """A rule edited twice in the middle of the stream: each event judged by the version its log position says, also
+    after repeats of all of them behind both edits, a replay of the log into an empty engine, and a restart."""
+    made = told(seed)
+    before, moment = answers(made.driver, made), made.moments[-1]
+    firsts = {
+        message.key: message.value
+        for log in made.driver.topics["raw-events"]
+        for message in reversed(log)
+        if message.value is not None and message.value[:1] == b"{"
+    }
+    chance = random.Random(seed)
+    again = [orjson.loads(value) for value in firsts.values()]
+    assert {one["id"] for one in again} == set(made.edition)
+    for event in chance.sample(again, len(again)):
+        made.driver.produce(event, moment)
+        if chance.random() < 0.1:
+            made.driver.run()
+            restart(made.driver)
+    made.driver.run()
+    fresh = Driver(SECRET, partitions=3, chunk=5, seed=seed)
+    fresh.topics["definitions"] = made.driver.topics["definitions"]
+    fresh.topics["raw-events"] = [list(log) for log in made.driver.topics["raw-events"]]
+    fresh.follow()
+    for turn in range(40):
+        for name, number in list(fresh.state):
+            fresh.step(name, number)
+        if turn % 8 == 7:
+            restart(fresh)
+    fresh.run()
+    for engine in (made.driver, fresh, replayed(made.driver, 7)):
+        assert judged(engine) == made.wanted
+        assert answers(engine, made) == before
+
+
 class Newest(dict[bytes, Catalog]):
     """Positive control: whichever bundle is asked for, the one that was applied last comes."""
 

@@ -3,12 +3,13 @@
 S1  a three-year-old event lands in its pane, the as-shown past …        here
     … within a second                                                    `make bench`, part `old`: ops/bench/meaning.py
     … its point of a series says `corrected`                             here
+    … the chart marks the point corrected                                page/test_page_hands
     further ahead than `future_skew`: dead letter `future_event` …       here
     e1 at 10:00 known 10:01, then e2 known 12:00                         topology/test_revisions, agents/test_as_shown
     any permutation of arrival with the same k gives equal digests       topology/test_revisions
     max: 10 amended to 7 gives 7, and 10 as shown before                 topology/test_revisions
 S2  random links and unlinks against the oracle at random T              here; the graph alone: topology/test_graph
-    merge then unmerge leaves every answer as it was                     topology/test_identity
+    merge then unmerge leaves every answer as it was                     topology/test_identity, agents/test_merge_by_hand
     the digest of cells is the same before and after a merge             topology/test_identity
     as_shown before the merge still shows two                            topology/test_identity
     April stays with the April employer                                  topology/test_identity

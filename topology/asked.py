@@ -182,8 +182,10 @@ def _catalog(reader: Reader, org: str, metric: str, c_ms: int | None) -> tuple[C
     if c_ms is None:
         able = [] if metric not in now.metrics else able[-1:]
     if not able:
-        guess = closest(metric, now.metrics)
-        raise UnknownMetric(f"{org} has no metric {metric[:64]!r}", guess=guess, fix="GET /v1/metrics lists them")
+        guess, fix = closest(metric, now.metrics), "GET /v1/metrics lists them"
+        if now.left_out:
+            fix += "; some of the definitions in force do not hold in this release, GET /readyz says which"
+        raise UnknownMetric(f"{org} has no metric {metric[:64]!r}", guess=guess, fix=fix)
     past = [applied for applied in able if c_ms is None or applied.k_ms <= c_ms]
     return (past[-1].catalog, False) if past else (able[0].catalog, True)
 

@@ -33,6 +33,8 @@ HOUR = timedelta(hours=1)
 START = datetime(2013, 1, 1, 5, tzinfo=UTC)
 HOURS = 8 * 7 * 24
 END = START + HOURS * HOUR
+CORRECTED = START + 9 * 24 * HOUR
+"""Of this hour something came long after it was settled."""
 
 COMPANIES = {
     "AA": "American Airlines Inc.",
@@ -185,7 +187,8 @@ class Stub:
         while start < stop:
             end = start + HOUR if query["every"] == "1h" else next_day(start, tz, int(query["every"][:-1]))
             value, reason = self.value(name, codes, ORIGINS, start, min(end, at), at, basis)
-            yield {"start": text(start), "end": text(end), "value": value, "reason": reason}
+            finality = "corrected" if start <= CORRECTED < end else "final"
+            yield {"start": text(start), "end": text(end), "value": value, "reason": reason, "finality": finality}
             start = end
 
     def value(

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.page.stub import COMPANIES, END, START, Stub, metakey, running, text
+from tests.page.stub import COMPANIES, CORRECTED, END, START, Stub, metakey, running, text
 
 pytestmark = pytest.mark.page
 
@@ -101,6 +101,34 @@ def test_a_drag_lands_on_a_round_time_and_is_one_step_back(page: Any, stub: Stub
     page.go_back()
     page.wait_for_function("before => location.href === before", arg=before, timeout=WAIT_MS)
     assert settled(page)["basis"] == "latest"
+
+
+def test_the_chart_marks_the_point_corrected(page: Any, stub: Stub) -> None:
+    """The chart marks the point corrected: of all points one wears a ring in that colour, and its row and words say so."""
+    page.goto(f"{stub.url}/?metric=departure_delay_avg&basis=latest&tz=UTC&window=all")
+    settled(page)
+    page.wait_for_function("() => document.getElementById('chart').dataset.corrected === '1'", timeout=WAIT_MS)
+    row = page.locator("#points tr[data-finality=corrected]")
+    assert row.count() == 1 and "changed after it was settled" in row.get_attribute("title")
+    assert row.get_attribute("data-start") <= text(CORRECTED)
+    box, points = page.locator("#chart .u-over").bounding_box(), page.locator("#points tr").count()
+    place = page.evaluate(
+        "() => [...document.querySelectorAll('#points tr')].findIndex((r) => r.dataset.finality === 'corrected')"
+    )
+    page.mouse.move(box["x"] + box["width"] * (place + 0.5) / points, box["y"] + box["height"] / 2)
+    page.wait_for_function(
+        "() => document.getElementById('readout').textContent.includes('changed after it was settled')", timeout=WAIT_MS
+    )
+    ringed = page.evaluate(
+        """() => { const canvas = document.querySelector('#chart canvas'), context = canvas.getContext('2d');
+        const probe = document.createElement('i'); probe.style.color = 'var(--corrected)'; document.body.append(probe);
+        const [r, g, b] = getComputedStyle(probe).color.match(/\\d+/g).map(Number); probe.remove();
+        const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+        let found = 0;
+        for (let i = 0; i < data.length; i += 4) if (data[i] === r && data[i + 1] === g && data[i + 2] === b) found += 1;
+        return found; }"""
+    )
+    assert ringed > 4
 
 
 def test_a_typed_moment_is_read_in_the_chosen_zone(page: Any, stub: Stub) -> None:

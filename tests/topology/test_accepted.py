@@ -144,8 +144,9 @@ def test_the_line_goes_on_behind_its_marker(pairs: list[tuple[str, str]], gone: 
     assert all("does not hold in this release: " in one["detail"] for one in letters)
     for metric in names(load_bundle(files(WHOLE)), "metrics"):
         if metric in gone.get("metrics", ()):
-            with pytest.raises(UnknownMetric):
+            with pytest.raises(UnknownMetric) as refused:
                 value(made, metric)
+            assert "GET /readyz says which" in (refused.value.fix or "")
         else:
             assert value(made, metric) == value(usual(), metric)
     assert made.decisions.left_out() == {ORG: accepted_bundle(changed(*pairs)).left_out}

@@ -1,11 +1,12 @@
 /**
  * One metric over time.  Counts, sums and distinct counts are bars, everything else a line; a point without a value is
- * a gap, never a zero.  uPlot draws; colours come from the style sheet, so the chart follows the page's scheme.
+ * a gap, never a zero.  A point that changed after it was settled wears a ring.  uPlot draws; colours come from the
+ * style sheet, so the chart follows the page's scheme.
  */
 
 import uPlot from "./vendor/uPlot.esm.js";
 import { dayInWords, inWords, tick } from "./time.js";
-import { axisNumbers, number, unitWords } from "./words.js";
+import { axisNumbers, finalityWords, number, unitWords } from "./words.js";
 
 const ADDITIVE = new Set(["count", "sum", "distinct"]);
 const HEIGHT = 260;
@@ -22,11 +23,12 @@ export class Chart {
     }
   }
 
-  /** model: {points: [{start, end, value} in ms], span: {start, end}, at, tz, unit, aggregate, basis}, or null for nothing. */
+  /** model: {points: [{start, end, value, finality} in ms], span: {start, end}, at, tz, unit, aggregate, basis}, or null for nothing. */
   show(model) {
     const same = this.plot && model && this.model && ["tz", "unit", "aggregate", "basis"].every((k) => model[k] === this.model[k]);
     this.model = model;
     this.holder.dataset.points = String(model ? model.points.filter((p) => p.value !== null).length : 0);
+    this.holder.dataset.corrected = String(model ? model.points.filter(corrected).length : 0);
     if (same) this.plot.setData(this.columns());
     else this.redraw();
     this.read(this.plot?.cursor.idx ?? null);
@@ -47,7 +49,7 @@ export class Chart {
   options() {
     const { tz, unit, aggregate } = this.model;
     const paint = getComputedStyle(this.holder);
-    const [ink, grid, accent] = ["--muted", "--grid", "--accent"].map((name) => paint.getPropertyValue(name).trim());
+    const [ink, grid, accent, changed, card] = ["--muted", "--grid", "--accent", "--corrected", "--card"].map((name) => paint.getPropertyValue(name).trim());
     const font = `12px ${paint.fontFamily}`;
     const bars = ADDITIVE.has(aggregate);
     const axis = { stroke: ink, font, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1, size: 4 } };
@@ -73,7 +75,7 @@ export class Chart {
       }],
       hooks: {
         setCursor: [(plot) => this.read(plot.cursor.idx)],
-        draw: [(plot) => this.mark(plot, ink)],
+        draw: [(plot) => this.mark(plot, ink), (plot) => this.ring(plot, changed, card)],
       },
     };
   }
@@ -94,6 +96,23 @@ export class Chart {
     ctx.restore();
   }
 
+  /** A ring at each point that changed after it was settled. */
+  ring(plot, colour, inside) {
+    const { ctx } = plot;
+    ctx.save();
+    ctx.strokeStyle = colour;
+    ctx.fillStyle = inside;
+    ctx.lineWidth = 2 * devicePixelRatio;
+    this.model.points.forEach((point, i) => {
+      if (!corrected(point)) return;
+      ctx.beginPath();
+      ctx.arc(plot.valToPos(plot.data[0][i], "x", true), plot.valToPos(Number(point.value), "y", true), 4 * devicePixelRatio, 0, 2 * Math.PI);
+      ctx.fill();
+      ctx.stroke();
+    });
+    ctx.restore();
+  }
+
   read(index) {
     const point = this.model?.points[index ?? -1];
     if (!point) {
@@ -102,8 +121,13 @@ export class Chart {
     }
     const { tz, unit } = this.model;
     const words = [number(point.value, unit), point.value === null ? "" : unitWords(unit)].filter(Boolean).join(" ");
-    this.readout.textContent = `${stepInWords(point, tz)}: ${words}`;
+    const why = corrected(point) ? ` (${finalityWords(point.finality)})` : "";
+    this.readout.textContent = `${stepInWords(point, tz)}: ${words}${why}`;
   }
+}
+
+function corrected(point) {
+  return point.finality === "corrected" && point.value !== null;
 }
 
 /** "12 May 2013", or the two ends when it is not about a day. */

@@ -270,7 +270,7 @@ function showSeries(now, span, answer, failure) {
   const { tz, at, basis } = now;
   const metric = metricOf(now);
   const unit = metric?.unit ?? "";
-  const points = (answer?.points ?? []).map((p) => ({ start: fromRfc3339(p.start), end: fromRfc3339(p.end), value: p.value ?? null, reason: p.reason }));
+  const points = (answer?.points ?? []).map((p) => ({ start: fromRfc3339(p.start), end: fromRfc3339(p.end), value: p.value ?? null, reason: p.reason, finality: p.finality }));
   const empty = points.every((p) => p.value === null);
   $("chart").hidden = span === null || Boolean(failure);
   if (span === null || failure) chart.show(null);
@@ -288,13 +288,14 @@ function pointRow(point, tz, unit) {
   const line = document.createElement("tr");
   line.dataset.start = rfc3339(point.start);
   line.dataset.value = point.value === null ? "" : String(point.value);
+  line.dataset.finality = point.finality ?? "";
   for (const [text, kind] of [[inWords(point.start, tz), ""], [inWords(point.end, tz), ""], [words.number(point.value, unit), "num"]]) {
     const cell = document.createElement("td");
     cell.textContent = text;
     cell.className = kind;
     line.append(cell);
   }
-  line.title = stepInWords(point, tz);
+  line.title = point.finality === "corrected" ? `${stepInWords(point, tz)}: ${words.finalityWords("corrected")}` : stepInWords(point, tz);
   return line;
 }
 

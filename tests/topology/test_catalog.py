@@ -450,11 +450,12 @@ def test_any_damage_to_a_bundle_is_a_catalog_or_findings(at: int, cut: int, put:
 
 
 def test_the_demo_bundle_loads() -> None:
-    """The demo's definitions are the manual's, with landings under contract and cancellations counted."""
+    """The demo's definitions are the manual's, with landings under contract, cancellations counted, and the weather."""
     folder = Path(str(milepost.ops.__file__)).parent / "demo_bundle"
     files = [folder / "milepost.yaml", *folder.glob("schemas/*.avsc")]
     catalog = load_bundle({one.relative_to(folder).as_posix(): one.read_bytes() for one in files})
-    assert set(load().metrics) | {"cancellations"} == set(catalog.metrics)
+    weather = {"visibility_min", "visibility_avg", "wind_speed_max", "wind_speed_avg", "precipitation"}
+    assert set(load().metrics) | {"cancellations"} | weather == set(catalog.metrics)
     assert not catalog.rules_by_type.get("flight.landed") and "flight.landed" in catalog.sources["flights"].types
     check = catalog.sources["flights"].types["flight.departed"].check
     assert check({"carrier": "UA", "origin": "EWR", "dest": "IAH", "dep_delay": 2})["tailnum"] is None

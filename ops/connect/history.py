@@ -100,7 +100,7 @@ class GitReport:
         if self.moved:
             told.append(f"{self.moved:,} authors go by another address than before: taken apart, and joined anew")
         if self.alone:
-            told.append(f"{self.alone:,} addresses belong to no organisation: free mail, or no domain")
+            told.append(f"addresses that belong to no organisation (free mail, or no domain): {self.alone:,}")
         if self.odd_count:
             told.append(f"{self.odd_count:,} commits have a date that no event may have; they are dead letters:")
             told += [f"  commit {one['commit'][:12]}: {one['said']}" for one in self.odd]

@@ -290,14 +290,23 @@ def _operand(
 ) -> dict[str, Any]:
     """A line of the difference: both values, and what each cause adds."""
     metric = now if now is not None else was
-    assert metric is not None and metric.measure is not None
-    measure = metric.measure
+    assert metric is not None
+    scales = _scale(was or metric), _scale(now or metric)
+    scale = max((one for one in scales if one is not None), default=None)
+
+    def added(cause: str) -> int | float:
+        change = causes[cause].sum
+        if scales[0] != scales[1]:  # another definition, and the whole difference its doing; each side at its own scale
+            before, after = (sum * 10 ** ((scale or 0) - (of or 0)) for sum, of in zip(sums, scales, strict=True))
+            change = after - before
+        return change if scale is None else unscaled(change, scale)
+
     told = {
         cause: {
             "added": causes[cause].added,
             "removed": causes[cause].removed,
             "changed": causes[cause].changed,
-            "sum": causes[cause].sum if measure.field is None else unscaled(causes[cause].sum, measure.scale),
+            "sum": added(cause),
         }
         for cause in CAUSES
         if cause in causes
@@ -306,6 +315,12 @@ def _operand(
     if whole and metric.aggregate in ADDITIVE:
         adds_up = sums[0] + sum(one.sum for one in causes.values()) == sums[1]
     return {"metric": name, "before": values[0], "after": values[1], "causes": told, "adds_up": adds_up}
+
+
+def _scale(metric: Metric) -> int | None:
+    """Decimals of what a metric's facts add; None: they are counted."""
+    assert metric.measure is not None
+    return None if metric.measure.field is None else metric.measure.scale
 
 
 def _added(asked: Asked, parts: Sequence[Sums], values: Iterable[Any]) -> dict[bytes, Tally]:

@@ -29,7 +29,7 @@ from milepost.topology.driver import Driver
 from milepost.topology.panes import DAY_MS, HOUR_MS, PANE_MS
 from milepost.topology.reading import Reader
 from milepost.topology.recognition import Recogniser
-from milepost.topology.recognitions import Recognition, Told
+from milepost.topology.recognitions import Recognition, Said, Subject
 from milepost.topology.record_questions import RecordQuestion, RecordQuestions
 from milepost.topology.steps import run
 from tests.support.hostile import said as signals_of
@@ -207,14 +207,19 @@ class Fleet:
 
 def recognised(reader: Reader, until: int) -> list[Recognition]:
     """Everything that is to be said up to a bucket end, by one walk."""
-    recogniser, told, found = Recogniser(reader), Told(), list[Recognition]()
+    recogniser, said, found = Recogniser(reader), dict[Subject, Said](), list[Recognition]()
     begins = recogniser.plans_begin(ORG)
     assert begins is not None, "no plan is in force"
+
+    def take(some: Iterable[Recognition]) -> None:
+        for one in some:
+            said[one.subject] = Said.after(said.get(one.subject), one)
+            found.append(one)
+
     for start, stop in recogniser.stretches(ORG, begins, until):
+        take(run(recogniser.closings(ORG, start, said)))
         for root, known in sorted(run(recogniser.companies_of(ORG, stop, lambda _: True)).items()):
-            for one in run(recogniser.company(ORG, root, max(start, known), stop, told.said)):
-                told.add(one)
-                found.append(one)
+            take(run(recogniser.company(ORG, root, max(start, known), stop, said)))
     return found
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from milepost.agents.milestone_leg import MilestoneLeg
+from milepost.topology.behind import Behind
 from milepost.topology.decisions import Decisions
 from milepost.topology.panes import PANE_MS
 from milepost.topology.reading import Progress, Unavailable
@@ -106,16 +107,28 @@ def passed_by(progresses: Sequence[Mapping[int, Progress]], partitions: int) -> 
 
 
 def unsaid(world: World) -> list[str]:
-    """Partitions of `milestones` in which not all is said that the ticks allow."""
+    """Partitions of `milestones` in which not all is said that the ticks allow, or what came behind is not looked at."""
     if not world.achieves:
         return []
+    try:
+        behind = tuple(_behind(world, number) for number in range(world.partitions))
+    except Unavailable as error:
+        return [str(error)]
     owners = {number: at for (name, number), (at,) in world.owners().items() if name == "measure"}
     passed = passed_by([at.mark.progress for at in owners.values()], world.partitions)
     told = {
-        number: one.k
+        number: one.mark.k if one.mark is not None and one.mark.behind == behind else None
         for process in world.processes()
         if not process.loop.dead
         for number, one in process.runtime.told.items()
         if number in process.runtime.legs["measure"].partitions
     }
     return [f"achieve/{n}: {told.get(n)} of {passed}" for n in owners if passed and (told.get(n) or 0) < passed]
+
+
+def _behind(world: World, number: int) -> int:
+    """The last raw offset of a partition that brought something behind what has passed; -1: none did."""
+    owner = world.owner("ingest", number)
+    if owner is None:
+        raise Unavailable("ingest", number, "nobody answers for it")
+    return run(Behind(partition=number, since=-1).read(Held(owner.runtime)))[1]

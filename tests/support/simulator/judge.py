@@ -6,7 +6,7 @@ same as an undisturbed run? -> all disks lost, logs cleaned -> restored: the sam
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Final
@@ -18,7 +18,7 @@ from milepost.topology.digest import digest
 from milepost.topology.driver import Driver, follow
 from milepost.topology.reading import Reader
 from milepost.topology.recognition import Recogniser
-from milepost.topology.recognitions import TOPIC, Told, load
+from milepost.topology.recognitions import TOPIC, Recognition, Said, Subject, load
 from milepost.topology.state import Store
 from milepost.topology.steps import run
 from tests.support.events import SECRET, sweep
@@ -204,37 +204,45 @@ def _topics(world: World, undisturbed: Driver) -> list[str]:
 
 
 def _milestones(world: World, undisturbed: Driver) -> list[str]:
-    """What is said of milestones: what a walk over the whole log says up to the last tick, each with one content."""
-    held: dict[bytes, set[bytes]] = {}
+    """What is said of milestones: each key ends with what a walk over the whole log says up to the last tick.  (What was
+    said before something came behind it is said again, marked, or withdrawn.)"""
+    held: dict[bytes, Recognition] = {}
     for number in range(world.partitions):
         for record in world.log(TOPIC, number).every:
-            if not isinstance(load(record.value or b""), int):
+            one = load(record.value or b"")
+            if isinstance(one, Recognition):
                 world.stats["recognised again"] += record.key in held
-                held.setdefault(record.key or b"", set()).add(record.value or b"")
+                held[record.key or b""] = one
     reader = undisturbed.reader
     passed = passed_by([reader.progress(number) for number in range(world.partitions)], world.partitions)
     wanted = {} if passed is None else recognised(reader, passed, world.partitions)
     world.stats["recognised"] += len(wanted)
-    wrong = [f"milestones: {len(some)} contents under one key" for some in held.values() if len(some) > 1]
+    world.stats["recognitions withdrawn"] += sum(one.withdrawn is not None for one in held.values())
+    held = {key: one for key, one in held.items() if one.withdrawn is None}
     missing, more = wanted.keys() - held.keys(), held.keys() - wanted.keys()
+    wrong = []
     if missing or more:
-        names = sorted(str(load(next(iter(held[key])))) for key in more)[:2]
-        lacks = sorted(str(load(wanted[key])) for key in missing)[:2]
+        names, lacks = sorted(str(held[key]) for key in more)[:2], sorted(str(wanted[key]) for key in missing)[:2]
         wrong.append(f"milestones: {len(missing)} of {len(wanted)} are missing {lacks}, {len(more)} too many {names}")
-    return wrong + [f"milestones: {key!r} differs" for key in wanted if held.get(key, {wanted[key]}) != {wanted[key]}]
+    differ = [one for key, one in wanted.items() if key in held and not held[key].holds_as(one)]
+    return wrong + [f"milestones: {one} differs" for one in differ]
 
 
-def recognised(reader: Reader, until: int, partitions: int) -> dict[bytes, bytes]:
+def recognised(reader: Reader, until: int, partitions: int) -> dict[bytes, Recognition]:
     """The records of `milestones` up to a bucket end, by one walk."""
-    recogniser, told, found = Recogniser(reader), Told(), dict[bytes, bytes]()
+    recogniser, said, found = Recogniser(reader), dict[Subject, Said](), dict[bytes, Recognition]()
+
+    def take(some: Iterable[Recognition]) -> None:
+        for one in some:
+            said[one.subject] = Said.after(said.get(one.subject), one)
+            found[one.output(partitions).key] = one
+
     for org in sorted(reader.decisions.history):
         begins = recogniser.plans_begin(org)
         for start, stop in recogniser.stretches(org, begins, until) if begins is not None else ():
+            take(run(recogniser.closings(org, start, said)))
             for root, known in sorted(run(recogniser.companies_of(org, stop, lambda _: True)).items()):
-                for one in run(recogniser.company(org, root, max(start, known), stop, told.said)):
-                    told.add(one)
-                    output = one.output(partitions)
-                    found[output.key] = output.value or b""
+                take(run(recogniser.company(org, root, max(start, known), stop, said)))
     return found
 
 

@@ -19,6 +19,8 @@ FAULTS_S: Final = 2.8
 """Until when faults come."""
 
 SAYING_S: Final = 2.0
+LATER_S: Final = tuple(float(second) for second in range(2, 20, 2))
+"""When, after all is healed, the ticks go on where `achieve` is at work: it looks back every few seconds."""
 """How much longer processes are killed where `achieve` is at work: most of what it says it says behind the input."""
 
 LAG_S: Final = 1.2
@@ -41,7 +43,7 @@ FULL_S: Final = 0.6
 EVENTS_MAX: Final = 60_000
 """What may happen in one history: more is one that does not come to rest."""
 
-HEAL_S: Final = 20.0
+HEAL_S: Final = 40.0
 
 KINDS: Final = (
     "kill", "kill", "stop", "stop", "evict", "rebalance", "lose", "lose running", "old copy", "leave", "compact", "compact",

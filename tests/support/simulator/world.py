@@ -32,6 +32,7 @@ from tests.support.simulator.plan import (
     FULL_S,
     HEAL_S,
     LAG_S,
+    LATER_S,
     OLD_S,
     POINTS,
     SAYING,
@@ -404,7 +405,7 @@ class World:
         for node in self.nodes:
             node.wanted, node.disk.full_until = True, 0.0
             self.start(node)
-        for late in (0.2, 0.5):  # as the ticker does, once a second
+        for late in (0.2, 0.5, *(LATER_S if self.achieves else ())):  # as the ticker does, once a second
             self.at(self.now + late, self._tick)
         self.rest(self.plan.idle_s + AIR_S + 0.15)
 

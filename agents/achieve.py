@@ -191,7 +191,7 @@ class Achieving:
 
     async def _look_back(self, number: int, told: Told) -> None:
         """Go back where something became known behind the mark; of a partition that says nothing yet, begin."""
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         if now - self._looked.get(number, -LOOK_S) < LOOK_S:
             return
         self._looked[number] = now

@@ -22,7 +22,7 @@ KINDS: Final = (
     "late bytes of a dead sender", "late bytes of a stopped sender", "leave", "left out of a rebalance", "lose",
     "lose running", "old copy", "rebalance", "records cleaned", "records processed again", "redelivered",
     "static member came back", "stop", "taken again", "torn outputs", "replayed", "asked beside the oracle",
-    "full disk", "refused by a full disk", "rebuilt", "a fold without memory", "recognised", "recognised again",
+    "full disk", "refused by a full disk", "rebuilt", "a fold without memory", "recognised",
 )  # fmt: skip
 """What must have happened at least once in any two hundred histories, or they proved less than they say."""
 

@@ -165,6 +165,8 @@ def installed(world: World) -> Iterator[None]:
         (store, "make_room", lambda _folder: False),
         (holding, "GATE_S", 0.2),
         (achieve, "PAUSE_S", 0.05),
+        (achieve, "LOOK_S", 0.2),
+        (achieve, "MORE_S_MAX", 1.0),
         (achieve, "WAIT_S_MAX", 0.1),
         (achieve, "REST_S_MAX", 0.002),
         *((module, name, hands[name]) for module, name in _reached()),

@@ -204,8 +204,8 @@ def _topics(world: World, undisturbed: Driver) -> list[str]:
 
 
 def _milestones(world: World, undisturbed: Driver) -> list[str]:
-    """What is said of milestones: each key ends with what a walk over the whole log says up to the last tick.  (What was
-    said before something came behind it is said again, marked, or withdrawn.)"""
+    """What is said of milestones: what a walk over the whole log says up to the last tick.  Nothing of it had to be taken
+    back or told after its time: nothing is backdated here, and what lies in a wrong partition is waited for."""
     held: dict[bytes, Recognition] = {}
     for number in range(world.partitions):
         for record in world.log(TOPIC, number).every:
@@ -217,10 +217,9 @@ def _milestones(world: World, undisturbed: Driver) -> list[str]:
     passed = passed_by([reader.progress(number) for number in range(world.partitions)], world.partitions)
     wanted = {} if passed is None else recognised(reader, passed, world.partitions)
     world.stats["recognised"] += len(wanted)
-    world.stats["recognitions withdrawn"] += sum(one.withdrawn is not None for one in held.values())
-    held = {key: one for key, one in held.items() if one.withdrawn is None}
+    early = [one for one in held.values() if one.withdrawn is not None or one.backdated]
     missing, more = wanted.keys() - held.keys(), held.keys() - wanted.keys()
-    wrong = []
+    wrong = [f"milestones: {len(early)} were said before they were sure: {early[0]}"] if early else []
     if missing or more:
         names, lacks = sorted(str(held[key]) for key in more)[:2], sorted(str(wanted[key]) for key in missing)[:2]
         wrong.append(f"milestones: {len(missing)} of {len(wanted)} are missing {lacks}, {len(more)} too many {names}")

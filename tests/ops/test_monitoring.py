@@ -85,6 +85,8 @@ def watched(broker: TestBroker, tmp_path_factory: pytest.TempPathFactory) -> Ite
             targets = [one.url.removeprefix("http://") for one in (deployment.settings, second.settings)]
             folder = tmp_path_factory.mktemp("prometheus") / "home"
             with Prometheus(targets, folder, rules.rules(at_once=True)) as live:
+                # A rate is of two samples: the first must be there before anything is counted.
+                deployment.wait(lambda: len(live.since("milepost_ready", 30)) == len(targets), "nothing is scraped")
                 _fill(here)
                 yield replace(here, prometheus=live)
         else:

@@ -27,6 +27,8 @@ BATCH_BYTES: Final = 64 * 1024 * 1024
 """Of one batch, unpacked.  A topic takes 2 MiB packed; a producer's batch is a megabyte or so before it is packed."""
 LZ4_RATIO: Final = 255
 """The most that lz4 can save; what is shorter than a bound by that much needs no guard."""
+NO_ROOM: Final = "failed to write whole buffer"
+"""What cramjam says where the room it is given is too small."""
 GZIP: Final = zlib.MAX_WBITS | 16
 
 
@@ -85,6 +87,8 @@ def _into(decompress_into: Callable[[Any, bytearray], int], payload: Any) -> byt
     try:
         size = decompress_into(payload, room)
     except cramjam.DecompressionError as error:
+        if NO_ROOM not in str(error):
+            raise  # damaged, which is another matter
         raise BatchTooLarge(f"at most {BATCH_BYTES} bytes a batch are expected: {error}") from error
     return bytes(memoryview(room)[:size])
 

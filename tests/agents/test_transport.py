@@ -6,9 +6,11 @@ import asyncio
 import random
 import struct
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import cramjam
 import pytest
 from aiokafka.consumer import fetcher
 from aiokafka.errors import IllegalStateError
@@ -21,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from milepost.agents.bindings import engine
-from milepost.agents.records import BATCH_BYTES
+from milepost.agents.records import BATCH_BYTES, lz4_decode, zstd_decode
 from milepost.agents.transport import (
     BUSY_BYTES,
     BUSY_RECORDS_A_S,
@@ -234,6 +236,13 @@ def test_a_batch_that_unpacks_beyond_its_bound_reads_as_records_that_are_too_lar
     too_large = [(offset, VALUE_BYTES_MAX + 1, 7) for offset in (3, 4, 5)]
     assert told == [(1, 10, 7), (2, 10, 7), *too_large, (6, 20, 7), (7, 20, 7), (8, 20, 7)]
     assert [one.value for one in found[-3:]] == [bytes([2]) * 20] * 3
+
+
+@pytest.mark.parametrize("decode", [lz4_decode, zstd_decode], ids=["lz4", "zstd"])
+def test_a_batch_that_is_damaged_is_not_taken_for_one_that_is_too_large(decode: Callable[[bytes], bytes]) -> None:
+    """What cannot be unpacked at all is an error of its own: nothing of it may end as a dead letter."""
+    with pytest.raises(cramjam.DecompressionError):
+        decode(b"no frame of any kind" * 20_000)
 
 
 def packed_batch(base: int, codec: int, values: list[bytes]) -> bytes:

@@ -28,11 +28,11 @@ from milepost.topology.digest import digest
 from milepost.topology.driver import Driver
 from milepost.topology.panes import DAY_MS, HOUR_MS, PANE_MS
 from milepost.topology.reading import Reader
-from milepost.topology.recognition import Recogniser
-from milepost.topology.recognitions import Recognition, Said, Subject
+from milepost.topology.recognitions import Recognition
 from milepost.topology.record_questions import RecordQuestion, RecordQuestions
 from milepost.topology.steps import run
 from tests.support.hostile import said as signals_of
+from tests.support.walking import walked
 from tests.support.workers import SECRET, Deployment
 
 ORG: Final = "fleet"
@@ -207,19 +207,8 @@ class Fleet:
 
 def recognised(reader: Reader, until: int) -> list[Recognition]:
     """Everything that is to be said up to a bucket end, by one walk."""
-    recogniser, said, found = Recogniser(reader), dict[Subject, Said](), list[Recognition]()
-    begins = recogniser.plans_begin(ORG)
-    assert begins is not None, "no plan is in force"
-
-    def take(some: Iterable[Recognition]) -> None:
-        for one in some:
-            said[one.subject] = Said.after(said.get(one.subject), one)
-            found.append(one)
-
-    for start, stop in recogniser.stretches(ORG, begins, until):
-        take(run(recogniser.closings(ORG, start, said)))
-        for root, known in sorted(run(recogniser.companies_of(ORG, stop, lambda _: True)).items()):
-            take(run(recogniser.company(ORG, root, max(start, known), stop, said)))
+    found = walked(reader, ORG, [until])
+    assert found, "no plan is in force"
     return found
 
 

@@ -11,12 +11,11 @@ import pytest
 from milepost.schemas import keys
 from milepost.topology.driver import Driver
 from milepost.topology.panes import PANE_MS
-from milepost.topology.recognition import Recogniser
-from milepost.topology.recognitions import OF_STATES, Recognition, Said, Subject, load
-from milepost.topology.steps import run
+from milepost.topology.recognitions import OF_STATES, Recognition, load
 from tests.oracle.recognition import Teller
 from tests.support.small import DAY, FILES, HOUR, ORG, SECRET, T0, iso, visit
 from tests.support.versus import oracle_over
+from tests.support.walking import walked
 from tests.topology.test_standings import DEADLINE, GRACE, MILESTONES, NOW, START, ZONE, date, history, text
 
 CORRECTION = "milestone.corrected"
@@ -37,22 +36,7 @@ def engine(sent: Sent, files: dict[str, bytes] | None = None, *, seed: int = 0) 
 
 def recognised(made: Driver, cuts: Sequence[int] = (LAST,), first: int = FIRST, org: str = ORG) -> list[Recognition]:
     """Everything that is said up to each of `cuts`, one walk after the other, as a worker goes on."""
-    recogniser, found = Recogniser(made.reader), list[Recognition]()
-    said: dict[Subject, Said] = {}
-
-    def take(some: Sequence[Recognition]) -> None:
-        for one in some:
-            said[one.subject] = Said.after(said.get(one.subject), one)
-            found.append(one)
-
-    for cut in cuts:
-        for start, stop in recogniser.stretches(org, first, cut):
-            take(run(recogniser.closings(org, start, said)))
-            companies = run(recogniser.companies_of(org, stop, lambda root: True))
-            for root, known in sorted(companies.items()):
-                take(run(recogniser.company(org, root, max(start, known), stop, said)))
-        first = cut + 1
-    return found
+    return walked(made.reader, org, cuts, first)
 
 
 def of(found: Sequence[Recognition], milestone: str, company: str = "c0") -> list[Recognition]:

@@ -6,7 +6,7 @@ same as an undisturbed run? -> all disks lost, logs cleaned -> restored: the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Final
@@ -17,10 +17,8 @@ from milepost.topology.decisions import Decisions
 from milepost.topology.digest import digest
 from milepost.topology.driver import Driver, follow
 from milepost.topology.reading import Reader
-from milepost.topology.recognition import Recogniser
-from milepost.topology.recognitions import TOPIC, Recognition, Said, Subject, load
+from milepost.topology.recognitions import TOPIC, Recognition, load
 from milepost.topology.state import Store
-from milepost.topology.steps import run
 from tests.support.events import SECRET, sweep
 from tests.support.invariants import same_answers
 from tests.support.simulator.achieving import passed_by
@@ -28,6 +26,7 @@ from tests.support.simulator.kafka import Rec
 from tests.support.simulator.replay import replay
 from tests.support.simulator.world import World
 from tests.support.versus import ask_engine, ask_oracle, oracle_of, records_of
+from tests.support.walking import walked
 
 REPLAYED_EVERY: Final = 3
 """One seed of so many is also replayed from its cleaned raw log."""
@@ -229,20 +228,8 @@ def _milestones(world: World, undisturbed: Driver) -> list[str]:
 
 def recognised(reader: Reader, until: int, partitions: int) -> dict[bytes, Recognition]:
     """The records of `milestones` up to a bucket end, by one walk."""
-    recogniser, said, found = Recogniser(reader), dict[Subject, Said](), dict[bytes, Recognition]()
-
-    def take(some: Iterable[Recognition]) -> None:
-        for one in some:
-            said[one.subject] = Said.after(said.get(one.subject), one)
-            found[one.output(partitions).key] = one
-
-    for org in sorted(reader.decisions.history):
-        begins = recogniser.plans_begin(org)
-        for start, stop in recogniser.stretches(org, begins, until) if begins is not None else ():
-            take(run(recogniser.closings(org, start, said)))
-            for root, known in sorted(run(recogniser.companies_of(org, stop, lambda _: True)).items()):
-                take(run(recogniser.company(org, root, max(start, known), stop, said)))
-    return found
+    found = (one for org in sorted(reader.decisions.history) for one in walked(reader, org, [until]))
+    return {one.output(partitions).key: one for one in found}
 
 
 def _beyond(world: World, topic: str, record: Any) -> bool:

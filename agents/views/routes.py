@@ -24,9 +24,28 @@ from milepost.agents.views import (
     queries,
     records,
 )
-from milepost.agents.views.asking import LIMIT_MAX, Asking, Doors, Parameter, answer, ask
+from milepost.agents.views.asking import Asking, Doors, Parameter, answer, ask
 from milepost.agents.views.files import Files
 from milepost.agents.views.openapi import Route, openapi
+from milepost.agents.views.parameters import (
+    AFTER,
+    BEFORE,
+    BY,
+    DRY_RUN,
+    INSTANT,
+    KEY,
+    METRIC,
+    ORG,
+    PAGING,
+    RECORD,
+    STALE,
+    STRETCH,
+    TIME,
+    TO,
+    WHO,
+    WINDOW,
+    in_path,
+)
 from milepost.agents.views.problems import STREAM, Problem, ProblemRunner, middleware
 from milepost.agents.views.services import Services
 from milepost.agents.views.stream import PRESENCE_BODY, Bridge, Present
@@ -34,87 +53,6 @@ from milepost.schemas.records import Envelope
 from milepost.topology import cloudevents
 from milepost.topology.explain import Explanations
 from milepost.topology.standings import Standings
-
-
-def _in_path(name: str, about: str) -> Parameter:
-    return Parameter(name=name, about=about, required=True, place="path")
-
-
-INSTANT: Final = {"type": "string", "format": "date-time"}
-BASIS: Final = {"type": "string", "enum": ["latest", "corrected", "as_shown"]}
-LENGTH: Final = r"[1-9][0-9]{0,6}[mhd]|day|week|month|year"
-WHOLE: Final = {"type": "integer", "minimum": 0, "maximum": 999_999_999}
-
-ORG: Final = Parameter(name="org", about="organisation; may be left out when there is one")
-TIME: Final = (
-    Parameter(
-        name="at", about="RFC 3339 with zone; floored to 15 minutes; alone it means basis=corrected", schema=INSTANT
-    ),
-    Parameter(name="basis", about="latest (default), corrected or as_shown", schema=BASIS),
-    Parameter(name="tz", about="IANA time zone of calendar units, default UTC"),
-)
-BEFORE: Final = (
-    Parameter(name="at", about="the first moment; without it now, with basis=latest", schema=INSTANT),
-    Parameter(name="basis", about="at the first moment: as_shown (default with at), corrected or latest", schema=BASIS),
-    Parameter(name="tz", about="IANA time zone of calendar units, default UTC"),
-)
-TO: Final = (
-    Parameter(name="to", about="the second moment; without it now, with to_basis=latest", schema=INSTANT),
-    Parameter(
-        name="to_basis", about="at the second moment: as_shown (default with to), corrected or latest", schema=BASIS
-    ),
-)
-WINDOW: Final = Parameter(
-    name="window",
-    about="all (default), <n>m, <n>h, <n>d up to 3660d, year, month, week or day of tz",
-    schema={"type": "string", "pattern": f"^(all|{LENGTH})$"},
-)
-STRETCH: Final = (
-    Parameter(name="from", about="start of the first point", required=True, schema=INSTANT),
-    Parameter(name="to", about="starts lie before it; default at, or now", schema=INSTANT),
-    Parameter(
-        name="every",
-        about="<n>m, <n>h, <n>d, day, week, month or year; default 1d; 4,000 points at most",
-        schema={"type": "string", "pattern": f"^({LENGTH})$"},
-    ),
-)
-BY: Final = Parameter(
-    name="by",
-    about="a dimension, company, or another entity (person, …): then of events that name no company",
-    required=True,
-)
-KEY: Final = (
-    Parameter(name="entity", about="default company"),
-    Parameter(name="key", about="kind of key", required=True),
-    Parameter(name="value", about="its value", required=True),
-)
-WHO: Final = (
-    ORG,
-    Parameter(name="company", about="mk_… or key:value; without it the whole organisation"),
-    Parameter(name="dim.*", about="value of a dimension: dim.origin=JFK"),
-)
-STALE: Final = Parameter(
-    name="stale_ms",
-    about="how much the answer may lag, so that a standby may give it; it says lag_ms then",
-    schema=WHOLE,
-)
-AFTER: Final = Parameter(
-    name="after",
-    about="a receipt (raw-events/3@1288): the answer includes it, and waits up to 5 s for that, else 503",
-    schema={"type": "string", "pattern": "^raw-events/[0-9]{1,9}@[0-9]{1,18}$"},
-)
-PAGING: Final = (
-    Parameter(
-        name="limit", about="rows a page, at most 1,000", schema={"type": "integer", "minimum": 1, "maximum": LIMIT_MAX}
-    ),
-    Parameter(name="next", about="the value of next in the answer before"),
-)
-DRY_RUN: Final = Parameter(
-    name="dry_run", about="true: only say what it would do", schema={"type": "string", "enum": ["true", "false"]}
-)
-METRIC: Final = _in_path("metric", "name of a metric")
-RECORD: Final = (_in_path("type", "type of the record"), _in_path("id", "id of the record"), ORG)
-
 
 TAKEN: Final = ("application/json", "application/x-ndjson", cloudevents.STRUCTURED, cloudevents.BATCH)
 """What a body may be."""
@@ -137,7 +75,7 @@ def routes(files: Files, bridge: Bridge) -> tuple[Route, ...]:
             path="/v1/events/raw-events/{position}",
             about="What became of a receipt: accepted, duplicate, dead_letter, misrouted or unknown",
             answers=outcomes.outcome,
-            parameters=(_in_path("position", "partition@offset"),),
+            parameters=(in_path("position", "partition@offset"),),
         ),
         Route(
             method="POST",
@@ -153,7 +91,7 @@ def routes(files: Files, bridge: Bridge) -> tuple[Route, ...]:
             path="/v1/connect/segment/{call}",
             about="The same at the addresses that Segment's libraries use",
             answers=connect.from_segment,
-            parameters=(_in_path("call", "batch, track, identify, page, screen, group or alias"), ORG, connect.SOURCE),
+            parameters=(in_path("call", "batch, track, identify, page, screen, group or alias"), ORG, connect.SOURCE),
             body=connect.SEGMENT_BODY,
             success=202,
         ),
@@ -289,7 +227,7 @@ def routes(files: Files, bridge: Bridge) -> tuple[Route, ...]:
             path="/v1/plans/{plan}",
             about="How many companies stand how with each milestone of a plan",
             answers=plans.plan,
-            parameters=(_in_path("plan", "name of a plan"), ORG, *TIME[:2], STALE, AFTER),
+            parameters=(in_path("plan", "name of a plan"), ORG, *TIME[:2], STALE, AFTER),
         ),
         Route(path="/v1/records", about="The types of records", answers=records.types, parameters=(ORG,)),
         Route(
@@ -325,7 +263,7 @@ def routes(files: Files, bridge: Bridge) -> tuple[Route, ...]:
             path="/v1/plans/{plan}/milestones/{milestone}/actions/{action}",
             about="Tick or untick an action that people do, for a company",
             answers=plans.tick,
-            parameters=tuple(_in_path(one, f"name of the {one}") for one in ("plan", "milestone", "action")),
+            parameters=tuple(in_path(one, f"name of the {one}") for one in ("plan", "milestone", "action")),
             body=plans.TICK_BODY,
             holds=plans.Tick,
             success=202,
@@ -336,8 +274,8 @@ def routes(files: Files, bridge: Bridge) -> tuple[Route, ...]:
             about="Accept a correction of a milestone that was final already",
             answers=plans.accept,
             parameters=(
-                *(_in_path(one, f"name of the {one}") for one in ("plan", "milestone")),
-                _in_path("dispute", "id of the record that opened it"),
+                *(in_path(one, f"name of the {one}") for one in ("plan", "milestone")),
+                in_path("dispute", "id of the record that opened it"),
             ),
             body=plans.ACCEPT_BODY,
             holds=plans.Accept,
@@ -348,7 +286,7 @@ def routes(files: Files, bridge: Bridge) -> tuple[Route, ...]:
             path="/v1/sources/{source}/complete",
             about="Say that a source has sent everything up to a time",
             answers=by_hand.complete,
-            parameters=(_in_path("source", "name of a source"),),
+            parameters=(in_path("source", "name of a source"),),
             body=by_hand.COMPLETE_BODY,
             holds=by_hand.Complete,
             success=202,
@@ -357,7 +295,7 @@ def routes(files: Files, bridge: Bridge) -> tuple[Route, ...]:
             path="/v1/companies/{metakey}",
             about="A company: its keys and links",
             answers=queries.company,
-            parameters=(_in_path("metakey", "a MetaKey, or key:value"), ORG, STALE, AFTER),
+            parameters=(in_path("metakey", "a MetaKey, or key:value"), ORG, STALE, AFTER),
         ),
         Route(
             path="/v1/identity/resolve",
@@ -426,7 +364,7 @@ def routes(files: Files, bridge: Bridge) -> tuple[Route, ...]:
             path="/page/{path:.+}",
             about="The page's files",
             answers=files.asset,
-            parameters=(_in_path("path", "a file of the page"),),
+            parameters=(in_path("path", "a file of the page"),),
         ),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import logging.config
 import sys
 
@@ -16,6 +17,7 @@ from milepost.schemas.errors import DeclarationError
 
 def main() -> None:
     """Run a worker.  Exit code 78: what was declared does not hold, and starting again would change nothing."""
+    faulthandler.enable()  # an abort or a segfault in C code says in the worker's log which call it was
     try:
         settings = read_settings()
         logging.config.dictConfig(logs.logging_config(settings))

@@ -43,8 +43,6 @@ UNLANDED_MAX: Final = 16_384
 """Records folded beyond the last checkpoint at most.  Whoever takes over after a kill restores that checkpoint, and is
 asked only when it is so much further, or at the log's end: then no answer ever shows less than one before it.  Who was
 given the partition in order has all that was folded, and is asked at once."""
-ONLY_TICKS: Final = {"tick"}
-"""What becomes of the records of a slice that is nothing but ticks."""
 GATE_S: Final = 10.0
 """A partition is asked after so many seconds of being open in any case: its next record may wait for a decision."""
 
@@ -249,14 +247,11 @@ class Holding(Landing):
             faults.point("after_fold", self.spec.name)
             assert at.next_offset > part[-1].offset, f"{self!r}: the leg did not move on"
             await self.take_in(fold)
-        if fold.fates.keys() != ONLY_TICKS:
-            self._only_ticks = False
-            pace.worked()
         wanted = len(part) * pace.slice_s() / max(spent, 1e-6)
         self._slice = int(min(SLICE_MAX, max(1, min(wanted, self._slice * 2))))
         self._touch()
         if self._timer is None or self._idle:
-            self._arm_due()
+            self._arm(self._pause_s())
         return True
 
     async def take_in(self, fold: Fold) -> None:
@@ -275,7 +270,7 @@ class Holding(Landing):
             await self.passed_over(at, record, found)
         self._touch()
         if self._timer is None or self._idle:
-            self._arm_due()
+            self._arm(self._pause_s())
 
     async def passed_over(self, at: Partition, record: Record, found: Verdict | None) -> None:
         """The same for who holds `busy` and writes a checkpoint behind it."""
@@ -285,7 +280,6 @@ class Holding(Landing):
             quarantine.remember(at, found, record.offset)
             await self._outputs.send([self.leg.sentence(at, found)])
             log.error("%r: a record is passed over: %s", self, found.detail, extra=self.of(record))
-        self._only_ticks = False
         await self.take_in(self.leg.pass_over(at, record, verdict))
 
     def of(self, record: Record) -> dict[str, str]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from milepost.agents import pace, store
+from milepost.agents import store
 from milepost.agents.changelog import Mark, Zombie
 from milepost.agents.checkpoint import Checkpointer, Taken
 from milepost.agents.ending import ZOMBIE, end
@@ -32,12 +32,6 @@ log = logging.getLogger("milepost.agents.holding")
 CHECKPOINT_S_MAX: Final = 1.0
 IDLE_S: Final = 600.0
 """An idle owner writes an empty batch so often: it bounds how long late bytes go unnoticed (design §7.5)."""
-
-TICKS_S: Final = 4.0
-"""Ticks alone wait for a checkpoint so long at most, seconds, while the process is quiet: a worker with nothing to do
-would spend most of its time on checkpoints of ticks.  What it has folded can be asked for all the same."""
-LOOK_S: Final = 0.5
-"""How often it is looked at whether it is quiet still, seconds."""
 
 State = Literal["new", "restoring", "opening", "open", "parked", "closed"]
 
@@ -96,8 +90,6 @@ class Landing:
         self._timer: asyncio.TimerHandle | None = None
         self._idle = False
         self._due = False
-        self._only_ticks = True  # since the last take
-        self._changed_at = 0.0  # when the checkpoint to come was asked for (monotonic)
         self._taken_to = 0
         self._wrote_s = 0.0  # how long the last checkpoint took
         self._landed_to = 0
@@ -142,7 +134,7 @@ class Landing:
             if self._due:
                 self._start()
             elif self._timer is None:
-                self._arm_due()
+                self._arm(self._pause_s())
         else:
             self._arm_idle()
 
@@ -168,7 +160,6 @@ class Landing:
             source_topic=self.stamp.source_topic,
         )
         self._taken_to = at.next_offset
-        self._only_ticks = True
         return self._checkpointer.take(at, mark, owed, rewrite)
 
     async def _rewrite(self, at: Partition) -> None:
@@ -188,11 +179,6 @@ class Landing:
         self._disarm()
         self._idle = idle
         self._timer = asyncio.get_running_loop().call_later(seconds, self._on_time)
-
-    def _arm_due(self) -> None:
-        """Something has changed: a checkpoint is due soon."""
-        self._changed_at = time.monotonic()
-        self._arm(self._pause_s())
 
     def _arm_idle(self) -> None:
         self._arm(self.place.idle_s, idle=True)
@@ -217,12 +203,10 @@ class Landing:
         self._idle = False
         if self.state != "open":
             return
-        if self._flight is not None:
-            self._due = True
-        elif self._only_ticks and pace.quiet() and time.monotonic() - self._changed_at < TICKS_S:
-            self._arm(LOOK_S)
-        else:
+        if self._flight is None:
             self._start()
+        else:
+            self._due = True
 
     async def _append_again(self, owed: Sequence[Owed]) -> None:
         at = self.partition

@@ -19,12 +19,8 @@ BESIDE_S: Final = 0.002
 ALONE_S: Final = 0.010
 REMEMBERED_S: Final = 1.0
 """A question so long ago, in seconds, is taken to be followed by others."""
-QUIET_AFTER_S: Final = 2.0
-"""Without events for so long, in seconds, the process is quiet: a partition's ticks need not land at once, because no
-event waits for them to become sure."""
 
 _asked_at = float("-inf")
-_worked_at = float("-inf")
 
 
 def asked() -> None:
@@ -36,17 +32,6 @@ def asked() -> None:
 def slice_s() -> float:
     """How long the next slice may take, in seconds."""
     return BESIDE_S if time.monotonic() - _asked_at < REMEMBERED_S else ALONE_S
-
-
-def worked() -> None:
-    """Something other than ticks was folded."""
-    global _worked_at
-    _worked_at = time.monotonic()
-
-
-def quiet() -> bool:
-    """Whether nothing but ticks was folded in this process of late."""
-    return time.monotonic() - _worked_at > QUIET_AFTER_S
 
 
 class Turn:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from milepost.agents import holding as module
-from milepost.agents import landing, pace
+from milepost.agents import landing
 from milepost.agents.changelog import ChangelogWriter, dump_row, read_range
 from milepost.agents.holding import Holding
 from milepost.agents.landing import Place
@@ -438,42 +438,3 @@ def test_ranges_to_fetch_are_joined_over_small_gaps() -> None:
     """Owed records that lie near each other are fetched in one go."""
     assert runs([], gap_max=5) == []
     assert runs([1, 2, 8, 30], gap_max=5) == [(1, 9), (30, 31)]
-
-
-def test_ticks_alone_land_later_and_at_once_with_an_event(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing but ticks is folded a checkpoint waits for more of them; an event ends the waiting."""
-    monkeypatch.setattr(pace, "_worked_at", float("-inf"))
-    monkeypatch.setattr(landing, "TICKS_S", 3.0)
-    monkeypatch.setattr(landing, "LOOK_S", 0.1)
-    made = events(30, seed=5, partitions=1)
-
-    async def body(on: Bench) -> None:
-        send(settings, made)
-        held = await on.opened(checkpoint_ms=20)
-        fold, ticks = held.leg.fold, True
-
-        def told(at: Any, records: Any) -> Any:
-            found = fold(at, records)
-            if ticks:
-                found.fates.clear()
-                found.count("tick", len(records))
-            return found
-
-        monkeypatch.setattr(held.leg, "fold", told)
-        records = [one async for some in read_range(settings.bootstrap, held.place.source, 0, 0, 30) for one in some]
-        await held.fold(records[:10])
-        await asyncio.sleep(1)
-        assert on.landed == []
-        ticks = False
-        await held.fold(records[10:20])
-        await asyncio.sleep(1)
-        assert on.landed == [records[19].offset + 1]
-        ticks = True
-        monkeypatch.setattr(pace, "_worked_at", float("-inf"))
-        await held.fold(records[20:])
-        await asyncio.sleep(1)
-        assert len(on.landed) == 1
-        await asyncio.sleep(4)
-        assert on.landed[1:] == [records[-1].offset + 1]
-
-    bench(settings, body, monkeypatch)

@@ -9,6 +9,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 ARGS ?=
 MINUTES ?= 30
+# Test processes at a time, each with a broker of its own: the tests with workers mostly wait.
+TESTERS ?= 3
 
 .PHONY: help demo test check format campaign soak bench docs lock wheel clean chromium prometheus
 
@@ -19,7 +21,7 @@ demo: .venv/.run ## the flights of 2013 through Kafka, Faust and RocksDB, and th
 	@$(BIN)/milepost demo $(ARGS)
 
 test: .venv/.dev chromium prometheus ## every test, and one fault of each kind (ARGS="-k name")
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 check: .venv/.dev ## format, lint, types, layers
 	$(BIN)/ruff format --check .

@@ -385,7 +385,7 @@ class Ingest(quarantine.Judged):
         )
         out.before.append(letter)
         out.count(f"dead:{reject.reason}" if not rule else f"dead_pair:{reject.reason}")
-        if a.envelope is not None:
+        if a.envelope is not None and not rule:
             quality.refused(at, self.decisions.catalogs, a.envelope, reject.reason, a)
 
     def pass_over(self, at: Partition, record: Record, verdict: quarantine.Verdict) -> Fold:

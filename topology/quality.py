@@ -207,7 +207,7 @@ def accepted(mark: IngestMark, source: Source, event: Event, who: Identified, a:
 
 
 def refused(at: Partition, catalogs: Mapping[bytes, Catalog], envelope: Envelope, reason: str, a: Arrived) -> None:
-    """A record that names a source is a dead letter, or one of its rules is."""
+    """A record that names a source is a dead letter."""
     catalog = catalogs.get(a.bundle or b"")
     source = None if catalog is None else catalog.sources.get(envelope.source)
     if source is None or not watched(source) or envelope.repair or _imported(a):
@@ -244,24 +244,25 @@ def keep(at: Partition, mark: IngestMark) -> None:
     for note in noted:
         found.setdefault(row_key(note.sent, note.k_ms // PANE_MS), []).append(note)
     store = at.stores[STORE]
-    days: dict[bytes, tuple[int, set[int]]] = {}
+    begun: dict[bytes, dict[int, int]] = {}  # source -> day that has its first row -> by which record
     for (key, notes), value in zip(found.items(), store.get_many(list(found)), strict=True):
         upto = -1 if value is None else int.from_bytes(value[:UPTO], "big")
-        pane = Pane() if value is None else _load(value[UPTO:])
         fresh = [note for note in notes if note.offset > upto]
+        if len(fresh) < len(notes) or value is None:  # the day's first row, or one that may have come without its day
+            days, day = begun.setdefault(key[:-4], {}), int.from_bytes(key[-4:], "big") // PANES_A_DAY
+            days[day] = min(days.get(day, notes[0].offset), notes[0].offset)
+        if not fresh:
+            continue
+        pane = Pane() if value is None else _load(value[UPTO:])
         for note in fresh:
             pane.take(note)
-        last = max(upto, notes[-1].offset)
-        if fresh:
-            store.put(key, last.to_bytes(UPTO, "big") + pane.dump())
-        if value is None:
-            before = days.setdefault(key[:-4], (0, set()))
-            day = int.from_bytes(key[-4:], "big") // PANES_A_DAY
-            days[key[:-4]] = max(before[0], last), {*before[1], day}
-    for source, (last, new) in days.items():
+        store.put(key, fresh[-1].offset.to_bytes(UPTO, "big") + pane.dump())
+    for source, days in begun.items():
         value = store.get(source + _DAYS)
         known = [] if value is None else _load_days(value[UPTO:])
-        if not new <= set(known):
+        new = days.keys() - set(known)
+        if new:
+            last = max(days[day] for day in new)
             store.put(source + _DAYS, last.to_bytes(UPTO, "big") + _dump(sorted({*known, *new})))
 
 

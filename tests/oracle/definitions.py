@@ -58,6 +58,7 @@ class Source:
     identities: tuple[Identity, ...]
     volatile: tuple[Path, ...]
     future_skew_ms: int
+    expect: Mapping[str, Any] = field(default_factory=dict)  # as it is written
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,6 +283,7 @@ def _source(name: str, text: Mapping[str, Any], files: Mapping[str, bytes]) -> S
         ),
         volatile=tuple(_path(path) for path in text.get("volatile") or ()),
         future_skew_ms=clock.duration(str(text.get("future_skew", "10m"))),
+        expect=text.get("expect") or {},
     )
 
 

@@ -17,16 +17,14 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
+from milepost.topology.breach_records import KINDS, Kind
 from milepost.topology.decisions import Applied
 from milepost.topology.definitions import Expect
 from milepost.topology.panes import DAY_MS, HOUR_MS, PANE_MS
 from milepost.topology.quality import MINUTE_MS, Pane, watched
 
-Kind = Literal["stale", "silent", "unmatched", "schema"]
-KINDS: Final[tuple[Kind, ...]] = ("stale", "silent", "schema", "unmatched")
-"""The gravest first: the state of a source with several breaches is the first of them."""
 SCHEMA: Final = frozenset({"not_decodable", "unknown_schema", "unknown_type", "contract_violation"})
 """Reasons of dead letters that say that the contract's form is broken."""
 WINDOW_MS: Final = HOUR_MS

@@ -19,7 +19,8 @@ from typing import Any, Final
 from milepost.topology import bases, breaches, quality
 from milepost.topology.asked import organisation
 from milepost.topology.bases import Moment, written
-from milepost.topology.breaches import KINDS, SCHEMA, Breach, Kind, Phase, Timeline, Window
+from milepost.topology.breach_records import KINDS, Kind
+from milepost.topology.breaches import SCHEMA, Breach, Phase, Timeline, Window
 from milepost.topology.completeness import progress_of, told
 from milepost.topology.decisions import Applied
 from milepost.topology.definitions import Source

@@ -72,7 +72,7 @@ def test_a_promise_is_broken_when_the_oracle_says_so(seed: int) -> None:
 def test_a_source_that_stops_is_stale_at_the_tick_and_heals_with_the_next_event() -> None:
     """Not a millisecond before `freshness` has passed, and from the next accepted event on no more."""
     at = made("{freshness: 15m}")
-    sent(at, range(0, 30))
+    sent(at, range(30))
     assert told(at, 29)["state"] == "ok"
     assert told(at, 44 - 1 / M)["state"] == "ok"
     row = told(at, 44)
@@ -86,7 +86,7 @@ def test_a_source_that_stops_is_stale_at_the_tick_and_heals_with_the_next_event(
 def test_without_ticks_nobody_falls_silent() -> None:
     """A partition whose tick is missing holds everything back: what it may still hold is not known."""
     at = made("{freshness: 15m}")
-    sent(at, range(0, 10))
+    sent(at, range(10))
     assert told(at, 10)["state"] == "ok"
     for partition in range(2):  # the third one's tick does not come
         header = at.topics["raw-events"][partition][-1].headers
@@ -163,7 +163,7 @@ def test_an_import_says_nothing_of_its_source() -> None:
 def test_a_deploy_that_breaks_the_schema_is_told_at_once_and_heals() -> None:
     """From the first record that broke the contract's form, until a whole quarter of an hour had none."""
     at = made("{freshness: 30m}")
-    sent(at, range(0, 20))
+    sent(at, range(20))
     assert told(at, 20 - 1 / M)["state"] == "ok"
     for minute in range(20, 32):
         at.produce({**visit(f"x{minute}", T0 + minute * M), "data": {"company": 7}}, T0 + minute * M)
@@ -209,7 +209,7 @@ def test_records_without_a_required_key_are_unmatched_too() -> None:
 def test_the_past_is_told_as_it_was_shown_and_as_today_would_have_it() -> None:
     """as_shown has the promise of then, corrected today's; neither moves with what comes later."""
     at = made("{freshness: 15m}")
-    sent(at, range(0, 10))
+    sent(at, range(10))
     at.run()
     at.apply(ORG, promised("{freshness: 2h}"), T0 + 100 * M, k_ms=T0 + 100 * M)
     before = told(at, 200, 60, "as_shown")
@@ -224,7 +224,7 @@ def test_the_past_is_told_as_it_was_shown_and_as_today_would_have_it() -> None:
 def test_a_source_that_promises_nothing_costs_nothing() -> None:
     """No row is written for it, and the answer says that nothing is expected."""
     at = made("")
-    sent(at, range(0, 10))
+    sent(at, range(10))
     row = told(at, 60)
     assert (row["state"], row["reason"], row["freshness"]["ok"]) == ("unwatched", "no_expectation", None)
     assert row["freshness"]["newest_known"] == written(T0 + 9 * M)
@@ -279,7 +279,7 @@ def test_counts_are_the_same_however_the_log_is_read() -> None:
 def test_what_a_row_holds_already_is_not_counted_twice() -> None:
     """After a take-over a row may be ahead of the mark (a dead owner's late bytes): what it absorbed is passed over."""
     at = made("{freshness: 15m}", partitions=1, chunk=3)
-    sent(at, range(0, 12))
+    sent(at, range(12))
     at.run()
     partition = at.state["ingest", 0]
     rows = dict(partition.stores["quality"].scan(b"", b"\xff" * 30))
@@ -287,7 +287,7 @@ def test_what_a_row_holds_already_is_not_counted_twice() -> None:
     for key, value in rows.items():
         again.state["ingest", 0].stores["quality"].put(key, value)
     land(again.state["ingest", 0].stores["quality"])
-    sent(again, range(0, 12))
+    sent(again, range(12))
     again.run()
     assert dict(again.state["ingest", 0].stores["quality"].scan(b"", b"\xff" * 30)) == rows
 

@@ -1,7 +1,11 @@
 """Watching: says when breaches of sources' contracts begin and end (topology/breach_records.py), and knows which last.
 
     the ticks of all raw partitions have passed T -> each source that promises something, judged up to T
-        -> beginnings and ends since the turn before -> `sure`: what was known by T is counted -> those not said yet
+        -> beginnings and ends since the turn before, of which a rule makes anything
+        -> `sure`: what was known by T is counted -> those not said yet
+
+What no rule names (`on: milepost.source_stale`) is not said: the log holds what somebody uses, and /v1/quality needs no
+record.  A rule that is applied later finds the breaches of the week before it.
 
 Who has the first partition of measure watches.  Nothing has to be kept: a breach follows from the log, and its record
 from the breach, so whoever takes over looks a week back and says what `seen` does not hold.  Two watchers for a moment
@@ -65,6 +69,7 @@ class Watching:
         self._elected = elected
         self._sure = sure
         self._told_ms: int | None = None  # everything up to then is said
+        self._bundles = 0  # how many were applied by then
 
     async def run(self) -> None:
         """Watch for ever."""
@@ -90,7 +95,8 @@ class Watching:
         until_ms = self._passed()
         if until_ms is None or (self._told_ms is not None and until_ms <= self._told_ms):
             return 0
-        after_ms = until_ms - BACK_MS if self._told_ms is None else self._told_ms
+        bundles = self._reader.decisions.applied
+        after_ms = until_ms - BACK_MS if self._told_ms is None or bundles != self._bundles else self._told_ms
         lasting, found = await self._look(after_ms, until_ms)
         if found and self._unsaid(await self._seen(found), found):
             if not await self._sure():
@@ -103,7 +109,7 @@ class Watching:
                 log.info("%s of %s: %s %s", one.source, org, one.kind, "begins" if one.holds else "ends")
         self.lasting = lasting
         if len(unsaid) < SENT_MAX:
-            self._told_ms = until_ms
+            self._told_ms, self._bundles = until_ms, bundles
         return len(unsaid)
 
     def _passed(self) -> int | None:
@@ -120,6 +126,7 @@ class Watching:
         lasting: dict[tuple[str, str], Sequence[Kind]] = {}
         found: list[tuple[str, Turn]] = []
         for org, history in sorted(self._reader.decisions.history.items()):
+            named = history[-1].catalog.rules_by_type
             for source in sorted({name for one in history for name in one.catalog.sources}):
                 promised = breaches.phases(history, source)
                 if not any(one.stop_ms > after_ms for one in promised):
@@ -131,7 +138,8 @@ class Watching:
                 judged, _ = await answered(steps, self._read)
                 if judged.phase is not None:
                     lasting[org, source] = breaches.joined(judged.found)
-                found += [(org, one) for one in turns(source, judged.found, after_ms, until_ms)]
+                new = turns(source, judged.found, after_ms, until_ms)
+                found += [(org, one) for one in new if one.type in named]
                 await asyncio.sleep(min(REST_S_MAX, time.perf_counter() - began))
         return lasting, sorted(found, key=lambda one: (one[1], one[0]))
 

@@ -50,6 +50,10 @@ class Turn:
     kind: Kind
     holds: bool
 
+    @property
+    def type(self) -> str:
+        return f"milepost.source_{self.kind}"
+
     def event(self, org: str) -> dict[str, Any]:
         """The raw event that says so."""
         at = written(self.at_ms)
@@ -57,7 +61,7 @@ class Turn:
             "org": org,
             "source": "milepost",
             "id": f"{self.kind}/{'begins' if self.holds else 'ends'}/{self.at_ms}/{self.source}",
-            "type": f"milepost.source_{self.kind}",
+            "type": self.type,
             "time": at,
             "data": {"source": self.source, "holds": self.holds, "since": at, "by": None},
         }

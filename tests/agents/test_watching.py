@@ -10,11 +10,13 @@ import orjson
 
 from milepost.agents.watching import Watching
 from milepost.topology.breach_records import TYPES
+from milepost.topology.catalog import load_bundle
 from milepost.topology.driver import Driver
 from milepost.topology.questions import Question, Questions
 from milepost.topology.state import Output
 from milepost.topology.steps import Got, Part, run
 from tests.support.small import FILES, ORG, SECRET, T0, visit
+from tests.support.versus import oracle_over
 
 M = 60_000
 _TEXT = FILES["milepost.yaml"].replace(
@@ -23,6 +25,7 @@ _TEXT = FILES["milepost.yaml"].replace(
 _RULES = b"""\
 signals:
   went_stale: {on: milepost.source_stale, when: data.holds, fields: {source: data.source}}
+  went_silent: {on: milepost.source_silent}
 """
 _METRICS = b"""\
 metrics:
@@ -149,12 +152,33 @@ def test_a_rule_makes_a_signal_of_a_breach() -> None:
     desk.turn(watcher, 90)
     desk.driver.tick(T0 + 120 * M)
     desk.driver.run()
+    assert desk.driver.dead_letters == []
     questions = Questions(desk.driver.reader)
     answer = run(questions.value(Question(metric="outages", now_ms=T0 + 120 * M)))
     assert (answer["value"], answer["complete_to"] is not None) == (2, True)
     (row,) = run(questions.breakdown(Question(metric="outages", now_ms=T0 + 120 * M), "source"))["rows"]
     assert (row["key"], row["value"]) == ("app", 2)
     assert run(questions.breakdown(Question(metric="outages", now_ms=T0 + 120 * M), "company"))["rows"] == []
+
+
+def test_records_of_breaches_are_the_oracles() -> None:
+    """A plain program over the raw log, told of the watch's records, counts and answers what the engine does."""
+    desk = Desk()
+    watcher = desk.watching()
+    for minute in range(10, 200, 30):
+        desk.visits([minute])
+        desk.turn(watcher, minute + 29)
+    desk.driver.tick(T0 + 220 * M)
+    desk.driver.run()
+    oracle = oracle_over(desk.driver, SECRET, {load_bundle(BUNDLE).bundle_id: BUNDLE})
+    counts = desk.driver.fates["ingest"]
+    assert {name: oracle.counts[name] for name in ("accepted", "signal")} == {
+        name: counts[name] for name in ("accepted", "signal")
+    }
+    asked = Question(metric="outages", now_ms=T0 + 220 * M)
+    assert (
+        run(Questions(desk.driver.reader).value(asked))["value"] == oracle.value("outages", now=T0 + 220 * M).value == 7
+    )
 
 
 def test_a_source_is_a_companys_where_a_membership_says_so() -> None:
@@ -173,6 +197,19 @@ def test_a_source_is_a_companys_where_a_membership_says_so() -> None:
     assert desk.driver.dead_letters == []
     question = Question(metric="outages", now_ms=T0 + 60 * M, company="crm_id:1")
     assert run(Questions(desk.driver.reader).value(question))["value"] == 1
+
+
+def test_what_no_rule_names_is_not_said_until_one_does() -> None:
+    """The log holds what somebody uses; a rule that comes later finds the breaches of the week before it."""
+    desk = Desk()
+    plain = {**BUNDLE, "milepost.yaml": _TEXT}
+    desk.driver.apply(ORG, plain, T0 + M, k_ms=T0 + M)
+    watcher = desk.watching()
+    desk.visits(range(2, 10))
+    assert desk.turn(watcher, 30) == [] and watcher.lasting == {(ORG, "app"): ["stale"]}
+    desk.driver.apply(ORG, BUNDLE, T0 + 31 * M, k_ms=T0 + 31 * M)
+    assert desk.turn(watcher, 32) == [("milepost.source_stale", True, 24)]
+    assert desk.turn(watcher, 33) == []
 
 
 def test_every_kind_has_a_type_of_ours() -> None:

@@ -53,6 +53,11 @@ _RECORD = [
     {"name": "fields", "type": "string", "default": "{}"},
     {"name": "by", **_OPTIONAL},
 ]
+_BREACH = [
+    *({"name": name, "type": "string"} for name in ("source", "since")),
+    {"name": "holds", "type": "boolean"},
+    {"name": "by", **_OPTIONAL},
+]
 _OPS = ("upsert", "create", "update", "patch", "delete")
 OURS = definitions.Source(
     name="milepost",
@@ -65,6 +70,7 @@ OURS = definitions.Source(
         "milepost.dispute_accepted": {"type": "record", "name": "Accepted", "fields": _ACCEPTED},
         "milepost.action": {"type": "record", "name": "Action", "fields": _ACTION},
         "milepost.record": {"type": "record", "name": "Record", "fields": _RECORD},
+        **{name: {"type": "record", "name": "Breach", "fields": _BREACH} for name in definitions.BREACHES},
     },
     volatile=(),
     future_skew_ms=10 * clock.MINUTE,
@@ -444,7 +450,9 @@ class LogReader:
                 self.out.keys[of] = fact
         if said is not None:
             self.out.completions.append(said)
-        elif by_hand and one.type not in ("milepost.action", "milepost.dispute_accepted", "milepost.record"):
+        elif by_hand and one.type not in (
+            "milepost.action", "milepost.dispute_accepted", "milepost.record", *definitions.BREACHES,
+        ):  # fmt: skip
             self._decide(one, group, arrival.k_ms, data, tuple(of for _, _, of in present))
         elif not by_hand:
             self._propose(one.org, present, arrival.k_ms)
@@ -495,7 +503,12 @@ class LogReader:
                 self.out.edges[edge] = min(k_ms, self.out.edges.get(edge, k_ms))
 
     def _named(self, one: _Envelope, known: Definitions, data: Any) -> _Present:
-        """The keys that a decision by hand names."""
+        """The keys that a decision by hand names; what is said of a source names the source."""
+        if one.type in definitions.BREACHES:
+            if one.revision or one.repair or one.void:
+                raise Rejected("contract_violation", "not amended")
+            identity = definitions.Identity(entity="source", key="name", path=(), required=False, label=False)
+            return [(identity, data["source"], keys.leaf(self.secret, one.org, "source", "name", data["source"]))]
         if one.type == "milepost.membership":
             if data["entity"] == "company":
                 raise Rejected("contract_violation", "a member is no company")

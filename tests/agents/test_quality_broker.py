@@ -96,7 +96,7 @@ def test_breaches_are_said_once_whoever_watches(settings: Settings) -> None:
             ("stale", False),
         ]
         stale = next(each for each in histories[0] if each["breach"] == "stale")
-        assert [id for id in known if id.startswith("stale/begins")][0].split("/")[3] == "app"
+        assert next(id for id in known if id.startswith("stale/begins")).split("/")[3] == "app"
         assert {written(int(id.split("/")[2])) for id in known if id.startswith("stale/")} == {
             stale["begin"],
             stale["end"],

@@ -137,7 +137,7 @@ class Watching:
                 )
                 judged, _ = await answered(steps, self._read)
                 if judged.phase is not None:
-                    lasting[org, source] = breaches.joined(judged.found)
+                    lasting[org, source] = breaches.lasting(judged.found)
                 new = turns(source, judged.found, after_ms, until_ms)
                 found += [(org, one) for one in new if one.type in named]
                 await asyncio.sleep(min(REST_S_MAX, time.perf_counter() - began))

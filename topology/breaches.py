@@ -15,7 +15,7 @@ of all raw partitions have come, and what is judged before it does not change.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -138,12 +138,7 @@ class Timeline:
 def breaches(timeline: Timeline, promised: Sequence[Phase], until_ms: int) -> list[Breach]:
     """The breaches that had begun by `until_ms` and lasted at or behind the timeline's beginning, in their order."""
     found: list[Breach] = []
-    for kind, stretches in (
-        ("stale", _stale),
-        ("silent", _silent),
-        ("unmatched", _unmatched),
-        ("schema", _schema),
-    ):
+    for kind, stretches in _STRETCHES.items():
         joined: list[list[int]] = []
         for begin, end in sorted(one for phase in promised for one in stretches(timeline, phase, until_ms)):
             if joined and begin <= joined[-1][1]:
@@ -151,7 +146,7 @@ def breaches(timeline: Timeline, promised: Sequence[Phase], until_ms: int) -> li
             else:
                 joined.append([begin, end])
         found += [
-            Breach(kind=kind, begin_ms=begin, end_ms=end if end <= until_ms else None)  # type: ignore[arg-type]
+            Breach(kind=kind, begin_ms=begin, end_ms=end if end <= until_ms else None)
             for begin, end in joined
             if begin <= until_ms and end > timeline.since_ms
         ]
@@ -218,7 +213,16 @@ def _schema(timeline: Timeline, phase: Phase, until_ms: int) -> Iterator[tuple[i
             yield begin, stop
 
 
-def joined(found: Iterable[Breach]) -> list[Kind]:
+def lasting(found: Iterable[Breach]) -> list[Kind]:
     """The kinds of the breaches that last, the gravest first."""
-    lasting = {one.kind for one in found if one.end_ms is None}
-    return [kind for kind in KINDS if kind in lasting]
+    kinds = {one.kind for one in found if one.end_ms is None}
+    return [kind for kind in KINDS if kind in kinds]
+
+
+Stretches = Iterator[tuple[int, int]]
+_STRETCHES: Final[Mapping[Kind, Callable[[Timeline, Phase, int], Stretches]]] = {
+    "stale": _stale,
+    "silent": _silent,
+    "unmatched": _unmatched,
+    "schema": _schema,
+}

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from milepost.topology import bases, breaches, quality
 from milepost.topology.asked import organisation
@@ -22,7 +22,6 @@ from milepost.topology.bases import Moment, written
 from milepost.topology.breach_records import KINDS, Kind
 from milepost.topology.breaches import SCHEMA, Breach, Phase, Timeline, Window
 from milepost.topology.completeness import progress_of, told
-from milepost.topology.decisions import Applied
 from milepost.topology.definitions import Source
 from milepost.topology.heard import Heard
 from milepost.topology.panes import DAY_MS, PANE_MS, PANES_A_DAY
@@ -39,9 +38,9 @@ BREACHES_MAX: Final = 50
 """Breaches that an answer lists of a source, the latest ones."""
 WINDOWS_MAX: Final = 24
 """Windows of volume that an answer lists, the latest ones."""
-State = str
-"""`ok`, one of `breaches.KINDS`, `waiting` (nothing came since it was defined), `unwatched` (nothing is promised)."""
-_NO_PANE: Final = Pane()
+State = Kind | Literal["ok", "waiting", "unwatched"]
+"""waiting: nothing came since it was defined;  unwatched: nothing is promised"""
+_STATES: Final[Mapping[str, State]] = {"no_expectation": "unwatched", "no_events": "waiting"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,10 +175,10 @@ def _stop(moment: Moment) -> int:
 def _row(source: Source, judged: Judged | None, newest: tuple[int, int] | None, heard_to: int | None) -> dict[str, Any]:
     """A source as it is answered."""
     reason = _reason(source, judged)
-    lasting = [] if judged is None else breaches.joined(judged.found)
+    lasting = [] if judged is None else breaches.lasting(judged.found)
     state: State | None = lasting[0] if lasting else "ok"
     if reason is not None and not lasting:
-        state = {"no_expectation": "unwatched", "no_events": "waiting"}.get(reason)
+        state = _STATES.get(reason)
     since = [one.begin_ms for one in judged.found if one.end_ms is None and one.kind == state] if judged else []
     return {
         "source": source.name,
@@ -346,8 +345,3 @@ def _breach(one: Breach) -> dict[str, Any]:
         "begin": written(one.begin_ms),
         "end": None if one.end_ms is None else written(one.end_ms),
     }
-
-
-def in_force(history: Sequence[Applied]) -> list[str]:
-    """The sources that promise anything now, by name."""
-    return sorted(name for name, one in history[-1].catalog.sources.items() if quality.watched(one)) if history else []

@@ -266,7 +266,7 @@ class Ingest(quarantine.Judged):
         else:
             heard.note(mark, course.sent, event.t_ms, k_ms, offset)
             if course.watched:
-                quality.accepted(mark, course.source, event, who, a)
+                quality.accepted(mark, course.source, course.sent, event, who, a)
             if who.edges:
                 self._link(at, a, event, who, catalog, out)
         self._signal(at, mark, a, event, who, course, earlier, out)

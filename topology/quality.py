@@ -48,6 +48,7 @@ LOST: Final = "missing_key"
 STORE: Final = "quality"
 ROWS_A_STEP: Final = 500
 _NOTHING: Final = Expect()
+_NONE: Final = (0, 0, "", "")
 _DAYS: Final = b"\xff\xff\xff\xff"
 """Behind all panes of a source: the days on which it has any."""
 
@@ -194,14 +195,18 @@ class Arrived(Protocol):
     genuine: Stamp | None
 
 
-def accepted(mark: IngestMark, source: Source, event: Event, who: Identified, a: Arrived) -> None:
+def accepted(mark: IngestMark, source: Source, sent: Sent, event: Event, who: Identified, a: Arrived) -> None:
     """An event of a source that is watched was accepted."""
     if event.repair or _imported(a):
         return
     counted, missing = not (event.revision or event.void), ("", "")
-    if counted and not any(key.entity == COMPANY for key in who.keys):
-        missing = _missing(source, event)
-    sent, example = (event.org, event.source), (a.partition, a.offset, *missing)
+    if counted:
+        for key in who.keys:
+            if key.entity == COMPANY:
+                break
+        else:
+            missing = _missing(source, event)
+    example = _NONE if not missing[0] else (a.partition, a.offset, *missing)
     noted = Note(sent, a.k_ms, a.record.offset, "", event.t_ms, event.type, counted, bool(missing[0]), example)
     mark.counted.append(noted)
 
@@ -240,9 +245,14 @@ def keep(at: Partition, mark: IngestMark) -> None:
     if not mark.counted:
         return
     noted, mark.counted = mark.counted, []
-    found: dict[bytes, list[Note]] = {}
+    grouped: dict[tuple[Sent, int], list[Note]] = {}
     for note in noted:
-        found.setdefault(row_key(note.sent, note.k_ms // PANE_MS), []).append(note)
+        place = note.sent, note.k_ms // PANE_MS
+        if (some := grouped.get(place)) is None:
+            grouped[place] = [note]
+        else:
+            some.append(note)
+    found = {row_key(*place): some for place, some in grouped.items()}
     store = at.stores[STORE]
     begun: dict[bytes, dict[int, int]] = {}  # source -> day that has its first row -> by which record
     for (key, notes), value in zip(found.items(), store.get_many(list(found)), strict=True):

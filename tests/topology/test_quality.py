@@ -22,7 +22,7 @@ from tests.support.small import DAY, FILES, HOUR, ORG, SECRET, T0, visit
 
 M = 60_000
 EXPECT = "{freshness: 15m, volume: {per: 1h, min: 5}, unmatched_max: 10%}"
-SEEDS = 30
+SEEDS = 15
 
 
 def promised(expect: str = EXPECT) -> dict[str, bytes]:

@@ -26,6 +26,7 @@ from milepost.agents.peers import Peers, Refused, Sealer
 from milepost.agents.standby import Standbys, chosen
 from milepost.agents.store import Stamp, cache_bytes, disk_bytes
 from milepost.agents.views.services import Health, SendFailed
+from milepost.agents.watching import Watching
 from milepost.ops import logs
 from milepost.ops.settings import Settings
 from milepost.ops.telemetry import Observed
@@ -94,8 +95,10 @@ class Worker:
         runtime.closing.append(self.peers.close)
         self.milestones = MilestoneLeg(runtime, self, self.gather)
         runtime.closing.append(self.milestones.stop)
+        self.watching = Watching(self, self.gather, self.send, self._watches, self.milestones.sure)
         self._gateway: Gateway | None = None
         self._ticker: asyncio.Task[None] | None = None
+        self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Begin to tick and to accept events; runs when the app has started."""
@@ -103,6 +106,7 @@ class Worker:
         outputs = ticker.ticks(self.settings.partitions, self.org_key)
         self._ticker = asyncio.create_task(self._tick(outputs), name="ticker")
         self.milestones.start()
+        self._watch = asyncio.create_task(self.watching.run(), name="watch")
         if self.runtime.standbys is not None:
             self.runtime.standbys.start()
         # What is alive by now stays alive: the collector need not look at it again (a tenth of the time otherwise).
@@ -121,6 +125,9 @@ class Worker:
             await ticker.run(lambda: 0 in self.runtime.legs["ingest"].partitions, send, outputs)
         except Exception as error:  # noqa: BLE001  whatever it is, a worker without ticks must not go on
             end(f"the ticker stopped: {error}", error=error)
+
+    def _watches(self) -> bool:
+        return 0 in self.runtime.legs["measure"].partitions
 
     # -- decisions
 
@@ -362,6 +369,7 @@ class Worker:
             self.status(),
             ingest_lag_ms=self._ingest_lag_ms(),
             recognised_ms=self.milestones.recognised_ms,
+            lasting=self.watching.lasting,
             now_ms=self.now_ms(),
         )
 

@@ -44,7 +44,7 @@ class MilestoneLeg:
 
     def start(self) -> None:
         """Begin to recognise."""
-        self._achieving = Achieving(self._reader, self._read, self._sending, self._mine, self._told, self._sure)
+        self._achieving = Achieving(self._reader, self._read, self._sending, self._mine, self._told, self.sure)
         self._task = asyncio.create_task(self._achieving.run(), name="achieve")
 
     async def stop(self) -> None:
@@ -98,7 +98,7 @@ class MilestoneLeg:
         except (KafkaException, KafkaError, OSError) as error:
             raise StoreError(f"{self._topic}: the broker does not answer: {error}") from error
 
-    async def _sure(self) -> bool:
+    async def sure(self) -> bool:
         """Whether all that was known when the last ticks were taken is in the tables, and decided here, too.
 
         ticks -> ingest has committed what lies before them: links and copies of misrouted records are in their logs

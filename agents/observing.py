@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -33,8 +33,10 @@ def observed(
     ingest_lag_ms: int | None,
     recognised_ms: int | None,
     now_ms: int,
+    lasting: Mapping[tuple[str, str], Collection[str]],
 ) -> Observed:
-    """What a worker says of itself now.  status: as of /v1/status;  recognised_ms: how far milestones are recognised"""
+    """What a worker says of itself now.  status: as of /v1/status;  recognised_ms: how far milestones are recognised;
+    lasting: the breaches of each source that promises something, where this worker watches"""
     lease = getattr(runtime.app.consumer, "lease", None)
     silent_ms = None if lease is None else lease.age_ms
     return Observed(
@@ -44,6 +46,7 @@ def observed(
         away_s=_away_s(runtime),
         standby_ms=status["standby"],
         sources=_sources(runtime, decisions),
+        lasting=lasting,
         recognised_s=None if recognised_ms is None else recognised_ms / 1000,
         refused_decisions=status["refused_decisions"],
         broker_silent_s=None if silent_ms is None else silent_ms / 1000,

@@ -27,6 +27,7 @@ from milepost.ops.connect.commands import app as connect
 from milepost.ops.identity import app as identity
 from milepost.ops.keeping import app as keeping
 from milepost.ops.options import At, Basis, Company, Dims, Json, Window, Zone
+from milepost.ops.quality import app as quality
 from milepost.ops.records import app as records
 from milepost.ops.settings import VARIABLES, Settings, read_settings
 from milepost.ops.whys import app as whys
@@ -60,6 +61,7 @@ app.add_typer(whys)
 app.add_typer(acts)
 app.add_typer(connect)
 app.add_typer(keeping)
+app.add_typer(quality)
 
 
 def main() -> None:

@@ -90,6 +90,17 @@ def _deployment() -> Row:
                 unit="s",
             ),
             Panel(
+                title="Sources that break their contract",
+                about="Stale, silent, broken in form, or unmatched (`expect` of the bundle), by source.",
+                queries=(
+                    (
+                        "max by (org, source, breach) (milepost_source_breach)",
+                        "{{org}} {{source}} {{breach}}",
+                    ),
+                ),
+                quiet="every source keeps what it promises",
+            ),
+            Panel(
                 title="Restarts in an hour",
                 about="How often each worker has begun anew.",
                 queries=(('changes(process_start_time_seconds{job="milepost"}[1h])', "{{instance}}"),),

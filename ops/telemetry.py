@@ -23,6 +23,7 @@ from prometheus_client.process_collector import ProcessCollector
 from milepost import __version__
 from milepost.ops.settings import PARTITIONS_MAX
 from milepost.topology import line
+from milepost.topology.breach_records import KINDS
 from milepost.topology.fates import FATES, OTHER
 
 FAST_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -69,6 +70,7 @@ LABELS: Final[Mapping[str, Label]] = {
     "held": Label(about="what holds memory", values=HELD),
     "org": Label(about="an organisation with definitions", most=SOURCES_MAX),
     "source": Label(about="a source of its definitions", most=SOURCES_MAX),
+    "breach": Label(about="how a source breaks its contract", values=KINDS),
     "version": Label(about="the release that runs", most=1),
 }
 
@@ -161,6 +163,14 @@ AWAITED: Final = _gauge(
     "source",
     only="for sources with `expect: freshness` that are live",
 )
+BREACH: Final = _gauge(
+    "source_breach",
+    "1 while a source breaks what it promises (`expect`), else 0",
+    "org",
+    "source",
+    "breach",
+    only="at the worker that watches, for sources with `expect`",
+)
 LEFT_OUT: Final = _gauge("definitions_left_out", "Parts of bundles in force that this release refuses and leaves out")
 REFUSED: Final = _counter("refused_decisions", "Records of decision topics that are not ours and were passed over")
 BROKER: Final = _gauge("broker_silent_seconds", "Since when the broker has not answered a heartbeat of this worker")
@@ -201,6 +211,7 @@ class Observed:
                 records, "bytes": partition -> bytes on disk, "restoring": partitions, "stalled": partition -> why}
     away_s:     leg -> age of its oldest checkpoint on its way
     standby_ms: leg -> partition -> lag of the copy here, ms
+    lasting:    (organisation, source) -> the breaches that last, of sources that promise something
     sources:    (organisation, source) -> (known time of its newest event, how long it may be silent), seconds
     disk:       (free bytes, size)
     """
@@ -211,6 +222,7 @@ class Observed:
     away_s: Mapping[str, float] = field(default_factory=dict)
     standby_ms: Mapping[str, Mapping[str, int | None]] = field(default_factory=dict)
     sources: Mapping[tuple[str, str], tuple[float, float | None]] = field(default_factory=dict)
+    lasting: Mapping[tuple[str, str], Collection[str]] = field(default_factory=dict)
     recognised_s: float | None = None
     refused_decisions: int = 0
     broker_silent_s: float | None = None
@@ -262,6 +274,8 @@ def _observe_parts(told: Observed) -> None:
     _show(HEARD, {name: told.sources[name][0] for name in sources})
     limits = {name: told.sources[name][1] for name in sources}
     _show(AWAITED, {name: limit for name, limit in limits.items() if limit is not None})
+    promising = sorted(told.lasting)[:SOURCES_MAX]
+    _show(BREACH, {(*name, kind): float(kind in told.lasting[name]) for name in promising for kind in KINDS})
     _show(STANDBY, {(leg,): len(copies) for leg, copies in told.standby_ms.items()})
     lags = {leg: [ms for ms in copies.values() if ms is not None] for leg, copies in told.standby_ms.items()}
     _show(STANDBY_LAG, {(leg,): max(some) / 1000 for leg, some in lags.items() if some})

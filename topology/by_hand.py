@@ -6,6 +6,7 @@
     milepost.record     {record, id, op, fields: JSON object, by}      a change of a record; a restore is one, too
     milepost.source_complete {source, until, by}                       the source has sent everything up to then
     milepost.action     {plan, milestone, action, company, done, by}   an action is ticked or unticked (acts.py)
+    milepost.source_stale …     {source, holds, since}                 what the watch says (breach_records.py)
     milepost.dispute_accepted {plan, milestone, company, dispute, by}  what was corrected when it was final holds
 
 They come under the source `milepost`, of any organisation, under the contracts of this module; so known time, dedupe,
@@ -25,11 +26,12 @@ import orjson
 from milepost.schemas.contracts import Contract, compile_contract
 from milepost.schemas.errors import ContractError
 from milepost.schemas.keys import LEAF_BYTES, PART_BYTES_MAX, raw_key
+from milepost.schemas.keys import leaf as keyed
 from milepost.schemas.record_change import NONE, OPS, record_key
 from milepost.schemas.records import Event, Identified, Key, Reject
 from milepost.schemas.serde import wire
 from milepost.schemas.times import time_ms
-from milepost.topology import acts
+from milepost.topology import acts, breach_records
 from milepost.topology.bases import written
 from milepost.topology.definitions import Catalog, Source
 from milepost.topology.protection import COMPANY, blocked
@@ -82,6 +84,7 @@ SOURCE: Final = Source(
         RECORD: _contract("Recording", _RECORD, _BY),
         ACCEPTED: _contract("Accepting", _DISPUTE, _BY),
         COMPLETE: _contract("Completing", _SAID_OF, _BY),
+        **breach_records.TYPES,
         MEMBERSHIP: _contract("Belonging", _ENTITY.replace("company", "person"), _MEMBER, _UNTIL, _BY),
     },
     identities=(),
@@ -135,6 +138,9 @@ def identify(event: Event, k_ms: int, catalog: Catalog, org_key: bytes, leaf: Le
             return Identified(leaf=company.leaf, keys=(company,), members=(), edges=())
         if event.revision or event.repair or event.void:
             raise ContractError("contract_violation", f"a {event.type} is not amended; decide the opposite")
+        if event.type in breach_records.TYPES:
+            key = _source(breach_records.named(event.data), org_key, leaf)
+            return Identified(leaf=key.leaf, keys=(key,), members=(), edges=())
         if event.type == COMPLETE:
             complete_until(event.data["source"], event.data["until"], k_ms, catalog)
             return _NOBODY
@@ -193,7 +199,7 @@ def told(
     event: Event, who: Identified, rank: Mapping[tuple[str, str], int], k_ms: int, partition: int, offset: int
 ) -> list[Output]:
     """The records on `identity-links`, which every worker follows: one a raw key, never overwritten."""
-    if event.type in (acts.ACTION, RECORD):
+    if event.type in (acts.ACTION, RECORD, *breach_records.TYPES):
         return []  # its signal, or its change, says it all
     if event.type not in (COMPLETE, ACCEPTED):
         return [_decision(event, who, rank, k_ms, partition, offset)]
@@ -258,6 +264,13 @@ def _key(entity: str, text: str, catalog: Catalog, org_key: bytes, leaf: Leaf) -
     identities = (one for source in catalog.sources.values() for one in source.identities)
     label = any(one.label for one in identities if (one.entity, one.key) == (entity, kind))
     return Key(leaf=found, entity=entity, kind=kind, value=value, label=label)
+
+
+def _source(name: str, org_key: bytes, leaf: Leaf) -> Key:
+    """A source as a thing that events are about.  A name that means nothing elsewhere is a source's all the same."""
+    entity, kind = breach_records.ENTITY, breach_records.KEY
+    found = leaf(org_key, entity, kind, name) or keyed(org_key, entity, kind, name)
+    return Key(leaf=found, entity=entity, kind=kind, value=name, label=False)
 
 
 def _validity(data: Mapping[str, Any]) -> tuple[int | None, int | None]:

@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 
 from milepost.schemas.contracts import Contract
 from milepost.schemas.errors import BundleError, Finding
-from milepost.topology import acts
+from milepost.topology import acts, breach_records
 from milepost.topology.bundle import BYTES_MAX, MAIN, BundleText, editor_schema, read_bundle
 from milepost.topology.catalog_metrics import MetricReader
 from milepost.topology.catalog_plans import PlanReader, foreign_bridges
@@ -30,6 +30,7 @@ from milepost.topology.definitions import (
     Aggregate,
     Catalog,
     Date,
+    Expect,
     Identity,
     Measure,
     Metric,
@@ -188,9 +189,11 @@ def _grouped(pairs: Iterable[tuple[str, Held]]) -> dict[str, tuple[Held, ...]]:
 
 
 def _ranks(sources: Mapping[str, Source]) -> dict[tuple[str, str], int]:
-    """Key kinds rank by first appearance in the bundle."""
+    """Key kinds rank by first appearance in the bundle; last, the kind of sources that events are about."""
     ranks: dict[tuple[str, str], int] = {}
     for source in sources.values():
         for identity in source.identities:
             ranks.setdefault((identity.entity, identity.key), len(ranks))
+    if any(source.expect != Expect() for source in sources.values()):
+        ranks.setdefault((breach_records.ENTITY, breach_records.KEY), len(ranks))
     return ranks

@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from milepost.schemas.contracts import Contract, FieldType, SchemaFault, compile_contract, field_at, paths_of
 from milepost.schemas.errors import BundleError, Finding, RuleError
-from milepost.topology import by_hand
+from milepost.topology import breach_records, by_hand
 from milepost.topology.bundle import BundleText, ExpectText, SignalText, SourceText, duration_ms
 from milepost.topology.by_library import Value
 from milepost.topology.definitions import Expect, Identity, Rule, Source, version
@@ -131,14 +131,15 @@ class RuleReader:
         here: Path = ("signals", name)
         before = len(self.findings.found)
         sources = [one for one in self.sources.values() if text.on in one.types]
-        if not sources:
+        ours = breach_records.TYPES.get(text.on)
+        if not sources and ours is None:
             self.broken.add(name)
             declared = {one for source in self.text.sources.values() for one in source.types}
             if text.on not in declared:  # else its contract has a finding
                 guess = closest(text.on, sorted(declared))
                 self.findings.add((*here, "on"), f"no source has the event type {text.on!r}", guess=guess)
             return
-        contracts = [source.types[text.on] for source in sources]
+        contracts = [source.types[text.on] for source in sources] if ours is None else [ours]
         data = _common([paths_of(one.type) for one in contracts])
         when = self._expression((*here, "when"), text.when, data, sources, "boolean") if text.when is not None else None
         fields = {}

@@ -9,8 +9,8 @@
 or up to which it was said to be complete (`milepost.source_complete`), whichever is later.  The ticks carry what was
 sent to every signals partition (design §3).  What was said lies in one raw partition and is followed whole by every
 worker (`topology/completions.py`); in a signals partition it counts once the ticks of all raw partitions have passed
-its known time, so what was in the log before it has been taken.  What people do by hand is complete as far as the
-raw partitions have been seen: nobody falls silent.
+its known time, so what was in the log before it has been taken.  What people do by hand, and what is said of breaches,
+is complete as far as the raw partitions have been seen: nobody falls silent.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from milepost.schemas import keys
-from milepost.topology import acts
+from milepost.topology import acts, breach_records
 from milepost.topology.asked import Asked
 from milepost.topology.bases import Span
 from milepost.topology.catalog import Catalog, Measure
@@ -58,7 +58,7 @@ def completeness(reader: Reader, asked: Asked, progresses: Sequence[Mapping[int,
     latest: list[int | None] = []
     for one, seen_ms in zip(told(progresses), seen, strict=True):
         before_ms = seen_ms if decided_at is None else min(seen_ms, decided_at + 1)
-        if any(measure.version == acts.TICKS.version for measure in asked.measures.values()):
+        if any(_ours(asked.catalog, measure) for measure in asked.measures.values()):
             latest.append(seen_ms or None)
         for source in sources:
             sent = one.get((asked.org, source), (None, None))[0]
@@ -72,6 +72,11 @@ def completeness(reader: Reader, asked: Asked, progresses: Sequence[Mapping[int,
 def _seen(reader: Reader, progress: Mapping[int, Progress]) -> int:
     """The known time that the ticks of all raw partitions have passed in a signals partition; 0: not all have come."""
     return min(one.k_ms for one in progress.values()) if len(progress) >= reader.partitions else 0
+
+
+def _ours(catalog: Catalog, measure: Measure) -> bool:
+    """Whether a measure is of what people do by hand, or of what the watch over sources says: nobody falls silent."""
+    return measure.version == acts.TICKS.version or catalog.rules[measure.rule].on in breach_records.TYPES
 
 
 def finality(asked: Asked, span: Span, corrected: bool, complete: Completeness) -> Finality:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from milepost.schemas.records import Envelope, Event, Identified, Reject
-from milepost.topology import by_hand, decode, identity, signals
+from milepost.topology import by_hand, decode, identity, quality, signals
 from milepost.topology.catalog import Catalog, Contract, Source
 from milepost.topology.decisions import Decisions
 
@@ -23,6 +23,7 @@ class Course(NamedTuple):
 
     sent:    (organisation, source)
     by_hand: it is a decision by hand, whose source no bundle declares
+    watched: what comes of its source is counted (quality.py)
     """
 
     catalog: Catalog
@@ -30,6 +31,7 @@ class Course(NamedTuple):
     contract: Contract
     sent: tuple[str, str]
     by_hand: bool
+    watched: bool
     identify: identity.Identifier
     judge: signals.Judge
 
@@ -70,6 +72,7 @@ class Courses:
             contract=contract,
             sent=(found.org, found.source),
             by_hand=found.source not in catalog.sources,
+            watched=quality.watched(source),
             identify=identity.Identifier(source, self._org_keys[found.org], self._leaves, catalog.protection),
             judge=signals.judge_of(catalog, found.type),
         )

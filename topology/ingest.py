@@ -29,6 +29,7 @@ from milepost.topology import (
     ingest_mark,
     key_rows,
     outputs,
+    quality,
     quarantine,
     revisions,
     signals,
@@ -119,9 +120,8 @@ class Ingest(quarantine.Judged):
         seen = {key: row for key, row in zip(keys, rows, strict=True) if row is not None}
         for arrival in arrivals:
             self._take(at, mark, arrival, seen, out)
-        key_rows.keep(at, mark)
-        heard.keep(at, mark)
-        behind.keep(at, mark)
+        for keep in (key_rows.keep, heard.keep, quality.keep, behind.keep):
+            keep(at, mark)
         if records:
             at.next_offset = records[-1].offset + 1
         return out
@@ -265,6 +265,8 @@ class Ingest(quarantine.Judged):
             out.before += by_hand.told(event, who, catalog.key_rank, k_ms, at.number, offset)
         else:
             heard.note(mark, course.sent, event.t_ms, k_ms, offset)
+            if course.watched:
+                quality.accepted(mark, course.source, course.sent, event, who, a)
             if who.edges:
                 self._link(at, a, event, who, catalog, out)
         self._signal(at, mark, a, event, who, course, earlier, out)
@@ -383,6 +385,8 @@ class Ingest(quarantine.Judged):
         )
         out.before.append(letter)
         out.count(f"dead:{reject.reason}" if not rule else f"dead_pair:{reject.reason}")
+        if a.envelope is not None and not rule:
+            quality.refused(at, self.decisions.catalogs, a.envelope, reject.reason, a)
 
     def pass_over(self, at: Partition, record: Record, verdict: quarantine.Verdict) -> Fold:
         """Only what any bytes allow: k moves, the log is owed what it covered, and nothing of it is decoded."""

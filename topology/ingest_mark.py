@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from milepost.schemas.records import Key
+
+if TYPE_CHECKING:
+    from milepost.topology.quality import Note
 
 
 class _Mark(msgspec.Struct, kw_only=True):
@@ -36,6 +40,7 @@ class IngestMark:
     least_k:  leaf -> least k written to `keys` (a memory of the store, bounded; not part of the mark)
     noted:    leaf -> (k, source, offset, org, key) of the slice in hand; empty between slices
     heard:    (org and source, bucket end, pane, offset) of events that may be steps (heard.py); empty between slices
+    counted:  what is counted of records of sources that promise something (quality.py); empty between slices
     behind:   day of known time -> raw offset of what became known of it later (behind.py); empty between slices
     amends:   whether `amended` holds anything; None: not looked yet (a memory of the store)
     """
@@ -48,6 +53,7 @@ class IngestMark:
     least_k: dict[bytes, int] = field(default_factory=dict)
     noted: dict[bytes, tuple[int, str, int, str, Key]] = field(default_factory=dict)
     heard: list[tuple[tuple[str, str], int, int, int]] = field(default_factory=list)
+    counted: list[Note] = field(default_factory=list)
     behind: dict[int, int] = field(default_factory=dict)
     amends: bool | None = None
 

@@ -153,6 +153,12 @@ LEGS: tuple[LegSpec, ...] = (
             ),
             StoreSpec(name="heard", tag=8, holds="(source, day of known time) -> how far it had sent by when"),
             StoreSpec(name="poison", tag=9, holds="offset -> verdict on a record that is passed over"),
+            StoreSpec(
+                name="quality",
+                tag=10,
+                holds="(source, pane of known time) -> what it sent, if it promises anything",
+                remember_bytes=REMEMBERED // 64,
+            ),
         ),
         writes=("signals", "record-changes", "identity-links", "dead-letters", "raw-events"),
     ),

@@ -33,6 +33,7 @@ from milepost.topology.ends import Ends
 from milepost.topology.evidence import Changes, Evidence
 from milepost.topology.heard import Heard
 from milepost.topology.metrics import unpacked
+from milepost.topology.quality import Counted
 from milepost.topology.reading import Progress, Reader
 from milepost.topology.receipts import Reached, SignalsOf
 from milepost.topology.record_versions import RecordRows
@@ -355,6 +356,7 @@ KINDS: Final[Mapping[str, type[Part]]] = {
         Ends,
         MemberLeaves,
         Behind,
+        Counted,
         TableRows,
         Evidence,
         Changes,

@@ -90,6 +90,10 @@ class UnknownMilestone(NotFound):
     title = "unknown milestone"
 
 
+class UnknownSource(NotFound):
+    title = "unknown source"
+
+
 class UnknownDispute(NotFound):
     title = "unknown dispute"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ class Route:
     """One call: what it is for, its parameters, who answers.
 
     body:     what it holds, in words;  holds: the type that its JSON is read as;  takes: of which content types
-    success:  the status of an answer;  gives: its content type
+    success:  the status of an answer;  gives: its content type;  tells: the type that describes its JSON
     internal: for other workers, not in the description
     """
 
@@ -35,6 +35,7 @@ class Route:
     takes: tuple[str, ...] = (JSON,)
     success: int = 200
     gives: str = JSON
+    tells: Any = None
     internal: bool = False
 
     @property
@@ -47,7 +48,7 @@ class Route:
 def openapi(table: tuple[Route, ...]) -> dict[str, Any]:
     """The table as an OpenAPI 3.1 document."""
     paths: dict[str, Any] = {}
-    types = [route.holds for route in table if route.holds is not None]
+    types = [one for route in table for one in (route.holds, route.tells) if one is not None]
     shapes, components = msgspec.json.schema_components(types, ref_template="#/components/schemas/{name}")
     shape_of = dict(zip(types, shapes, strict=True))
     for route in table:
@@ -67,7 +68,7 @@ def openapi(table: tuple[Route, ...]) -> dict[str, Any]:
                 for one in route.parameters
             ],
             "responses": {
-                str(route.success): {"description": "the answer", "content": {route.gives: {}}},
+                str(route.success): {"description": "the answer", "content": {route.gives: _told(route, shape_of)}},
                 "default": {
                     "description": "a problem (RFC 9457)",
                     "content": {CONTENT_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
@@ -98,3 +99,7 @@ def openapi(table: tuple[Route, ...]) -> dict[str, Any]:
             }
         },
     }
+
+
+def _told(route: Route, shape_of: Mapping[Any, Any]) -> dict[str, Any]:
+    return {} if route.tells is None else {"schema": shape_of[route.tells]}

@@ -21,6 +21,7 @@ from milepost.agents.views import (
     operations,
     outcomes,
     plans,
+    quality,
     queries,
     records,
 )
@@ -335,6 +336,7 @@ def routes(files: Files, bridge: Bridge) -> tuple[Route, ...]:
             body=identity.MEMBERSHIP_BODY,
             holds=identity.Membership,
         ),
+        *quality.ROUTES,
         Route(
             path="/v1/dead-letters",
             about="Problems among the dead letters",

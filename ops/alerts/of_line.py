@@ -9,6 +9,7 @@ from milepost.ops.telemetry import INGEST_LAG_S_MAX
 
 READ: Final = 'milepost_records_total{leg="ingest", fate="read"}'
 DEAD: Final = 'milepost_records_total{leg="ingest", fate="dead:contract_violation"}'
+BREACH: Final = 'milepost_source_breach{org="acme", source="tickets", breach="KIND"}'
 
 OF_LINE: Final = (
     Alert(
@@ -169,6 +170,67 @@ OF_LINE: Final = (
             'milepost_source_heard_timestamp_seconds{org="acme", source="tickets"}': flat(60),
             'milepost_source_awaited_seconds{org="acme", source="tickets"}': flat(900),
         },
+        labels={"org": "acme", "source": "tickets"},
+    ),
+    Alert(
+        name="SourceTooQuiet",
+        severity="ticket",
+        expr='max by (org, source) (milepost_source_breach{breach="silent"}) > 0',
+        hold_min=1,
+        summary="{{ $labels.source }} of {{ $labels.org }} has sent fewer events than it promised",
+        means="The bundle says `expect: {volume: {per: …, min: …}}` of the source, and the last whole window of known "
+        "time had fewer first versions of events. Corrections and repeats are no volume.",
+        look=(
+            "`milepost quality SOURCE`: the last windows, and since when",
+            "Source silent: a source that sends nothing breaks this, too",
+        ),
+        do=(
+            "ask the source's `owner` whether a part of it has stopped",
+            "if it is right to be so quiet: a smaller `min`, or a longer `per`, in the bundle",
+        ),
+        sound={BREACH.replace("KIND", "silent"): flat(0)},
+        fault={BREACH.replace("KIND", "silent"): flat(1)},
+        labels={"org": "acme", "source": "tickets"},
+    ),
+    Alert(
+        name="SourceUnmatched",
+        severity="ticket",
+        expr='max by (org, source) (milepost_source_breach{breach="unmatched"}) > 0',
+        hold_min=1,
+        summary="too many events of {{ $labels.source }} of {{ $labels.org }} name nobody",
+        means="The bundle says `expect: {unmatched_max: …}` of the source. In the last whole window a larger share of "
+        "its events has no company's key although its contract names one (it is absent, or means nothing), or was "
+        "refused for want of a key. Such events count for the organisation and for no company.",
+        look=(
+            "`milepost quality SOURCE`: the share, and examples with the kind of key that is missing",
+            "`milepost tail raw-events` at the receipts of the examples",
+        ),
+        do=(
+            "have the source's `owner` send the key, or name another one under `identities` of the bundle",
+            "events of persons are a company's once a membership says so: `milepost identity membership`",
+        ),
+        sound={BREACH.replace("KIND", "unmatched"): flat(0)},
+        fault={BREACH.replace("KIND", "unmatched"): flat(1)},
+        labels={"org": "acme", "source": "tickets"},
+    ),
+    Alert(
+        name="SourceSchemaBroken",
+        severity="page",
+        expr='max by (org, source) (milepost_source_breach{breach="schema"}) > 0',
+        hold_min=0,
+        summary="{{ $labels.source }} of {{ $labels.org }} sends records that break the form of its contract",
+        means="Within the last half hour records of the source were dead letters for their form: an unknown type or "
+        "schema, a field of another kind, not to be decoded. Mostly a deploy of the source has changed it.",
+        look=(
+            "`milepost quality SOURCE`: the reasons, how many, and the receipt of the first one",
+            "`curl http://127.0.0.1:6066/v1/dead-letters`: the problem, with what was expected and what came",
+        ),
+        do=(
+            "have the source's deploy taken back or mended; what it sent lies in the log and can be sent again mended",
+            "if the new form is meant: a new schema in the bundle, `milepost plan`, `milepost apply`",
+        ),
+        sound={BREACH.replace("KIND", "schema"): flat(0)},
+        fault={BREACH.replace("KIND", "schema"): flat(1)},
         labels={"org": "acme", "source": "tickets"},
     ),
     Alert(

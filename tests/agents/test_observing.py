@@ -54,7 +54,7 @@ def told(
         settings=SimpleNamespace(state=folder / "not" / "there" / "yet", partitions=partitions),
     )
     status = {"legs": {}, "standby": {}, "refused_decisions": 0, "memory": {}}
-    return observed(runtime, decisions, status, ingest_lag_ms=None, recognised_ms=None, now_ms=NOW_MS)
+    return observed(runtime, decisions, status, ingest_lag_ms=None, recognised_ms=None, now_ms=NOW_MS, lasting={})
 
 
 def test_a_source_is_awaited_from_its_first_event_behind_its_definition(tmp_path: Path) -> None:

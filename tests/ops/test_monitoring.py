@@ -190,6 +190,16 @@ def test_a_broken_record_fires_its_alert(watched: Watched) -> None:
 
 
 @prometheus.needed
+def test_a_source_that_breaks_its_schema_fires_its_alert(watched: Watched) -> None:
+    """The source of such an event is named, as long as its breach lasts."""
+    live = watched.live()
+    watched.post({"carrier": "UA", "dep_delay": "many"})
+    live.wait(lambda: "SourceSchemaBroken" in live.alerts(), "SourceSchemaBroken does not fire")
+    (found,) = live.alerts()["SourceSchemaBroken"]
+    assert (found["org"], found["source"]) == (ORG, "flights")
+
+
+@prometheus.needed
 def test_a_silent_source_fires_its_alert(watched: Watched) -> None:
     """A source that has sent since it was defined, and now sends nothing for longer than it promised, is named."""
     live = watched.live()

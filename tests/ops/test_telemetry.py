@@ -66,6 +66,21 @@ def test_sources_are_shown_up_to_their_bound_and_forgotten() -> None:
     assert "milepost_source_heard_timestamp_seconds" not in series()
 
 
+def test_a_breach_is_a_one_and_a_kept_promise_a_zero() -> None:
+    """Of each source that promises something every kind is shown, up to the bound; who watches no more shows none."""
+    telemetry.observe(Observed(lasting={("acme", "tickets"): ["stale"], ("acme", "calls"): []}))
+    shown = telemetry.exposition().decode()
+    kinds = LABELS["breach"].values
+    assert len(series()["milepost_source_breach"]) == 2 * len(kinds)
+    for kind in kinds:
+        value = 1.0 if kind == "stale" else 0.0
+        assert f'milepost_source_breach{{breach="{kind}",org="acme",source="tickets"}} {value}' in shown
+    telemetry.observe(Observed(lasting={("acme", f"s{number:05}"): [] for number in range(10_000)}))
+    assert len(series()["milepost_source_breach"]) == telemetry.SOURCES_MAX * len(kinds)
+    telemetry.observe(Observed())
+    assert "milepost_source_breach" not in series()
+
+
 def test_fates_are_the_line_s() -> None:
     """Legs and stages are those of the line, each fate has a stage of its leg, and all reasons and drops are there."""
     assert list(FATES) == [spec.name for spec in line.LEGS]

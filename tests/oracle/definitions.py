@@ -24,6 +24,9 @@ from tests.oracle import clock, expressions, plans
 Path = tuple[str, ...]
 SCALED_MAX = 2**95
 
+BREACHES = tuple(f"milepost.source_{one}" for one in ("stale", "silent", "schema", "unmatched"))
+"""Types of records that say how a source breaks its contract; rules may name them."""
+
 _WIDE = Context(prec=400)
 
 
@@ -58,6 +61,7 @@ class Source:
     identities: tuple[Identity, ...]
     volatile: tuple[Path, ...]
     future_skew_ms: int
+    expect: Mapping[str, Any] = field(default_factory=dict)  # as it is written
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +148,8 @@ def _read(of: tuple[tuple[str, bytes], ...]) -> Definitions:
     for source in sources.values():
         for identity in source.identities:
             rank.setdefault((identity.entity, identity.key), len(rank))
+    if any(source.expect for source in sources.values()):
+        rank.setdefault(("source", "name"), len(rank))
     contracts = {event: schema for source in sources.values() for event, schema in source.types.items()}
     rules = {name: _rule(name, text, contracts) for name, text in (document.get("signals") or {}).items()}
     metrics: dict[str, Metric] = {}
@@ -282,6 +288,7 @@ def _source(name: str, text: Mapping[str, Any], files: Mapping[str, bytes]) -> S
         ),
         volatile=tuple(_path(path) for path in text.get("volatile") or ()),
         future_skew_ms=clock.duration(str(text.get("future_skew", "10m"))),
+        expect=text.get("expect") or {},
     )
 
 
@@ -298,7 +305,7 @@ def _rule(name: str, text: Mapping[str, Any], contracts: Mapping[str, Any]) -> R
         on=text["on"],
         when=None if when is None else expressions.parse(when),
         fields={field: expressions.parse(expression) for field, expression in fields.items()},
-        signature=json.dumps([name, text["on"], when, fields, contracts[text["on"]]], sort_keys=True),
+        signature=json.dumps([name, text["on"], when, fields, contracts.get(text["on"], "ours")], sort_keys=True),
     )
 
 

@@ -53,6 +53,11 @@ _RECORD = [
     {"name": "fields", "type": "string", "default": "{}"},
     {"name": "by", **_OPTIONAL},
 ]
+_BREACH = [
+    *({"name": name, "type": "string"} for name in ("source", "since")),
+    {"name": "holds", "type": "boolean"},
+    {"name": "by", **_OPTIONAL},
+]
 _OPS = ("upsert", "create", "update", "patch", "delete")
 OURS = definitions.Source(
     name="milepost",
@@ -65,6 +70,7 @@ OURS = definitions.Source(
         "milepost.dispute_accepted": {"type": "record", "name": "Accepted", "fields": _ACCEPTED},
         "milepost.action": {"type": "record", "name": "Action", "fields": _ACTION},
         "milepost.record": {"type": "record", "name": "Record", "fields": _RECORD},
+        **{name: {"type": "record", "name": "Breach", "fields": _BREACH} for name in definitions.BREACHES},
     },
     volatile=(),
     future_skew_ms=10 * clock.MINUTE,
@@ -170,6 +176,23 @@ class Completion:
     k_ms: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Arrival:
+    """A record of a source that promises something (`expect`), as it came in: not imported, not repaired.
+
+    reason:    why it was refused; "": it was accepted
+    new:       the first version of an event, and no void
+    unmatched: its contract names a company's key, and it has none
+    """
+
+    org: str
+    source: str
+    k_ms: int
+    reason: str
+    new: bool
+    unmatched: bool
+
+
 @dataclass(kw_only=True)
 class Reading:
     """What a log says.
@@ -180,7 +203,7 @@ class Reading:
              of pairs (event, rule): signal, rule_declined (`when` is false), every `dead_pair:REASON`
     edges:   (org, leaf, leaf) with the smaller leaf first -> least known time of a proposal
     applied: organisation -> (known time, bundle) in the order of the markers
-    decisions: by hand, in the order in which they were read;  completions: likewise
+    decisions: by hand, in the order in which they were read;  completions, arrivals: likewise
     """
 
     events: list[Event] = field(default_factory=list)
@@ -191,6 +214,7 @@ class Reading:
     applied: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)
     decisions: list[Decision] = field(default_factory=list)
     completions: list[Completion] = field(default_factory=list)
+    arrivals: list[Arrival] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -357,6 +381,21 @@ class LogReader:
             self._accept(arrival, known, source, key, t_ms, data, body)
         except Rejected as rejected:
             self._dead(*arrival.place, rejected.reason)
+            self._came(arrival, known, rejected.reason, False)
+
+    def _came(self, arrival: _Arrival, known: Definitions, reason: str, unmatched: bool) -> None:
+        one, source = arrival.envelope, known.sources.get(arrival.envelope.source)
+        if source is not None and source.expect and arrival.kind != keys.BACKDATED and one.repair == 0:
+            self.out.arrivals.append(
+                Arrival(
+                    org=one.org,
+                    source=one.source,
+                    k_ms=arrival.k_ms,
+                    reason=reason,
+                    new=one.revision == 0 and not one.void,
+                    unmatched=unmatched,
+                )
+            )
 
     def _sent_twice(self, arrival: _Arrival, key: bytes) -> bool:
         """Whether this is one more forwarded copy of the record that was taken as first."""
@@ -392,6 +431,8 @@ class LogReader:
             raise Rejected("identity_changed")
         self.seen[key] = (body, arrival.first)
         self.out.counts["accepted"] += 1
+        named = any(identity.entity == "company" for identity in source.identities)
+        self._came(arrival, known, "", named and not companies)
         for identity, text, of in present:
             rank = known.rank[identity.entity, identity.key]
             fact = KeyFact(
@@ -409,7 +450,9 @@ class LogReader:
                 self.out.keys[of] = fact
         if said is not None:
             self.out.completions.append(said)
-        elif by_hand and one.type not in ("milepost.action", "milepost.dispute_accepted", "milepost.record"):
+        elif by_hand and one.type not in (
+            "milepost.action", "milepost.dispute_accepted", "milepost.record", *definitions.BREACHES,
+        ):  # fmt: skip
             self._decide(one, group, arrival.k_ms, data, tuple(of for _, _, of in present))
         elif not by_hand:
             self._propose(one.org, present, arrival.k_ms)
@@ -460,7 +503,12 @@ class LogReader:
                 self.out.edges[edge] = min(k_ms, self.out.edges.get(edge, k_ms))
 
     def _named(self, one: _Envelope, known: Definitions, data: Any) -> _Present:
-        """The keys that a decision by hand names."""
+        """The keys that a decision by hand names; what is said of a source names the source."""
+        if one.type in definitions.BREACHES:
+            if one.revision or one.repair or one.void:
+                raise Rejected("contract_violation", "not amended")
+            identity = definitions.Identity(entity="source", key="name", path=(), required=False, label=False)
+            return [(identity, data["source"], keys.leaf(self.secret, one.org, "source", "name", data["source"]))]
         if one.type == "milepost.membership":
             if data["entity"] == "company":
                 raise Rejected("contract_violation", "a member is no company")

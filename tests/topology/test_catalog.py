@@ -30,6 +30,7 @@ def test_the_manual_parses() -> None:
         ("company", "carrier_code"): 0,
         ("device", "tailnum"): 1,
         ("company", "airline_name"): 2,
+        ("source", "name"): 3,  # flights promises something: a source is a thing that events are about
     }
     assert [rule.name for rule in catalog.rules_by_type["flight.departed"]] == ["departed", "departed_on_time"]
     assert list(catalog.records) == ["aircraft"] and list(catalog.milestones) == ["punctual_month"]

@@ -9,7 +9,7 @@ import sys
 import faust
 
 from milepost.agents.app import build
-from milepost.ops import logs
+from milepost.ops import access_log, logs
 from milepost.ops.settings import read_settings
 from milepost.ops.supervise import EXIT_DECLARATION
 from milepost.schemas.errors import DeclarationError
@@ -21,6 +21,7 @@ def main() -> None:
     try:
         settings = read_settings()
         logging.config.dictConfig(logs.logging_config(settings))
+        access_log.check_bind(settings)
         app, _ = build(settings)
     except DeclarationError as error:
         sys.stderr.write(f"milepost worker: {error}\n")

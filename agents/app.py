@@ -18,6 +18,7 @@ from faust.types import TP
 from milepost.agents import observing, ticker, views
 from milepost.agents.bindings import Runtime, engine
 from milepost.agents.changelog import read_range
+from milepost.agents.doorkeeping import Doorkeeping
 from milepost.agents.ending import end
 from milepost.agents.gateway import Gateway
 from milepost.agents.gathering import Gathering
@@ -28,6 +29,8 @@ from milepost.agents.store import Stamp, cache_bytes, disk_bytes
 from milepost.agents.views.services import Health, SendFailed
 from milepost.agents.watching import Watching
 from milepost.ops import logs
+from milepost.ops.access import Book
+from milepost.ops.access_log import AUDIT
 from milepost.ops.settings import Settings
 from milepost.ops.telemetry import Observed
 from milepost.schemas.errors import BundleError, ContractError
@@ -96,6 +99,8 @@ class Worker:
         self.milestones = MilestoneLeg(runtime, self, self.gather)
         runtime.closing.append(self.milestones.stop)
         self.watching = Watching(self, self.gather, self.send, self._watches, self.milestones.sure)
+        self.doors = Doorkeeping(settings)
+        runtime.closing.append(self.doors.stop)
         self._gateway: Gateway | None = None
         self._ticker: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -105,6 +110,7 @@ class Worker:
         self._gateway = Gateway(self.settings.bootstrap, self.settings.namespace)
         outputs = ticker.ticks(self.settings.partitions, self.org_key)
         self._ticker = asyncio.create_task(self._tick(outputs), name="ticker")
+        await self.doors.start()
         self.milestones.start()
         self._watch = asyncio.create_task(self.watching.run(), name="watch")
         if self.runtime.standbys is not None:
@@ -250,6 +256,14 @@ class Worker:
         return self.peers.seal
 
     @property
+    def book(self) -> Book:
+        return self.doors.book
+
+    async def note(self, change: Mapping[str, Any]) -> None:
+        key = change["id"] + change["what"].encode()
+        await self.send([Output(topic=AUDIT, partition=0, key=key, value=wire("Change").encode(dict(change)))])
+
+    @property
     def patience_s(self) -> float:
         return PATIENCE_S
 
@@ -384,6 +398,6 @@ class Worker:
         stalled = [f"{name}/{number}: {why}" for name, leg in legs.items() for number, why in leg.stalled.items()]
         left_out = [f"{org}: {one}" for org, found in self.decisions.left_out().items() for one in found]
         return Health(
-            restoring=restoring, decisions=decided, stalled=stalled, ingest_lag_ms=self._ingest_lag_ms(),
-            left_out=left_out,
+            restoring=restoring, decisions=decided and self.book.ready, stalled=stalled,
+            ingest_lag_ms=self._ingest_lag_ms(), left_out=left_out,
         )  # fmt: skip

@@ -24,6 +24,7 @@ from milepost.ops import options, processes
 from milepost.ops.acts import app as acts
 from milepost.ops.bench import PARTS
 from milepost.ops.connect.commands import app as connect
+from milepost.ops.doors import app as doors
 from milepost.ops.identity import app as identity
 from milepost.ops.keeping import app as keeping
 from milepost.ops.options import At, Basis, Company, Dims, Json, Window, Zone
@@ -55,13 +56,8 @@ BrokerPort = Annotated[int | None, typer.Option(help="Port of the embedded broke
 Partitions = Annotated[int | None, typer.Option(help="Partitions of the topics, fixed at their creation.")]
 
 
-app.add_typer(identity)
-app.add_typer(records)
-app.add_typer(whys)
-app.add_typer(acts)
-app.add_typer(connect)
-app.add_typer(keeping)
-app.add_typer(quality)
+for _part in (identity, records, whys, acts, connect, keeping, quality, doors):
+    app.add_typer(_part)
 
 
 def main() -> None:
@@ -151,11 +147,14 @@ def plan(org: Org, folder: Bundle = None, rollback: Rollback = False, to: To = "
 @app.command()
 def apply(org: Org, folder: Bundle = None, rollback: Rollback = False, to: To = "", json: Json = False) -> None:
     """Put a bundle in force: into the log, with a marker in every raw partition; with --rollback, an earlier one."""
+    from milepost.ops.access_log import note
     from milepost.ops.apply import apply_bundle
 
     with _said(json):
         settings = _reachable(_settings())
         report = apply_bundle(settings, _bundle(settings, folder, org, rollback, to), org)
+        if report.changed:
+            note(settings, f"milepost apply {org}", report.bundle)
         _show(json, dataclasses.asdict(report), report.text())
 
 
@@ -396,12 +395,13 @@ def _bundle(settings: Settings, folder: str | None, org: str, rollback: bool, to
 
 def _client(settings: Settings | None = None, *, patience_s: float = 30.0) -> Any:
     """A client of the worker: that none is there is said at once, one that restores is waited for."""
+    from milepost.ops.access import bearer
     from milepost.ops.client import Client
 
     settings = settings or _settings()
     if not processes.answers(settings.port, settings.host):
         raise StoreError(f"no worker answers at {settings.url}; start one with `milepost up`")
-    return Client(settings.url, token=settings.token, patience_s=patience_s)
+    return Client(settings.url, token=lambda: bearer(settings), patience_s=patience_s)
 
 
 def _reachable(settings: Settings) -> Settings:

@@ -11,7 +11,7 @@ import http.client
 import json
 import time
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -43,14 +43,15 @@ class Refused(MilepostError):
 class Client:
     """Questions to one worker.  Not for several threads: it holds one connection.
 
+    token: what is shown at the door, or what makes it anew for each request (access.bearer)
     patience_s: how long a question waits for a worker that is restoring or does not answer yet (then StoreError).
     """
 
-    def __init__(self, url: str, *, token: str = "", patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, url: str, *, token: str | Callable[[], str] = "", patience_s: float = PATIENCE_S) -> None:
         parts = urllib.parse.urlsplit(url)
         self.url = url.rstrip("/")
         self.patience_s = patience_s
-        self._headers = {"Accept": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
+        self._token = token
         self._connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port or 80, timeout=ANSWER_S)
 
     def __enter__(self) -> Self:
@@ -119,7 +120,9 @@ class Client:
             self._connection.sock.settimeout(seconds)
 
     def _once(self, method: str, target: str, body: bytes | None) -> tuple[int, http.client.HTTPMessage, bytes]:
-        headers = self._headers if body is None else {**self._headers, "Content-Type": "application/json"}
+        token = self._token if isinstance(self._token, str) else self._token()
+        headers = {"Accept": "application/json"} if body is None else {"Content-Type": "application/json"}
+        headers |= {"Authorization": f"Bearer {token}"} if token else {}
         self._connection.request(method, target, body, headers)
         answer = self._connection.getresponse()
         return answer.status, answer.headers, answer.read()

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from milepost.ops.access import bearer
 from milepost.ops.apply import apply_bundle, demo_bundle
 from milepost.ops.broker import Say
 from milepost.ops.client import Client, Refused
@@ -128,7 +129,7 @@ def perform(
     say(f"bundle {applied.bundle} {'applied' if applied.changed else 'is in force already'}")
     begun = time.monotonic()
     imported = import_flights(settings, data, seed=seed, repeats=repeats, say=say, check=check)
-    with Client(settings.url, token=settings.token) as client:
+    with Client(settings.url, token=lambda: bearer(settings)) as client:
         status = settle(client, lambda topic: topic_ends(settings, topic), say=say, check=check)
         seconds = time.monotonic() - begun
         follow(client, check=check)

@@ -26,10 +26,28 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
     "MILEPOST_NAMESPACE": ("", "prefix of topics, changelogs and consumer group, so that deployments share a cluster"),
     "MILEPOST_PARTITIONS": ("4", "partitions of the partitioned topics, fixed at their creation"),
     "MILEPOST_REPLICATION": ("", "replication of the topics; empty: 1 embedded, 3 outside"),
-    "MILEPOST_HOST": ("127.0.0.1", "address of the worker's web views; beyond loopback MILEPOST_TOKEN is required"),
+    "MILEPOST_HOST": (
+        "127.0.0.1",
+        "address of the worker's web views; beyond loopback a token must hold, or it declines to start",
+    ),
     "MILEPOST_PORT": ("6066", "port of the worker's web views"),
     "MILEPOST_PEER_URL": ("", "where other workers reach this one; empty: http://MILEPOST_HOST:MILEPOST_PORT"),
-    "MILEPOST_TOKEN": ("", "bearer token that the web views ask for; 16 characters or more"),
+    "MILEPOST_HOSTS": (
+        "",
+        "names, with commas, under which a proxy or others reach the worker; they shut its doors too",
+    ),
+    "MILEPOST_TOKEN": ("", "what commands show at the door; of a worker: opens all its doors, 16 characters or more"),
+    "MILEPOST_OIDC_ISSUER": ("", "whose bearer tokens (JWT) are taken beside our own; empty: nobody's"),
+    "MILEPOST_OIDC_AUDIENCE": ("", "what such a token says it is for"),
+    "MILEPOST_OIDC_KEYS": ("", "the issuer's keys (JWKS): a file, or an https address"),
+    "MILEPOST_OIDC_ALGORITHM": ("RS256", "the one algorithm: RS256, PS256 or ES256"),
+    "MILEPOST_OIDC_TYPE": ("at+jwt", "what the header `typ` must be (RFC 9068; some issuers say JWT)"),
+    "MILEPOST_OIDC_ROLES": ("roles", "the claim that holds roles: a list, or words with spaces"),
+    "MILEPOST_OIDC_MAP": (
+        "",
+        "what the claim's words mean, as viewers=read admins=read+write+operate; empty: our roles",
+    ),
+    "MILEPOST_OIDC_ORG": ("", "the claim that names the one organisation of its bearer; empty: they reach all"),
     "MILEPOST_SECRET": ("", "the organisation's secret; empty: the file secret in MILEPOST_HOME, made at first need"),
     "MILEPOST_WORKER": ("worker-1", "name of this worker: its static membership in the consumer group"),
     "MILEPOST_CHUNK_MAX": ("4000", "records of one partition handed over at a time, at most"),
@@ -49,6 +67,7 @@ DEMO_SECRET: Final = "milepost demo secret: fixed and public"
 PARTITIONS_MAX: Final = 256
 
 _PEER: Final = re.compile(r"^https?://[A-Za-z0-9.\[\]:_-]{1,255}$")
+_HOST: Final = re.compile(r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")
 _NAME: Final = re.compile(r"^[a-z0-9][a-z0-9_-]{0,62}$")
 
 
@@ -65,7 +84,16 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 6066
     peer: str = ""
+    hosts: tuple[str, ...] = ()
     token: str = field(default="", repr=False)
+    oidc_issuer: str = ""
+    oidc_audience: str = ""
+    oidc_keys: str = ""
+    oidc_algorithm: str = "RS256"
+    oidc_type: str = "at+jwt"
+    oidc_roles: str = "roles"
+    oidc_map: str = ""
+    oidc_org: str = ""
     secret_text: str = field(default="", repr=False)
     worker: str = "worker-1"
     chunk_max: int = 4000
@@ -82,6 +110,21 @@ class Settings:
     def embedded(self) -> bool:
         """Whether the broker is ours to start."""
         return not self.broker
+
+    @property
+    def loopback(self) -> bool:
+        """Whether the web views listen for this machine alone."""
+        return _loopback(self.host)
+
+    @property
+    def exposed(self) -> bool:
+        """Whether others come by: over the network, or through a proxy."""
+        return not self.loopback or bool(self.hosts)
+
+    @property
+    def own_token(self) -> str:
+        """The worker's own token.  An API token in MILEPOST_TOKEN is what a command shows: it opens what it says."""
+        return "" if self.token.startswith("mp_") else self.token
 
     @property
     def bootstrap(self) -> str:
@@ -164,7 +207,16 @@ class Settings:
             "MILEPOST_HOST": self.host,
             "MILEPOST_PORT": str(self.port),
             "MILEPOST_PEER_URL": self.peer,
+            "MILEPOST_HOSTS": ",".join(self.hosts),
             "MILEPOST_TOKEN": self.token,
+            "MILEPOST_OIDC_ISSUER": self.oidc_issuer,
+            "MILEPOST_OIDC_AUDIENCE": self.oidc_audience,
+            "MILEPOST_OIDC_KEYS": self.oidc_keys,
+            "MILEPOST_OIDC_ALGORITHM": self.oidc_algorithm,
+            "MILEPOST_OIDC_TYPE": self.oidc_type,
+            "MILEPOST_OIDC_ROLES": self.oidc_roles,
+            "MILEPOST_OIDC_MAP": self.oidc_map,
+            "MILEPOST_OIDC_ORG": self.oidc_org,
             "MILEPOST_SECRET": self.secret_text,
             "MILEPOST_WORKER": self.worker,
             "MILEPOST_CHUNK_MAX": str(self.chunk_max),
@@ -217,10 +269,19 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     if peer and not _PEER.match(peer):
         raise DeclarationError(f"MILEPOST_PEER_URL={peer!r}: expected http://host:port")
     secret_text = text("MILEPOST_SECRET")
-    if not _loopback(host) and len(token) < 16:
+    hosts = tuple(one.strip().lower() for one in text("MILEPOST_HOSTS").split(",") if one.strip())
+    for name in hosts:
+        if not _HOST.match(name):
+            raise DeclarationError(f"MILEPOST_HOSTS: {name!r} is no host name; expected metrics.example.org,…, no port")
+    if (hosts or not _loopback(host)) and 0 < len(token) < 16:
         raise DeclarationError(
-            f"MILEPOST_HOST={host!r} is reachable from outside; "
-            "fix: set MILEPOST_TOKEN (16 characters or more), or bind to 127.0.0.1"
+            f"MILEPOST_TOKEN has {len(token)} characters; expected 16 or more, as of `openssl rand -hex 32`"
+        )
+    issuer, audience = text("MILEPOST_OIDC_ISSUER"), text("MILEPOST_OIDC_AUDIENCE")
+    oidc_keys = text("MILEPOST_OIDC_KEYS")
+    if issuer and not (audience and oidc_keys):
+        raise DeclarationError(
+            "MILEPOST_OIDC_ISSUER is set; fix: set MILEPOST_OIDC_AUDIENCE and MILEPOST_OIDC_KEYS too, or none of them"
         )
     if secret_text and not 16 <= len(secret_text.encode()) <= 64:
         raise DeclarationError(
@@ -236,7 +297,16 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         host=host,
         port=number("MILEPOST_PORT", 6066, 1, 65_535),
         peer=peer,
+        hosts=hosts,
         token=token,
+        oidc_issuer=issuer,
+        oidc_audience=audience,
+        oidc_keys=oidc_keys,
+        oidc_algorithm=word("MILEPOST_OIDC_ALGORITHM", "rs256", ("rs256", "ps256", "es256")).upper(),
+        oidc_type=text("MILEPOST_OIDC_TYPE", "at+jwt"),
+        oidc_roles=text("MILEPOST_OIDC_ROLES", "roles"),
+        oidc_map=text("MILEPOST_OIDC_MAP"),
+        oidc_org=text("MILEPOST_OIDC_ORG"),
         secret_text=secret_text,
         worker=label("MILEPOST_WORKER", "worker-1"),
         chunk_max=number("MILEPOST_CHUNK_MAX", 4000, 1, 100_000),

@@ -10,7 +10,7 @@ import http.client
 import json
 import time
 import urllib.parse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -33,9 +33,16 @@ class Frame:
 
 
 def watch(
-    url: str, asked: Sequence[tuple[str, str]], *, token: str = "", last: str = "", patience_s: float = 60.0
+    url: str,
+    asked: Sequence[tuple[str, str]],
+    *,
+    token: str | Callable[[], str] = "",
+    last: str = "",
+    patience_s: float = 60.0,
 ) -> Iterator[Frame]:
-    """The frames, for ever.  Raises Refused, and StoreError when no worker answers for `patience_s`."""
+    """The frames, for ever; `token` is shown at each connection.
+
+    Raises Refused, and StoreError when no worker answers for `patience_s`."""
     parts = urllib.parse.urlsplit(url)
     target = f"/v1/stream?{urllib.parse.urlencode(asked)}"
     until = time.monotonic() + patience_s
@@ -44,7 +51,7 @@ def watch(
         connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port or 80, timeout=SILENT_S)
         try:
             with contextlib.closing(connection):
-                answer = _opened(connection, target, token, last)
+                answer = _opened(connection, target, token if isinstance(token, str) else token(), last)
                 for frame in _read(answer):
                     until = time.monotonic() + patience_s
                     last = frame.id or last

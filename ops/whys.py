@@ -84,6 +84,7 @@ def watch(
     """Values and milestones now, and whenever they change, a line each; Ctrl-C ends it."""
     from milepost.ops import cli
     from milepost.ops import watch as watching
+    from milepost.ops.access import bearer
 
     with cli._said(json), contextlib.suppress(KeyboardInterrupt):
         settings = cli._settings()
@@ -92,7 +93,7 @@ def watch(
         asked = [(name, str(one)) for name, one in cli._question(None, at, basis, window, tz, dim).items() if one]
         for name, several in (("metric", metrics), ("milestone", milestone), ("company", company)):
             asked += [(name, one) for one in several or ()]
-        frames = watching.watch(settings.url, asked, token=settings.token)
+        frames = watching.watch(settings.url, asked, token=lambda: bearer(settings))
         for number, frame in enumerate(frames, start=1):
             cli._print(orjson.dumps(frame) if json else _frame(frame.event, frame.data).encode())
             if number == count:

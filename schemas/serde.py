@@ -96,6 +96,8 @@ NAMES: Final = (
     "RecordChange",
     "Recognition",
     "Recognised",
+    "Access",
+    "Change",
 )
 
 

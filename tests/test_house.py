@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from milepost.agents.views.openapi import EVERYBODY
 from milepost.ops import docs
+from tests.support import doors
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("agents", "ops", "schemas", "topology")
@@ -117,6 +119,17 @@ def test_locks_pin_by_hash_and_name_no_address(path: Path) -> None:
         blocks = re.split(r"\n(?=[a-z0-9])", text.strip())
         assert len(names) == len(blocks) and all("--hash=sha256:" in block for block in blocks)
         assert "pandas" not in [name for name, block in zip(names, blocks, strict=True) if "'never'" not in block]
+
+
+def test_every_route_says_which_role_opens_it() -> None:
+    """A route names a role, or that it is open to everybody; those that are, are few and hold nothing of anybody."""
+    routes = doors.table()
+    assert not [f"{one.method} {one.path}" for one in routes if one.role is None]
+    assert {one.path for one in routes if one.role == EVERYBODY} == {
+        "/", "/page/{path:.+}", "/healthz", "/readyz", "/internal/parts", "/v1/session", "/v1/session:end",
+    }  # fmt: skip
+    changing = {one.path for one in routes if one.method != "GET" and one.role == "read"}
+    assert changing == {"/v1/definitions:plan", "/v1/presence"}, "what changes something is not opened by `read`"
 
 
 def test_no_lock_file_with_addresses_is_committed() -> None:

@@ -59,6 +59,7 @@ def mermaid() -> str:
         out.append(f"  questions --> {one.name}")
         out.extend(f"  {one.name} --> {_id(topic)}" for topic in one.writes)
     out.append("  identity_links --> questions")
+    out += ("  access --> questions", "  questions --> audit")
     out.extend(f"  {name}_stores --> questions" for name in ("measure", "record"))
     return "\n".join(out) + "\n"
 

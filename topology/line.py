@@ -87,6 +87,9 @@ CHANGELOG = {
     "max.message.bytes": str(16 * 1024 * 1024),  # a checkpoint is one record batch
 }
 
+KEPT = {"cleanup.policy": "delete", "retention.ms": "-1"}
+"""Neither compacted nor swept: a revocation cannot be taken out of the log by a tombstone."""
+
 TOPICS: tuple[Topic, ...] = (
     Topic(
         name="raw-events",
@@ -132,6 +135,14 @@ TOPICS: tuple[Topic, ...] = (
         key="raw position + stage",
         partition_from="source",
         config={"cleanup.policy": "compact,delete", "retention.ms": str(90 * DAY_MS)},
+    ),
+    Topic(name="access", key="token + made or revoked", partition_from="-", partitions=1, config=dict(KEPT)),
+    Topic(
+        name="audit",
+        key="change + asked or done",
+        partition_from="-",
+        partitions=1,
+        config={"cleanup.policy": "delete", "retention.ms": str(730 * DAY_MS)},
     ),
 )
 

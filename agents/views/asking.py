@@ -18,6 +18,7 @@ from aiohttp import web
 
 from milepost.agents.breathing import answered
 from milepost.agents.views.services import Services
+from milepost.ops.access import Principal, own
 from milepost.schemas.errors import StoreError
 from milepost.topology import bases, receipts
 from milepost.topology.explain import Explanations
@@ -28,6 +29,8 @@ from milepost.topology.refusals import BadParameter, UnknownParameter, closest
 from milepost.topology.standings import Standings
 from milepost.topology.steps import Got, Part, Steps
 
+PRINCIPAL: Final = web.RequestKey("principal", Principal)
+"""Under this name a request carries who sent it (admission.py)."""
 T = TypeVar("T")
 TwoMoments = TypeVar("TwoMoments", Question, RecordQuestion)
 
@@ -66,6 +69,7 @@ class Doors:
 
     waiting: how many questions wait for a partition that is being handed over
     streams: how many streams are open
+    holds:   whether somebody who came in may stay
     """
 
     services: Services
@@ -73,6 +77,7 @@ class Doors:
     standings: Standings
     waiting: int = 0
     streams: Callable[[], int] = lambda: 0
+    holds: Callable[[Principal], bool] = lambda _: True
 
 
 @dataclass(slots=True)
@@ -163,10 +168,12 @@ class Asking(Query):
     """One request.
 
     lists: the values of the parameters that may be given several times, in their order
+    who:   who asks (admission.py); None: nobody looked
     """
 
     request: web.Request
     lists: Mapping[str, Sequence[str]]
+    who: Principal | None = None
 
 
 def ask(request: web.Request, parameters: Sequence[Parameter]) -> Asking:
@@ -190,7 +197,15 @@ def ask(request: web.Request, parameters: Sequence[Parameter]) -> Asking:
             lists.setdefault(name, []).append(value)
         else:
             query[name] = value
-    return Asking(dict(request.match_info), query, request, lists)
+    who: Principal | None = request.get(PRINCIPAL)
+    if "org" in known and (org := own(who, query.get("org"))) is not None:
+        query["org"] = org
+    return Asking(dict(request.match_info), query, request, lists, who)
+
+
+def whose(asking: Asking) -> str | None:
+    """The only organisation that whoever asks reaches; None: all."""
+    return None if asking.who is None else asking.who.org
 
 
 async def found(doors: Doors, asking: Query, make: Callable[[], Steps[T]]) -> T:

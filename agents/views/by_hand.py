@@ -62,6 +62,8 @@ async def body(asking: Asking, kind: Any, example: str) -> Any:
         raise BadParameter(f"id has 1 to {PART_BYTES_MAX} bytes")
     if len(told.by or "") > by_hand.BY_MAX:
         raise BadParameter(f"by has at most {by_hand.BY_MAX} letters")
+    if told.by is None and asking.who is not None and asking.who.kind in ("token", "issuer"):
+        told.by = asking.who.name[: by_hand.BY_MAX]
     return told
 
 

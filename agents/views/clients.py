@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -65,9 +65,11 @@ class Client:
     """One open stream: what it has seen, and what waits to be told.
 
     companies: whose presence it is told
+    holds:     whether whoever opened it may still have it: asked before every byte, and once a second
     """
 
-    def __init__(self, seen: Seen, companies: frozenset[Place]) -> None:
+    def __init__(self, seen: Seen, companies: frozenset[Place], holds: Callable[[], bool] = lambda: True) -> None:
+        self.holds = holds
         self.questions: list[Shared] = []
         self.companies = companies
         self.ended = False
@@ -112,7 +114,7 @@ class Client:
         transport = self._transport
         if transport is None or self.ended:
             return
-        if transport.is_closing():
+        if transport.is_closing() or not self.holds():
             self.end()
             return
         left = transport.get_write_buffer_size()
@@ -142,6 +144,9 @@ class Client:
                 continue
 
     async def _write(self, response: web.StreamResponse, data: bytes) -> None:
+        if not self.holds():
+            self.end()
+            return
         self._written += len(data)
         await response.write(data)
 

@@ -18,7 +18,10 @@ from aiohttp import web
 from milepost.agents.views import events
 from milepost.agents.views.asking import Asking, Doors, Parameter
 from milepost.agents.views.bodies import JSON, whole_body
+from milepost.agents.views.openapi import Route
+from milepost.agents.views.parameters import ORG, in_path
 from milepost.agents.views.problems import Problem
+from milepost.ops.access import Role
 from milepost.schemas.keys import PART_BYTES_MAX
 from milepost.topology import segment, snowplow
 from milepost.topology.asked import organisation
@@ -41,12 +44,12 @@ async def from_segment(doors: Doors, asking: Asking) -> web.Response:
     org, source = _whose(doors, asking, "segment")
     body = await _json(asking)
     wanted = None if call == "batch" else call
-    return await _take(doors, segment.events(body, wanted, org, source, doors.services.now_ms()))
+    return await _take(doors, asking, segment.events(body, wanted, org, source, doors.services.now_ms()))
 
 
 async def from_snowplow(doors: Doors, asking: Asking) -> web.Response:
     org, source = _whose(doors, asking, "snowplow")
-    return await _take(doors, snowplow.events(await _json(asking), org, source))
+    return await _take(doors, asking, snowplow.events(await _json(asking), org, source))
 
 
 def _whose(doors: Doors, asking: Asking, system: str) -> tuple[str, str]:
@@ -66,13 +69,13 @@ async def _json(asking: Asking) -> Any:
         raise Problem(400, "the body is not JSON", str(error)[:200]) from error
 
 
-async def _take(doors: Doors, found: list[Posted]) -> web.Response:
+async def _take(doors: Doors, asking: Asking, found: list[Posted]) -> web.Response:
     if not found:
         raise Problem(422, "there is no event in the body")
     if len(found) > events.ITEMS_MAX:
         said = f"at most {events.ITEMS_MAX}, {len(found)} came"
         raise Problem(413, "too many events in one request", said, fix="send parts")
-    return await events.take(doors, [one if isinstance(one, Refusal) else _bytes(one) for one in found])
+    return await events.take(doors, asking, [one if isinstance(one, Refusal) else _bytes(one) for one in found])
 
 
 def _bytes(event: dict[str, Any]) -> bytes | Refusal:
@@ -80,3 +83,38 @@ def _bytes(event: dict[str, Any]) -> bytes | Refusal:
         return orjson.dumps(event)
     except TypeError:  # what it holds was read as JSON, so only its depth can be the fault
         return Refusal("it is nested too deep")
+
+
+ROUTES: Final = (
+    Route(
+        method="POST",
+        path="/v1/connect/segment",
+        role=Role.WRITE,
+        about="Take a call in Segment's shape, or a batch of calls, as events",
+        answers=from_segment,
+        parameters=(ORG, SOURCE),
+        body=SEGMENT_BODY,
+        success=202,
+    ),
+    Route(
+        method="POST",
+        path="/v1/connect/segment/{call}",
+        role=Role.WRITE,
+        about="The same at the addresses that Segment's libraries use",
+        answers=from_segment,
+        parameters=(in_path("call", "batch, track, identify, page, screen, group or alias"), ORG, SOURCE),
+        body=SEGMENT_BODY,
+        success=202,
+    ),
+    Route(
+        method="POST",
+        path="/v1/connect/snowplow",
+        role=Role.WRITE,
+        about="Take a post of a Snowplow tracker as events",
+        answers=from_snowplow,
+        parameters=(ORG, SOURCE),
+        body=SNOWPLOW_BODY,
+        success=202,
+    ),
+)
+"""The calls of this module, for the table."""

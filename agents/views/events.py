@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from milepost.agents.views.asking import Asking, Doors, answer
+from milepost.agents.views.asking import Asking, Doors, answer, whose
 from milepost.agents.views.bodies import whole_body
 from milepost.agents.views.problems import Problem
 from milepost.agents.views.services import Services
@@ -40,6 +40,7 @@ FIXES: Final = {
     "too_large": f"at most {ITEM_BYTES_MAX} bytes an event",
     "missing_key": KEYED,
     "not_decodable": "an event is a JSON object",
+    "foreign": "a token without --org, or one of that organisation",
     "not_mapped": "as the documentation of the system that posts has it",
 }
 """What helps an event that is rejected, by reason."""
@@ -81,13 +82,13 @@ class _Item:
 
 async def accept(doors: Doors, asking: Asking) -> web.Response:
     """202 once every accepted item is acknowledged by the broker; 422 when none could be keyed."""
-    return await take(doors, _bodies(asking.request, await whole_body(asking.request, BODY_BYTES_MAX)))
+    return await take(doors, asking, _bodies(asking.request, await whole_body(asking.request, BODY_BYTES_MAX)))
 
 
-async def take(doors: Doors, bodies: Sequence[bytes | Refusal]) -> web.Response:
+async def take(doors: Doors, asking: Asking, bodies: Sequence[bytes | Refusal]) -> web.Response:
     """Append events, and answer what became of each; a Refusal is what could not be made an event."""
     services = doors.services
-    items = _placed(bodies, services.reader.partitions)
+    items = _placed(bodies, services.reader.partitions, whose(asking))
     await _look_up(items, services)
     outputs = [item.output for item in items if item.output is not None]
     offsets = iter(await services.send(outputs) if outputs else [])
@@ -163,15 +164,17 @@ def _split(content_type: str, body: bytes) -> list[bytes]:
     return found
 
 
-def _placed(bodies: Sequence[bytes | Refusal], partitions: int) -> list[_Item]:
-    """Every event under its raw key, or why it has none; equal ones behind the first are not sent."""
+def _placed(bodies: Sequence[bytes | Refusal], partitions: int, org: str | None) -> list[_Item]:
+    """Every event under its raw key, or why it has none; equal ones behind the first are not sent.
+
+    org: the only organisation that may send here; None: all"""
     items: list[_Item] = []
     first: dict[tuple[bytes, bytes], int] = {}
     for body in bodies:
         if isinstance(body, Refusal):
             items.append(_Item(reason="not_mapped", detail=body.detail))
             continue
-        item = _item(body, partitions)
+        item = _item(body, partitions, org)
         if (output := item.output) is not None:
             again = first.setdefault((output.key, body), len(items))
             if again != len(items):
@@ -180,7 +183,7 @@ def _placed(bodies: Sequence[bytes | Refusal], partitions: int) -> list[_Item]:
     return items
 
 
-def _item(body: bytes, partitions: int) -> _Item:
+def _item(body: bytes, partitions: int, org: str | None) -> _Item:
     if len(body) > ITEM_BYTES_MAX:
         return _Item(reason="too_large", detail=f"at most {ITEM_BYTES_MAX} bytes are expected, {len(body)} came")
     try:
@@ -199,6 +202,8 @@ def _item(body: bytes, partitions: int) -> _Item:
         return _Item(reason="not_decodable", detail="nested too deep")
     if not (0 <= found.revision < 2**31 and 0 <= found.repair < 2**31):
         return _Item(reason="missing_key", detail="revision and repair are whole numbers from 0 to 2147483647")
+    if org is not None and found.org != org:
+        return _Item(reason="foreign", detail=f"the token is for {org}")
     key, partition = raw_place(found.org, found.source, found.id, found.revision, found.repair, partitions)
     return _Item(output=Output(topic=TOPIC, partition=partition, key=key, value=body))
 

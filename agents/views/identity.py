@@ -11,7 +11,10 @@ import msgspec
 from aiohttp import web
 
 from milepost.agents.views import by_hand
-from milepost.agents.views.asking import Asking, Doors, answer, found, paged
+from milepost.agents.views.asking import Asking, Doors, Parameter, answer, found, paged
+from milepost.agents.views.openapi import Route
+from milepost.agents.views.parameters import AFTER, DRY_RUN, INSTANT, KEY, ORG, PAGING, STALE
+from milepost.ops.access import Role
 from milepost.topology.asked import organisation
 from milepost.topology.identities import Identities, What
 from milepost.topology.refusals import BadParameter
@@ -100,3 +103,51 @@ async def _decide(doors: Doors, asking: Asking, what: What) -> web.Response:
 def _identities(doors: Doors, org: str | None) -> Identities:
     reader = doors.services.reader
     return Identities(reader, doors.questions, organisation(reader, org))
+
+
+ROUTES: Final = (
+    Route(
+        path="/v1/identity/resolve",
+        role=Role.READ,
+        about="What an alternate key stands for, and the chain of why",
+        answers=resolve,
+        parameters=(ORG, *KEY, Parameter(name="at", about="as decided by then", schema=INSTANT), STALE, AFTER),
+    ),
+    Route(
+        path="/v1/identity/review",
+        role=Role.READ,
+        about="Links that were refused and wait for a decision",
+        answers=review,
+        parameters=(ORG, STALE, *PAGING),
+    ),
+    Route(
+        method="POST",
+        path="/v1/identity/link",
+        role=Role.OPERATE,
+        about="Say that keys are one thing",
+        answers=link,
+        parameters=(DRY_RUN,),
+        body=BODY,
+        holds=Keys,
+    ),
+    Route(
+        method="POST",
+        path="/v1/identity/unlink",
+        role=Role.OPERATE,
+        about="Say that keys leave what they are part of",
+        answers=unlink,
+        parameters=(DRY_RUN,),
+        body=BODY,
+        holds=Keys,
+    ),
+    Route(
+        method="POST",
+        path="/v1/identity/membership",
+        role=Role.OPERATE,
+        about="Say when a person or device belonged to a company",
+        answers=membership,
+        body=MEMBERSHIP_BODY,
+        holds=Membership,
+    ),
+)
+"""The calls of this module, for the table."""

@@ -8,15 +8,18 @@ from aiohttp import web
 
 from milepost.agents import peers
 from milepost.agents.views.asking import Asking, Doors
+from milepost.agents.views.bodies import whole_body
 from milepost.agents.views.problems import Problem
 
 PARTS_MAX: Final = 4_096
+BODY_BYTES_MAX: Final = 1024 * 1024
 
 
 async def parts(doors: Doors, asking: Asking) -> web.Response:
     """What this worker has of the parts asked for; a part that it has not is answered with why."""
     services = doors.services
-    body = await asking.request.read()  # of bounded size: aiohttp refuses more than 1 MiB
+    # Whoever sends it is known when it has been read, so it has no longer than a worker waits for the answer.
+    body = await whole_body(asking.request, BODY_BYTES_MAX, whole_s=peers.ASK_S)
     seal = asking.request.headers.get(peers.SEAL, "")
     sealer = services.sealer
     try:

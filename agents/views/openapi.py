@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, Literal
 
 import msgspec
 from aiohttp import web
@@ -12,7 +12,25 @@ from aiohttp import web
 from milepost.agents.views.asking import Asking, Doors, Parameter
 from milepost.agents.views.bodies import JSON
 from milepost.agents.views.problems import CONTENT_TYPE
+from milepost.ops.access import Role
 
+EVERYBODY: Final = "everybody"
+"""The role of a route that asks for no token."""
+
+WAYS: Final[dict[str, Any]] = {
+    "token": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API token (`milepost tokens create`) or one of the issuer's; with a call, the role it needs",
+    },
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "milepost_session_{port}",
+        "description": "A page that has signed in by POST /v1/session",
+    },
+}
+"""How a token is shown, as OpenAPI says it."""
 Answering = Callable[[Doors, Asking], Awaitable[web.StreamResponse]]
 
 
@@ -23,6 +41,8 @@ class Route:
     body:     what it holds, in words;  holds: the type that its JSON is read as;  takes: of which content types
     success:  the status of an answer;  gives: its content type;  tells: the type that describes its JSON
     internal: for other workers, not in the description
+    role:     what a token needs to open it (admission.py); EVERYBODY: there need be none
+    mine:     whether the answer keeps to the organisation of who asks though the request names none
     """
 
     method: str = "GET"
@@ -37,6 +57,14 @@ class Route:
     gives: str = JSON
     tells: Any = None
     internal: bool = False
+    role: Role | Literal["everybody"] | None = None
+    mine: bool = False
+
+    @property
+    def of_one(self) -> bool:
+        """Whether it is about one organisation: the request names it, in query or body, or the answer keeps to it."""
+        named = any(one.name == "org" for one in self.parameters)
+        return self.mine or named or "org" in getattr(self.holds, "__struct_fields__", ())
 
     @property
     def name(self) -> str:
@@ -67,6 +95,7 @@ def openapi(table: tuple[Route, ...]) -> dict[str, Any]:
                 }
                 for one in route.parameters
             ],
+            "security": [] if route.role == EVERYBODY else [{way: [route.role or Role.OPERATE]} for way in WAYS],
             "responses": {
                 str(route.success): {"description": "the answer", "content": {route.gives: _told(route, shape_of)}},
                 "default": {
@@ -89,6 +118,7 @@ def openapi(table: tuple[Route, ...]) -> dict[str, Any]:
         "info": {"title": "Milepost", "version": "1", "description": "Metrics of shared outcomes at any point in time"},
         "paths": paths,
         "components": {
+            "securitySchemes": WAYS,
             "schemas": {
                 **components,
                 "Problem": {
@@ -96,7 +126,7 @@ def openapi(table: tuple[Route, ...]) -> dict[str, Any]:
                     "required": ["type", "title", "status", "detail", "fix"],
                     "properties": {**texts, "status": {"type": "integer"}},
                 },
-            }
+            },
         },
     }
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from milepost.agents.views.asking import Asking, Doors, answer, found, included
+from milepost.agents.views.asking import Asking, Doors, answer, found, included, whose
 from milepost.schemas import keys
 from milepost.schemas.keys import raw_key, raw_place
 from milepost.schemas.records import Envelope
@@ -40,6 +40,9 @@ async def outcome(doors: Doors, asking: Asking) -> web.Response:
     await included(doors, str(one), None)
     record = await services.raw(one.partition, one.offset)
     envelope = None if record is None or record.value is None else decode.envelope(record.value)
+    if whose(asking) is not None and (not isinstance(envelope, Envelope) or envelope.org != whose(asking)):
+        # What others sent is not told from what is not there.
+        return answer({"receipt": str(one), "outcome": "unknown", "failed_rules": []})
     told: dict[str, Any] = {"outcome": "unknown"}
     if record is not None and isinstance(envelope, Envelope):
         key, place = _place(envelope, services.reader.partitions)

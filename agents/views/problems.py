@@ -1,34 +1,30 @@
 """Problems: every error as RFC 9457 problem details, every answer under the same headers.
 
-    request -> host, origin, token -> handler -> answer
-                       \\______________\\____-> problem: {type, title, status, detail, guess?, fix}
+    request -> admission -> handler -> answer
+                     \\__________\\____-> problem: {type, title, status, detail, guess?, fix}
 
-What aiohttp itself refuses (no route, method, malformed HTTP) is a problem too.
+What aiohttp itself refuses (no route, method, malformed HTTP) is a problem too (connections.py).
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
-import ipaddress
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from http import HTTPStatus
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import orjson
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 from faust.web.exceptions import WebError
 
 from milepost.agents import pace, peers
 from milepost.agents.views.asking import Late
 from milepost.agents.views.services import SendFailed
 from milepost.ops import telemetry
-from milepost.ops.settings import Settings
+from milepost.ops.access import Foreign
 from milepost.schemas.errors import BundleError, DeclarationError, StoreError
 from milepost.topology.reading import Unavailable
 from milepost.topology.refusals import QuestionError
@@ -37,23 +33,30 @@ log = logging.getLogger(__name__)
 
 CONTENT_TYPE: Final = "application/problem+json"
 HEADERS: Final[Mapping[str, str]] = {
-    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; "
+        "manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-OPEN_PATHS: Final = frozenset({"/healthz", "/readyz"})
-"""Paths that ask for no token: an orchestrator's probes carry none, and they say nothing."""
-WATCHING: Final = OPEN_PATHS | {"/metrics", "/v1/status"}
+WATCHING: Final = frozenset({"/healthz", "/readyz", "/metrics", "/v1/status"})
 """Paths that a supervisor asks for ever: they do not make the fold hurry."""
 
 STREAM: Final = "/v1/stream"
 """It lasts as long as a page is open: a foreign page may not hold one, and its length is no answer's."""
+UNCOUNTED: Final = WATCHING | {STREAM, peers.PATH}
+"""Paths beside the bound on questions at once: supervisors', streams, which have their own, and other workers'."""
+ASKED_MAX: Final = 512
+"""Requests in hand at once at most, beside streams; further ones are told to come back.  A supervisor's always pass."""
 FIXES: Final[Mapping[int, str]] = {
-    401: "Authorization: Bearer …, with MILEPOST_TOKEN of the worker",
+    401: "Authorization: Bearer …, with a token of `milepost tokens create`, or one of the issuer's",
     403: "send it without a page, as with curl, or from the worker's own",
     404: "GET /openapi.json lists what there is",
     405: "GET /openapi.json lists the methods of each path",
+    408: "send it faster, or in parts",
     413: "send it in parts",
     415: "GET /openapi.json lists the content types of each body",
     421: "ask for it by 127.0.0.1, localhost or [::1]",
@@ -94,8 +97,10 @@ def problem(status: int, title: str, detail: str = "", *, slug: str = "", **more
         **{name: value for name, value in more.items() if value is not None},
     }
     response = web.Response(body=orjson.dumps(body, default=str), status=status, content_type=CONTENT_TYPE)
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
         response.headers["Retry-After"] = "1"
+    if status == HTTPStatus.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="milepost"'
     return response
 
 
@@ -112,6 +117,10 @@ def from_exception(error: Exception) -> web.Response:
             guess = next((one["guess"] for one in found if one["guess"]), None)
             title = "the definitions do not hold"
             return problem(422, title, str(error), slug="definitions", guess=guess, fix=fix, findings=found or None)
+        case Foreign():
+            return problem(
+                403, "this belongs to another organisation", str(error), fix="leave org out, or ask for yours"
+            )
         case Unavailable():
             return problem(503, "a partition is being restored or handed over", str(error), slug="unavailable")
         case Late():
@@ -130,22 +139,29 @@ def from_exception(error: Exception) -> web.Response:
     return problem(500, "the worker failed to answer", "the cause is in the worker's log")
 
 
-def middleware(settings: Settings, label: Callable[[web.Request], str]) -> Any:
-    """The one middleware: checks, problems, headers, telemetry.  `label` names a route, from a closed list."""
-    local = _is_loopback(settings.host)
+def middleware(admit: Callable[[web.Request], Awaitable[None]], label: Callable[[web.Request], str]) -> Any:
+    """The one middleware: admission, problems, headers, telemetry.  `label` names a route, from a closed list."""
+    asked = 0
 
     @web.middleware
     async def guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
+        nonlocal asked
         began = time.perf_counter()
-        if request.path not in WATCHING:
-            pace.asked()
+        counted = request.path not in UNCOUNTED
+        asked += counted
         try:
-            _check_door(request, settings, local)
+            if counted and asked > ASKED_MAX:
+                raise Problem(503, "too many questions at once", f"the worker has {ASKED_MAX} in hand")
+            await admit(request)
+            if request.path not in WATCHING:
+                pace.asked()
             response = await handler(request)
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001  the boundary: nothing may leave as a bare traceback
             response = from_exception(error)
+        finally:
+            asked -= counted
         if not response.prepared:
             for name, value in HEADERS.items():
                 response.headers.setdefault(name, value)
@@ -155,73 +171,6 @@ def middleware(settings: Settings, label: Callable[[web.Request], str]) -> Any:
         return response
 
     return guarded
-
-
-class ProblemRunner(web.AppRunner):
-    """aiohttp's runner, whose refusals of malformed HTTP are problems as well."""
-
-    async def _make_server(self) -> web.Server:
-        server = await super()._make_server()
-        return _ProblemServer(
-            server.request_handler, request_factory=server.request_factory, loop=server._loop, **server._kwargs
-        )
-
-
-class _ProblemServer(web.Server):
-    def __call__(self) -> RequestHandler:
-        return _ProblemProtocol(self, loop=self._loop, **self._kwargs)
-
-
-class _ProblemProtocol(RequestHandler):
-    __slots__ = ()
-
-    def handle_error(
-        self,
-        request: Any,
-        status: int = 500,
-        exc: BaseException | None = None,
-        message: str | None = None,
-    ) -> web.StreamResponse:
-        if status >= 500:
-            super().handle_error(request, status, exc, message)  # logs it
-        if request.writer.output_size > 0:
-            raise ConnectionError("the answer had begun; the connection is closed")
-        response = problem(status, HTTPStatus(status).phrase, "the request is not valid HTTP")
-        response.headers.update(HEADERS)
-        response.force_close()
-        return response
-
-
-def _check_door(request: web.Request, settings: Settings, local: bool) -> None:
-    """Host, Origin and token.  A page elsewhere may reach a loopback address through the reader's browser."""
-    host = _host_of(request.headers.get("Host", ""))
-    if local and not (host == "localhost" or _is_loopback(host)):
-        raise Problem(421, "this host is not served here", "Host must be 127.0.0.1, localhost or [::1]")
-    origin = request.headers.get("Origin")
-    if origin is not None and (request.method not in ("GET", "HEAD") or request.path == STREAM):
-        parts = urlsplit(origin)
-        if parts.scheme not in ("http", "https") or parts.netloc.lower() != request.headers.get("Host", "").lower():
-            what = "listen" if request.path == STREAM else "write"
-            raise Problem(403, f"a foreign page may not {what} here", "Origin must be the worker's own")
-    if settings.token and request.path not in OPEN_PATHS | {peers.PATH}:
-        given = request.headers.get("Authorization", "")
-        if not hmac.compare_digest(given.encode(errors="replace"), f"Bearer {settings.token}".encode()):
-            raise Problem(401, "a token is needed", "Authorization: Bearer …", fix="MILEPOST_TOKEN of the worker")
-
-
-def _host_of(header: str) -> str:
-    """The host of a Host header, without its port."""
-    try:
-        return (urlsplit(f"//{header}").hostname or "").lower()
-    except ValueError:
-        return ""
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _from_http(error: web.HTTPException) -> web.Response:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from milepost.agents.peers import Refused, Sealer
+from milepost.ops.access import Book
 from milepost.ops.settings import Settings
 from milepost.ops.telemetry import Observed
 from milepost.topology.reading import Reader
@@ -48,6 +49,15 @@ class Services(Protocol):
 
     @property
     def sealer(self) -> Sealer: ...
+
+    @property
+    def book(self) -> Book:
+        """The tokens that open the doors."""
+        ...
+
+    async def note(self, change: Mapping[str, Any]) -> None:
+        """Append a line (the fields of the contract Change) to the audit, acknowledged.  Raises SendFailed."""
+        ...
 
     @property
     def patience_s(self) -> float:

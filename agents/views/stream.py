@@ -58,7 +58,9 @@ class Bridge:
         wanted = _wanted(asking)
         companies = asking.lists.get("company") or [""]
         places = frozenset([await _place(doors, asking, asking.text("org"), one) for one in companies])
-        client = Client(Seen.parse(asking.request.headers.get("Last-Event-ID", "")), places)
+        who = asking.who
+        seen = Seen.parse(asking.request.headers.get("Last-Event-ID", ""))
+        client = Client(seen, places, (lambda: True) if who is None else (lambda: doors.holds(who)))
         await self.streams.open(client, wanted)
         headers = {**HEADERS, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         response = web.StreamResponse(headers=headers)

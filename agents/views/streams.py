@@ -109,6 +109,12 @@ class Streams:
         if not self.clients:
             self._stop()
 
+    def recheck(self) -> None:
+        """End the streams of whoever has lost what opened them; called when tokens change."""
+        for client in list(self.clients):
+            if not client.holds():
+                client.end()
+
     async def close(self) -> None:
         """End every stream: the worker stops, and its clients come back to another, or to the next life of this one."""
         self._closed = True

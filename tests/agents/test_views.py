@@ -11,6 +11,7 @@ import socket
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -21,6 +22,7 @@ from aiohttp import web
 
 from milepost.agents.peers import Refused, Sealer
 from milepost.agents.views import Health, SendFailed, attach
+from milepost.ops.access import Book, Doorkeys
 from milepost.ops.apply import AppliedReport, demo_bundle
 from milepost.ops.settings import Settings
 from milepost.ops.telemetry import Observed
@@ -64,6 +66,7 @@ class Worker:
     reader: Any
     sent: list[Output] = field(default_factory=list)
     said: list[Recognition] = field(default_factory=list)
+    noted: list[Mapping[str, Any]] = field(default_factory=list)
     fails: bool = False
     state: Health = field(default_factory=Health)
 
@@ -73,6 +76,15 @@ class Worker:
     @property
     def sealer(self) -> Sealer:
         return Sealer(self.settings.secret())
+
+    @cached_property
+    def book(self) -> Book:
+        return Book(Doorkeys(self.settings))
+
+    async def note(self, change: Mapping[str, Any]) -> None:
+        if self.fails:
+            raise SendFailed("no broker")
+        self.noted.append(dict(change))
 
     def now_ms(self) -> int:
         return NOW
@@ -595,7 +607,8 @@ def test_headers_close_the_doors(site: Site) -> None:
     for path in (VALUE, "/nowhere", "/", "/metrics"):
         got = site.call("GET", path)
         policy = got.headers["content-security-policy"]
-        assert "default-src 'self'" in policy and "unsafe" not in policy
+        assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy and "unsafe" not in policy
+        assert "*" not in policy and ":" not in policy and got.headers["referrer-policy"] == "no-referrer"
         assert got.headers["x-content-type-options"] == "nosniff"
     assert site.get(VALUE).headers["cache-control"] == "no-store"
 

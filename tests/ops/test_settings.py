@@ -38,7 +38,9 @@ def test_a_namespace_prefixes_what_is_shared(tmp_path: Path) -> None:
         ("MILEPOST_CHUNK_MAX", "-1", "whole number"),
         ("MILEPOST_NAMESPACE", "../x", "expected at most 63 of a-z"),
         ("MILEPOST_LOG", "loud", "expected one of debug"),
-        ("MILEPOST_HOST", "0.0.0.0", "fix: set MILEPOST_TOKEN"),
+        ("MILEPOST_HOSTS", "a.example.org:80", "is no host name"),
+        ("MILEPOST_OIDC_ISSUER", "https://issuer.example.org", "fix: set MILEPOST_OIDC_AUDIENCE"),
+        ("MILEPOST_OIDC_ALGORITHM", "HS256", "expected one of rs256"),
         ("MILEPOST_SECRET", "short", "expected 16 to 64"),
         ("MILEPOST_STANDBY", "4", "expected a whole number from 0 to 3"),
         ("MILEPOST_PEER_URL", "http://u:p@elsewhere/x?y", "expected http://host:port"),
@@ -62,6 +64,12 @@ def test_the_environment_round_trips(tmp_path: Path) -> None:
             "MILEPOST_CHUNK_MAX": "7",
             "MILEPOST_STANDBY": "1",
             "MILEPOST_PEER_URL": "http://worker-2:6066",
+            "MILEPOST_HOSTS": "metrics.example.org,other.example.org",
+            "MILEPOST_TOKEN": "t" * 20,
+            "MILEPOST_OIDC_ISSUER": "https://issuer.example.org",
+            "MILEPOST_OIDC_AUDIENCE": "milepost",
+            "MILEPOST_OIDC_KEYS": "/etc/keys.json",
+            "MILEPOST_OIDC_ALGORITHM": "ES256",
             "FAULT_AT": "after_fold:1",
             "MILEPOST_JARS": str(tmp_path / "jars"),
         }
@@ -69,6 +77,16 @@ def test_the_environment_round_trips(tmp_path: Path) -> None:
     assert read_settings(settings.environment()) == settings
     assert settings.environment().keys() == VARIABLES.keys()
     assert len(fields(Settings)) == len(VARIABLES)
+
+
+def test_a_short_token_opens_nothing_for_others() -> None:
+    """Where others come by, MILEPOST_TOKEN has 16 characters or more; an API token in it is no token of the worker's."""
+    for reachable in ({"MILEPOST_HOST": "0.0.0.0"}, {"MILEPOST_HOSTS": "metrics.example.org"}):
+        with pytest.raises(DeclarationError, match="16 or more"):
+            read_settings({**reachable, "MILEPOST_TOKEN": "short"})
+        assert read_settings(reachable).exposed and not read_settings({}).exposed
+    assert read_settings({"MILEPOST_TOKEN": f"mp_{'0' * 12}_{'a' * 52}"}).own_token == ""
+    assert read_settings({"MILEPOST_TOKEN": "0123456789abcdef"}).own_token == "0123456789abcdef"
 
 
 def test_a_worker_tells_others_an_address_that_they_can_reach(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 /** Calls of the worker.  Every failure is a Problem, which says what a person can do and when to ask again. */
 
+import { enter } from "./door.js";
+
 const RETRY_MS = [1000, 2000, 4000, 8000, 15000, 30000];
 
 /** A failed call.  `status` 0: no answer at all.  `retryMs` is null when asking again cannot help. */
@@ -31,6 +33,7 @@ export async function get(path, parameters, signal) {
     if (response.ok) throw new Problem({ status: response.status, title: "The worker's answer is not JSON.", detail: path });
   }
   if (response.ok) return body;
+  if (response.status === 401 && (await enter())) return get(path, parameters, signal);
   throw refused(response, body ?? {});
 }
 

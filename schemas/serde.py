@@ -96,6 +96,7 @@ NAMES: Final = (
     "RecordChange",
     "Recognition",
     "Recognised",
+    "Registered",
 )
 
 

@@ -39,7 +39,9 @@ async def outcome(doors: Doors, asking: Asking) -> web.Response:
     one = receipts.receipt(f"raw-events/{asking.path['position']}", services.reader.partitions)
     await included(doors, str(one), None)
     record = await services.raw(one.partition, one.offset)
-    envelope = None if record is None or record.value is None else decode.envelope(record.value)
+    envelope = (
+        None if record is None or record.value is None else decode.read(record.value, services.reader.decisions.table)
+    )
     told: dict[str, Any] = {"outcome": "unknown"}
     if record is not None and isinstance(envelope, Envelope):
         key, place = _place(envelope, services.reader.partitions)

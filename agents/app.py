@@ -138,7 +138,7 @@ class Worker:
     # -- decisions
 
     def on_definition(self, record: Any) -> None:
-        """A record of `definitions`.  What is no bundle is refused alike by every worker, and counted."""
+        """A record of `definitions`.  What is none of ours is refused alike by every worker, and counted."""
         try:
             catalog = add_definition(self.decisions, record.value, record.timestamp)
         except (ContractError, BundleError) as error:
@@ -146,7 +146,7 @@ class Worker:
             here = logs.place("definitions", 0, record.offset)
             log.error("a record is not a bundle and is passed over: %s", error, extra=here)
             return
-        for part in catalog.left_out:
+        for part in catalog.left_out if catalog is not None else ():
             here = logs.place("definitions", 0, record.offset)
             log.warning("left out, for this release refuses it: %s", part, extra=here)
 

@@ -1,6 +1,7 @@
 """Apply: definitions into the log.
 
-    files -> validated -> `definitions` (key: the attempt) -> acknowledged -> a marker in every raw partition
+    files -> validated -> contracts registered, where a registry is configured
+          -> `definitions` (key: the attempt) -> acknowledged -> a marker in every raw partition
 
 From a marker's offset on the new bundle holds for what comes behind it.  The bundle is acknowledged before the first
 marker is sent, because ingest waits at a marker until it has the bundle; each attempt has keys of its own, so nothing
@@ -13,7 +14,7 @@ from __future__ import annotations
 import importlib.resources
 import uuid
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -21,15 +22,18 @@ from typing import Final
 
 from confluent_kafka import KafkaException, TopicPartition
 
+from milepost.ops import registering, retained
 from milepost.ops.reader import PATIENCE_S, partition_count, plain_consumer, read_to_end, topic_ends
 from milepost.ops.sender import Sender
 from milepost.ops.settings import Settings
 from milepost.schemas import stamps
-from milepost.schemas.errors import ContractError, DeclarationError, StoreError
+from milepost.schemas.errors import BundleError, ContractError, DeclarationError, Finding, StoreError
+from milepost.schemas.framing import NO_TABLE, RegisteredSchema, Table, table_of
 from milepost.schemas.keys import PART_BYTES_MAX, checked_secret, org_key
 from milepost.schemas.serde import wire
 from milepost.schemas.stamps import Stamp
 from milepost.topology.accepted import accepted_bundle, nothing_holds
+from milepost.topology.breaking import Version, Versions, broken, changed, findings, follow
 from milepost.topology.catalog import Catalog, check_owner, load_bundle
 from milepost.topology.changes import Change, compared, kept, lines
 from milepost.topology.uncompiled import Uncompiled, uncompiled
@@ -123,8 +127,10 @@ def apply_bundle(settings: Settings, bundle: Bundle, org: str, effective: int | 
     Raises BundleError (the definitions do not validate, nothing is sent), DeclarationError or StoreError.
     """
     files = read_files(bundle)
-    catalog = checked(files, org)
+    catalog = _checked(settings, files, org)
     partitions = partition_count(settings, "raw-events")
+    if settings.registry_url:
+        _put_table(settings, registering.register(settings, org, files), partitions)
     now = in_force(settings, org)
     if now is not None and now.bundle_id == catalog.bundle_id and effective is None and _marked(settings, now):
         return _report(now, changed=False, partitions=partitions)
@@ -136,15 +142,21 @@ def apply_bundle(settings: Settings, bundle: Bundle, org: str, effective: int | 
 
 def plan_bundle(settings: Settings, bundle: Bundle, org: str) -> PlanReport:
     """What applying the bundle would change against the one in force.  Raises BundleError as `apply_bundle` does."""
-    report = plan_against([accepted_bundle(one.files) for one in history(settings, org)], read_files(bundle), org)
+    files = read_files(bundle)
+    _checked(settings, files, org)
+    report = plan_against([accepted_bundle(one.files) for one in history(settings, org)], files, org)
+    if settings.registry_url:
+        registering.check(settings, org, files)
     now = in_force(settings, org)
     return replace(report, unfinished=now is not None and not _marked(settings, now))
 
 
-def plan_against(past: Sequence[Catalog], files: Mapping[str, bytes], org: str) -> PlanReport:
-    """The same against what was in force, the newest first."""
-    catalog = checked(files, org)
+def plan_against(
+    past: Sequence[Catalog], files: Mapping[str, bytes], org: str, contracts: Versions | None = None
+) -> PlanReport:
+    """The same against what was in force, the newest first.  contracts: the versions that contracts had, to be read."""
     before = past[0] if past else None
+    catalog = checked(files, org, before, contracts or {})
     return PlanReport(
         org=org,
         bundle=catalog.bundle_id.hex(),
@@ -231,6 +243,47 @@ def attempts(settings: Settings) -> Iterator[Attempt]:
         consumer.close()
 
 
+def tables(settings: Settings) -> Table:
+    """What the log knows of a registry's ids: the newest table."""
+    found = NO_TABLE
+    for one in _tables(settings):
+        found = one[1]
+    return found
+
+
+def _tables(settings: Settings) -> Iterator[tuple[Attempt, Table]]:
+    """The tables in `definitions`, in the order of the log, each as an attempt of nobody's."""
+    consumer = plain_consumer(settings.bootstrap)
+    try:
+        for message in read_to_end(consumer, settings.topic("definitions"), 1):
+            try:
+                table = table_of(wire("Registered").decode(message.value() or b""))
+            except ContractError:
+                continue
+            at_ms = message.timestamp()[1]
+            yield (
+                Attempt(org="", bundle_id=table.id, attempt=message.key() or b"", at_ms=at_ms, k_ms=0, files={}),
+                table,
+            )
+    finally:
+        consumer.close()
+
+
+def _put_table(settings: Settings, schemas: Sequence[RegisteredSchema], partitions: int) -> None:
+    """See to it that a table which holds these schemas is the last in every raw partition."""
+    for _ in range(TRIES_MAX):
+        past = list(_tables(settings))
+        newest = past[-1][1] if past else NO_TABLE
+        whole = registering.joined(newest, schemas)
+        if past and whole.id == newest.id and _marked(settings, past[-1][0], [one for one, _ in past]):
+            return
+        attempt = Attempt(org="", bundle_id=whole.id, attempt=uuid.uuid4().bytes, at_ms=0, k_ms=0, files={})
+        told = [one.as_fields() for one in whole.schemas.values()]
+        fields = {"table": whole.id, "attempt": attempt.attempt.hex(), "schemas": told}
+        _send(settings, attempt, wire("Registered").encode(fields), partitions)
+    raise StoreError(f"others register schemas at the same time, {TRIES_MAX} times in a row; apply again")
+
+
 def in_force(settings: Settings, org: str) -> Attempt | None:
     """The bundle that was applied last for the organisation."""
     last = None
@@ -240,12 +293,45 @@ def in_force(settings: Settings, org: str) -> Attempt | None:
     return last
 
 
-def checked(files: Mapping[str, bytes], org: str) -> Catalog:
-    """The catalog of a bundle that may be applied for `org`.  Raises BundleError or DeclarationError."""
-    catalog = load_bundle(files)
+def checked(
+    files: Mapping[str, bytes],
+    org: str,
+    before: Catalog | None = None,
+    contracts: Versions | None = None,
+    unread: Callable[[Sequence[str], Catalog], Mapping[str, str]] = lambda _changed, _before: {},
+) -> Catalog:
+    """The catalog of a bundle that may be applied for `org`.  Raises BundleError or DeclarationError.
+
+    before:    what is in force;  contracts: the versions that contracts had, all of which are to be read
+    unread:    of contracts that change: contract -> which records of the log it could not read, where there are any
+    """
     _check_org(org)
-    check_owner(files, org)
+    faults: list[Finding] = []
+    try:
+        catalog = load_bundle(files)
+        check_owner(files, org)
+    except BundleError as error:
+        faults += error.findings
+    if before is not None and contracts and (others := changed(contracts, files)):
+        faults += findings(broken(contracts, files), before, files, unread(others, before))
+    if faults:
+        raise BundleError(faults)
     return catalog
+
+
+def _checked(settings: Settings, files: Mapping[str, bytes], org: str) -> Catalog:
+    """The same against all that the log holds: every bundle, and for what they break every record."""
+    contracts: dict[str, list[Version]] = {}
+    last: Catalog | None = None
+    for attempt in attempts(settings):
+        if attempt.org == org and not nothing_holds(held := accepted_bundle(attempt.files)):
+            follow(contracts, attempt.files, attempt.bundle_id)
+            last = held
+
+    def unread(others: Sequence[str], before: Catalog) -> Mapping[str, str]:
+        return retained.unread(settings, org, others, before, files, tables(settings))
+
+    return checked(files, org, last, contracts, unread)
 
 
 def _check_org(org: str) -> None:
@@ -296,6 +382,7 @@ def _last_markers(
 
 
 def _append(settings: Settings, attempt: Attempt, partitions: int) -> None:
+    """The bundle, acknowledged, and then its markers."""
     fields = {
         "org": attempt.org,
         "bundle": attempt.bundle_id,
@@ -303,18 +390,22 @@ def _append(settings: Settings, attempt: Attempt, partitions: int) -> None:
         "k_ms": attempt.k_ms,
         "files": dict(attempt.files),
     }
+    _send(settings, attempt, wire("Bundle").encode(fields), partitions)
+
+
+def _send(settings: Settings, attempt: Attempt, definition: bytes, partitions: int) -> None:
     sealing = org_key(checked_secret(settings.secret()), "")
     key, value = MARKER + attempt.attempt, attempt.bundle_id + attempt.org.encode()
     header = stamps.header(sealing, key, value, Stamp(kind=stamps.MARKER))
     with Sender(settings.bootstrap, linger_ms=0) as sender:
-        sender.send(settings.topic("definitions"), 0, attempt.attempt, wire("Bundle").encode(fields))
+        sender.send(settings.topic("definitions"), 0, attempt.attempt, definition)
         sender.flush()
         for partition in range(partitions):
             sender.send(settings.topic("raw-events"), partition, key, value, (header,))
 
 
-def _marked(settings: Settings, attempt: Attempt) -> bool:
-    """Whether the attempt's marker lies in every raw partition.
+def _marked(settings: Settings, attempt: Attempt, among: Sequence[Attempt] | None = None) -> bool:
+    """Whether the attempt's marker lies in every raw partition.  among: what may be its rivals, else all bundles.
 
     Markers come right behind their bundle, so the look starts at its time and mostly ends with the first record.  Where
     another bundle was applied at about that time, its markers may lie behind, and then they must not be the last.
@@ -326,7 +417,7 @@ def _marked(settings: Settings, attempt: Attempt) -> bool:
     try:
         found = consumer.offsets_for_times(since, timeout=PATIENCE_S)
         start = {place.partition: place.offset for place in found if place.offset >= 0}
-        if _rivals(settings, attempt):
+        if _rivals(attempt, attempts(settings) if among is None else among):
             until = [TopicPartition(topic, place.partition, attempt.at_ms + RIVAL_MS) for place in since]
             later = consumer.offsets_for_times(until, timeout=PATIENCE_S)
             stop = {place.partition: place.offset for place in later if place.offset >= 0}
@@ -344,13 +435,13 @@ def _marked(settings: Settings, attempt: Attempt) -> bool:
     return False
 
 
-def _rivals(settings: Settings, attempt: Attempt) -> bool:
+def _rivals(attempt: Attempt, among: Iterable[Attempt]) -> bool:
     """Whether another bundle was applied for the organisation shortly before."""
     return any(
         one.org == attempt.org
         and one.bundle_id != attempt.bundle_id
         and attempt.at_ms - RIVAL_MS <= one.at_ms <= attempt.at_ms
-        for one in attempts(settings)
+        for one in among
     )
 
 

@@ -153,13 +153,13 @@ class EmbeddedBroker:
         if not note.exists():
             return
         pid = int(note.read_text() or 0)
-        if _runs(pid, str(self.folder / "server.properties")):
+        if processes.runs(pid, str(self.folder / "server.properties")):
             self.say(f"stopping the broker that a killed run left behind (process {pid})")
             for sign, patience_s in ((signal.SIGTERM, STOP_S_MAX), (signal.SIGKILL, 5.0)):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, sign)
                 end = time.monotonic() + patience_s
-                while time.monotonic() < end and _runs(pid, str(self.folder / "server.properties")):
+                while time.monotonic() < end and processes.runs(pid, str(self.folder / "server.properties")):
                     time.sleep(0.05)
         note.unlink(missing_ok=True)
 
@@ -326,20 +326,6 @@ def _alone(lock: Path) -> Iterator[None]:
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _runs(pid: int, argument: str) -> bool:
-    """Whether process `pid` runs and has `argument` on its command line (a number is given again to others)."""
-    if pid <= 0:
-        return False
-    if Path("/proc/self").exists():
-        try:
-            return argument.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")  # empty for a zombie
-        except (FileNotFoundError, ProcessLookupError):
-            return False
-    command = ["ps", "-ww", "-o", "stat=,args=", "-p", str(pid)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return argument in done.stdout and not done.stdout.startswith("Z")
 
 
 def _properties(port: int, controller_port: int, folder: Path) -> dict[str, str]:

@@ -30,7 +30,7 @@ from milepost.ops.keeping import app as keeping
 from milepost.ops.options import At, Basis, Company, Dims, Json, Window, Zone
 from milepost.ops.quality import app as quality
 from milepost.ops.records import app as records
-from milepost.ops.settings import VARIABLES, Settings, read_settings
+from milepost.ops.settings import EMBEDDED, VARIABLES, Settings, read_settings
 from milepost.ops.whys import app as whys
 from milepost.schemas.errors import DeclarationError, MilepostError, StoreError
 
@@ -71,21 +71,21 @@ def up(
     port: Port = None,
     broker_port: BrokerPort = None,
     partitions: Partitions = None,
+    registry: Annotated[bool, typer.Option("--registry", help="A schema registry, too (MILEPOST_REGISTRY).")] = False,
     json: Json = False,
 ) -> None:
     """Start everything on this machine: broker, topics, a supervised worker, the page.  Ctrl-C stops it."""
     from milepost.ops.supervise import Stopped, Supervisor, stopping_on_signals
 
     with _said(json):
-        settings = _settings(MILEPOST_PORT=port, MILEPOST_BROKER_PORT=broker_port, MILEPOST_PARTITIONS=partitions)
+        given = {"MILEPOST_PORT": port, "MILEPOST_BROKER_PORT": broker_port, "MILEPOST_PARTITIONS": partitions}
+        settings = _settings(**given, MILEPOST_REGISTRY=EMBEDDED if registry else None)
         try:
             with (
                 stopping_on_signals(),
                 Supervisor(settings, broker_only=broker_only, say=_progress) as running,
             ):
-                page = "" if broker_only else f"{settings.url}/"
-                data = {"broker": settings.bootstrap, "page": page, "home": str(settings.home), "pid": os.getpid()}
-                _show(json, data, f"broker {settings.bootstrap}" + (f"\npage   {page}" if page else ""))
+                _show(json, *running.told())
                 _progress("Ctrl-C stops everything")
                 running.wait()
         except Stopped as stopped:

@@ -12,12 +12,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from milepost.ops import describe, processes, provision
-from milepost.ops.apply import attempts
+from milepost.ops import describe, processes, provision, registering
+from milepost.ops.apply import attempts, tables
 from milepost.ops.broker import java_runtime, read_jars, read_lock
-from milepost.ops.settings import DEMO_SECRET, Settings
+from milepost.ops.registry import read_lock as registry_lock
+from milepost.ops.registry_client import FULL_TRANSITIVE, RegistryClient
+from milepost.ops.settings import DEMO_SECRET, EMBEDDED, Settings
 from milepost.ops.supervise import probe
 from milepost.schemas.errors import MilepostError
+from milepost.schemas.framing import event_fault
 from milepost.topology.accepted import accepted_bundle
 
 Verdict = Literal["ok", "note", "wrong"]
@@ -38,7 +41,7 @@ class Finding:
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Everything looked at, in the order in which a start would meet it."""
-    for check in (_python, _packages, _java, _jars, _home, _disk, _secret, _broker, _topics, _worker):
+    for check in (_python, _packages, _java, _jars, _home, _disk, _secret, _broker, _topics, _registry, _worker):
         yield from check(settings)
 
 
@@ -193,6 +196,48 @@ def _definitions(settings: Settings) -> Iterator[Finding]:
             yield Finding(check="definitions", verdict="wrong", said=said, fix=fix)
         else:
             yield Finding(check="definitions", verdict="ok", said=f"those of {org} hold")
+
+
+def _registry(settings: Settings) -> Iterator[Finding]:
+    if not settings.registry:
+        yield Finding(check="registry", verdict="ok", said="none is configured (MILEPOST_REGISTRY)")
+        return
+    if settings.registry == EMBEDDED and not processes.answers(settings.registry_port):
+        there = (settings.jars / f"apicurio-{registry_lock().version}").exists()
+        said = "not running; `milepost up --registry` starts it" + ("" if there else ", after fetching it once")
+        yield Finding(check="registry", verdict="note", said=said)
+        return
+    try:
+        yield from _registered(settings)
+    except MilepostError as error:
+        said, _, fix = str(error).partition("; fix: ")
+        fix = fix or "see what listens there, or correct MILEPOST_REGISTRY"
+        yield Finding(check="registry", verdict="wrong", said=said, fix=fix)
+
+
+def _registered(settings: Settings) -> Iterator[Finding]:
+    """Whether the registry answers as one, keeps our subjects as they must be, and means what the log says."""
+    subject = registering.event_subject(settings)
+    with RegistryClient(settings.registry_url, patience_s=5) as client:
+        level = client.compatibility(subject)
+        versions = client.versions(subject)
+    known = tables(settings)
+    if versions and level != FULL_TRANSITIVE:
+        fix = "`milepost apply` sets it; ask who changed it"
+        yield Finding(check="registry", verdict="wrong", said=f"{subject} is {level or 'at no level'}", fix=fix)
+        return
+    registering.joined(known, [one for one in versions if not event_fault(one.text)])
+    said = f"{settings.registry_url} answers, {len(known.schemas)} ids stand in the log"
+    yield Finding(check="registry", verdict="ok", said=said)
+    for one in versions:
+        if why := event_fault(one.text):
+            fix = "nothing of it is taken: its sender needs the fields of RawEvent (milepost describe)"
+            said = f"{subject} version {one.version} (id {one.id}) stands for no event: {why}"
+            yield Finding(check="registry", verdict="note", said=said, fix=fix)
+        elif one.id not in known.schemas:
+            fix = "`milepost apply` again; what came framed with it before is a dead letter until it is sent again"
+            said = f"{subject} version {one.version} (id {one.id}) is not in the log yet: unknown_schema"
+            yield Finding(check="registry", verdict="note", said=said, fix=fix)
 
 
 def _worker(settings: Settings) -> Iterator[Finding]:

@@ -86,6 +86,20 @@ def answers(port: int, host: str = "127.0.0.1") -> bool:
         return False
 
 
+def runs(pid: int, argument: str) -> bool:
+    """Whether process `pid` runs and has `argument` on its command line (a number is given again to others)."""
+    if pid <= 0:
+        return False
+    if Path("/proc/self").exists():
+        try:
+            return argument.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")  # empty for a zombie
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+    command = ["ps", "-ww", "-o", "stat=,args=", "-p", str(pid)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return argument in done.stdout and not done.stdout.startswith("Z")
+
+
 def last_lines(log: Path, count: int = 12) -> str:
     """The end of a log file, for the message that says why a process stopped."""
     if not log.exists():

@@ -11,7 +11,7 @@ from milepost.ops import processes, provision
 from milepost.ops.settings import Settings
 from milepost.schemas.errors import DeclarationError, StoreError
 
-KNOWN: Final = ("broker", "connect", "faust", "log", "state", "secret")
+KNOWN: Final = ("broker", "connect", "faust", "log", "registry", "state", "secret")
 """What a deployment makes in its home, the jars excepted: they are the same for everyone, and cost a download."""
 
 
@@ -29,7 +29,8 @@ def reset(settings: Settings) -> list[str]:
     """Delete the targets; returns them.  DeclarationError while anything of the deployment runs."""
     if processes.answers(settings.port, settings.host):
         raise DeclarationError(f"something still answers at {settings.url}; fix: stop the worker first")
-    _refuse_running(settings.home / "broker" / "lock")
+    for part in ("broker", "registry"):
+        _refuse_running(settings.home / part / "lock")
     gone = targets(settings)
     if not settings.embedded:
         provision.delete(settings)
@@ -52,4 +53,5 @@ def _refuse_running(lock: Path) -> None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise DeclarationError("the embedded broker of this home runs; fix: stop `milepost up` first") from error
+            what = f"the embedded {lock.parent.name} of this home"
+            raise DeclarationError(f"{what} runs; fix: stop `milepost up` first") from error

@@ -24,6 +24,11 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
     "MILEPOST_BROKER": ("", "host:port,… of an outside Kafka cluster; empty: the embedded broker"),
     "MILEPOST_BROKER_PORT": ("9092", "port of the embedded broker; its controller takes the next one"),
     "MILEPOST_NAMESPACE": ("", "prefix of topics, changelogs and consumer group, so that deployments share a cluster"),
+    "MILEPOST_REGISTRY": (
+        "",
+        "URL of a schema registry (Confluent's API, v7); `embedded`: `up` starts one; empty: none",
+    ),
+    "MILEPOST_REGISTRY_PORT": ("8081", "port of the embedded schema registry"),
     "MILEPOST_PARTITIONS": ("4", "partitions of the partitioned topics, fixed at their creation"),
     "MILEPOST_REPLICATION": ("", "replication of the topics; empty: 1 embedded, 3 outside"),
     "MILEPOST_HOST": (
@@ -64,10 +69,12 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
 DEMO_SECRET: Final = "milepost demo secret: fixed and public"
 """The demo's organisation secret: the same everywhere, so a README can print its MetaKeys.  It protects nothing."""
 
+EMBEDDED: Final = "embedded"
 PARTITIONS_MAX: Final = 256
 
 _PEER: Final = re.compile(r"^https?://[A-Za-z0-9.\[\]:_-]{1,255}$")
 _HOST: Final = re.compile(r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")
+_REGISTRY: Final = re.compile(r"^https?://[A-Za-z0-9.\[\]:_-]{1,255}(/[A-Za-z0-9._/-]{0,255})?$")
 _NAME: Final = re.compile(r"^[a-z0-9][a-z0-9_-]{0,62}$")
 
 
@@ -78,6 +85,8 @@ class Settings:
     home: Path
     broker: str = ""
     broker_port: int = 9092
+    registry: str = ""
+    registry_port: int = 8081
     namespace: str = ""
     partitions: int = 4
     replication: int = 1
@@ -130,6 +139,13 @@ class Settings:
     def bootstrap(self) -> str:
         """host:port[,host:port…] of the Kafka cluster."""
         return self.broker or f"127.0.0.1:{self.broker_port}"
+
+    @property
+    def registry_url(self) -> str:
+        """The schema registry's API; "" where none is configured."""
+        if self.registry == EMBEDDED:
+            return f"http://127.0.0.1:{self.registry_port}/apis/ccompat/v7"
+        return self.registry
 
     @property
     def group(self) -> str:
@@ -201,6 +217,8 @@ class Settings:
             "MILEPOST_HOME": str(self.home),
             "MILEPOST_BROKER": self.broker,
             "MILEPOST_BROKER_PORT": str(self.broker_port),
+            "MILEPOST_REGISTRY": self.registry,
+            "MILEPOST_REGISTRY_PORT": str(self.registry_port),
             "MILEPOST_NAMESPACE": self.namespace,
             "MILEPOST_PARTITIONS": str(self.partitions),
             "MILEPOST_REPLICATION": str(self.replication),
@@ -268,6 +286,12 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     peer = text("MILEPOST_PEER_URL").rstrip("/")
     if peer and not _PEER.match(peer):
         raise DeclarationError(f"MILEPOST_PEER_URL={peer!r}: expected http://host:port")
+    registry = text("MILEPOST_REGISTRY").rstrip("/")
+    if registry and registry != EMBEDDED and not _REGISTRY.match(registry):
+        raise DeclarationError(
+            f"MILEPOST_REGISTRY={registry!r}: expected `embedded`, or the URL of a registry's API without user and "
+            "password, as http://registry:8081 or http://registry:8080/apis/ccompat/v7"
+        )
     secret_text = text("MILEPOST_SECRET")
     hosts = tuple(one.strip().lower() for one in text("MILEPOST_HOSTS").split(",") if one.strip())
     for name in hosts:
@@ -291,6 +315,8 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         home=Path(text("MILEPOST_HOME") or default_home(env)).expanduser().absolute(),
         broker=broker,
         broker_port=number("MILEPOST_BROKER_PORT", 9092, 1, 65_534),
+        registry=registry,
+        registry_port=number("MILEPOST_REGISTRY_PORT", 8081, 1, 65_535),
         namespace=label("MILEPOST_NAMESPACE", ""),
         partitions=number("MILEPOST_PARTITIONS", 4, 1, PARTITIONS_MAX),
         replication=number("MILEPOST_REPLICATION", 3 if broker else 1, 1, 9),

@@ -1,6 +1,6 @@
 """Supervision: the broker, the topics and one worker, started in order, watched, and stopped in the other order.
 
-    broker (ours, or outside) -> topics -> worker -> /readyz says yes -> the page
+    broker (ours, or outside) -> topics -> registry (if it is ours) -> worker -> /readyz says yes -> the page
 
 A worker or broker that ends is started again with a growing pause, and that is said.  Whatever ends us (Ctrl-C,
 SIGTERM, an error, kill -9) leaves no process behind.
@@ -26,7 +26,9 @@ from typing import Final, Self
 from milepost.ops import processes
 from milepost.ops.broker import EmbeddedBroker, Say, silent
 from milepost.ops.provision import provision
-from milepost.ops.settings import Settings
+from milepost.ops.registry import EmbeddedRegistry
+from milepost.ops.registry_keeper import RegistryKeeper
+from milepost.ops.settings import EMBEDDED, Settings
 from milepost.schemas.errors import DeclarationError, StoreError
 
 WORKER: Final = (sys.executable, "-m", "milepost.agents")
@@ -90,6 +92,10 @@ class Supervisor:
                 measured=measured,
                 say=say,
             )
+        self.registry: RegistryKeeper | None = None
+        if settings.registry == EMBEDDED:
+            registry = EmbeddedRegistry(settings.home, settings.registry_port, jars=settings.jars, say=say)
+            self.registry = RegistryKeeper(registry, say=say)
         self.worker: subprocess.Popen[bytes] | None = None
         self.restarts = 0
         """How often the worker was started again."""
@@ -130,6 +136,8 @@ class Supervisor:
             made = provision(settings)
             self.say(f"{len(made)} topics made" if made else "topics are as the line wants them")
             settings.secret()
+            if self.registry is not None:
+                self.registry.start()
             self._watcher = threading.Thread(target=self._watch, name="supervisor", daemon=True)
             self._watcher.start()
             while not self._ready.wait(0.2):
@@ -140,14 +148,27 @@ class Supervisor:
             raise
 
     def stop(self) -> None:
-        """Stop the worker, then the broker; returns when both have ended.  Twice is no error."""
+        """Stop the worker, the registry, then the broker; returns when all have ended.  Twice is no error."""
         with _undisturbed():
             self._stop.set()
             if self._watcher is not None:
                 self._watcher.join()
                 self._watcher = None
+            if self.registry is not None:
+                self.registry.stop()
             if self.broker is not None:
                 self.broker.stop()
+
+    def told(self) -> tuple[dict[str, str | int], str]:
+        """Where everything answers: for programs, and for people."""
+        settings, page = self.settings, "" if self.broker_only else f"{self.settings.url}/"
+        data: dict[str, str | int] = {"broker": settings.bootstrap, "page": page, "home": str(settings.home)}
+        data["pid"] = os.getpid()
+        lines = [f"broker {settings.bootstrap}", *([f"page   {page}"] if page else [])]
+        if settings.registry:
+            data["registry"] = settings.registry_url
+            lines.append(f"export MILEPOST_REGISTRY={settings.registry_url}")
+        return data, "\n".join(lines)
 
     def wait(self) -> None:
         """Block until the watch ends for good (raises its failure) or a signal arrives (raises Stopped)."""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from confluent_kafka import OFFSET_END, Consumer, KafkaError, TopicPartition
 
+from milepost.ops.apply import tables
 from milepost.ops.provision import admin_client
 from milepost.ops.settings import Settings
 from milepost.schemas import serde, stamps
 from milepost.schemas.errors import ContractError, DeclarationError, StoreError
+from milepost.schemas.framing import FRAME, NO_TABLE, PREFIX_BYTES, Table
 from milepost.topology.line import all_topics
 
 
@@ -37,12 +40,15 @@ def tail(settings: Settings, name: str, *, from_start: bool = False, wait: bool 
         }
     )
     try:
-        yield from _read(consumer, topic, len(metadata.topics[topic].partitions), from_start, wait)
+        table = cache(lambda: tables(settings))  # what ids mean when the first framed message is met
+        yield from _read(consumer, topic, len(metadata.topics[topic].partitions), from_start, wait, table)
     finally:
         consumer.close()
 
 
-def _read(consumer: Consumer, topic: str, partitions: int, from_start: bool, wait: bool) -> Iterator[dict[str, Any]]:
+def _read(
+    consumer: Consumer, topic: str, partitions: int, from_start: bool, wait: bool, known: Callable[[], Table]
+) -> Iterator[dict[str, Any]]:
     ends: dict[int, int] = {}
     starts = []
     for number in range(partitions):
@@ -67,10 +73,10 @@ def _read(consumer: Consumer, topic: str, partitions: int, from_start: bool, wai
                 time.sleep(0.5)
                 continue
             raise StoreError(f"reading {topic}: {error.str()}")
-        yield decoded(message)
+        yield decoded(message, known)
 
 
-def decoded(message: Any) -> dict[str, Any]:
+def decoded(message: Any, known: Callable[[], Table] = lambda: NO_TABLE) -> dict[str, Any]:
     """One message for people: position, time, key in hex, what the value says, and the engine's stamp."""
     _kind, moment = message.timestamp()
     value = message.value()
@@ -78,7 +84,7 @@ def decoded(message: Any) -> dict[str, Any]:
         "at": f"{message.topic()}/{message.partition()}@{message.offset()}",
         "time": datetime.fromtimestamp(moment / 1000, UTC).isoformat(timespec="milliseconds"),
         "key": _hex(message.key()),
-        "value": None if value is None else _value(_bytes(value)),
+        "value": None if value is None else _value(_bytes(value), known),
     }
     for name, content in message.headers() or ():
         if name == stamps.HEADER and content is not None and len(_bytes(content)) == stamps.SIZE:
@@ -86,7 +92,11 @@ def decoded(message: Any) -> dict[str, Any]:
     return line
 
 
-def _value(value: bytes) -> Any:
+def _value(value: bytes, known: Callable[[], Table]) -> Any:
+    if value[:1] == FRAME:
+        schema = known().schemas.get(int.from_bytes(value[1:PREFIX_BYTES], "big"))
+        if schema is not None and (plain := _unframed(value, known())) is not None:
+            return {"schema": schema.id, "subject": schema.subject, **_value(plain, known)}
     if value[:2] == serde.MAGIC:
         try:
             contract, fields = serde.decode_any(value)
@@ -97,6 +107,13 @@ def _value(value: bytes) -> Any:
         return json.loads(value)
     except (ValueError, RecursionError):
         return {"hex": value[:64].hex(), "bytes": len(value)}
+
+
+def _unframed(value: bytes, table: Table) -> bytes | None:
+    try:
+        return table.plain(value)
+    except ContractError:  # no event: what the schema says, if it is one of ours
+        return table.unframed(value)
 
 
 def _plain(value: Any) -> Any:

@@ -98,6 +98,7 @@ NAMES: Final = (
     "Recognised",
     "Access",
     "Change",
+    "Registered",
 )
 
 

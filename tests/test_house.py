@@ -163,5 +163,10 @@ def test_the_wheel_holds_ordinary_files(tmp_path: Path) -> None:
     shipped = [path for path in tracked() if path.relative_to(ROOT).parts[0] in ROOMS]
     suffixes = (".py", ".avsc", ".html", ".js", ".css")
     wanted = {f"milepost/{path.relative_to(ROOT)}" for path in shipped if path.suffix in suffixes}
-    wanted |= {"milepost/ops/jars.lock.json", "milepost/py.typed", "milepost/__main__.py"}
+    wanted |= {
+        "milepost/ops/jars.lock.json",
+        "milepost/ops/registry.lock.json",
+        "milepost/py.typed",
+        "milepost/__main__.py",
+    }
     assert not wanted - names, sorted(wanted - names)

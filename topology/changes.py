@@ -237,6 +237,22 @@ def _depends(catalog: Catalog | None) -> dict[Node, list[Node]]:
     return {node: list(dict.fromkeys(below)) for node, below in found.items()}
 
 
+def dependents(catalog: Catalog, of: Iterable[Node]) -> list[Node]:
+    """What is made of these definitions, at any remove, in the order of the line; they themselves are not in it."""
+    above: dict[Node, list[Node]] = {}
+    for node, below in _depends(catalog).items():
+        for one in below:
+            above.setdefault(one, []).append(node)
+    found: dict[Node, None] = {}
+    todo = list(of)
+    while todo:
+        for one in above.get(todo.pop(), ()):
+            if one not in found:
+                found[one] = None
+                todo.append(one)
+    return sorted(found, key=lambda node: (ORDER.index(node[0]), node[1]))
+
+
 def _merged(one: Mapping[Node, list[Node]], other: Mapping[Node, list[Node]]) -> dict[Node, list[Node]]:
     nodes = dict.fromkeys([*one, *other])
     return {node: list(dict.fromkeys([*one.get(node, []), *other.get(node, [])])) for node in nodes}

@@ -1,5 +1,5 @@
 """Decisions: what every worker follows whole: bundles of definitions, the graph of links, memberships,
-how complete sources were said to be, which disputes were accepted.
+how complete sources were said to be, which disputes were accepted, what a schema registry's ids mean.
 
 The topic is the log; this is its fold in memory, done alike by every worker (design §4), so that merge, re-attribution
 and time travel are one mechanism (`topology/graph.py`, `topology/memberships.py`).
@@ -11,8 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from milepost.schemas.errors import BundleError, Finding
+from milepost.schemas.framing import NO_TABLE, Table
 from milepost.topology.acceptances import Acceptances
 from milepost.topology.accepted import nothing_holds
+from milepost.topology.breaking import Version, follow
 from milepost.topology.catalog import Catalog
 from milepost.topology.completions import Completions
 from milepost.topology.graph import Folding, Graph, Item
@@ -45,6 +47,11 @@ class Decisions:
     members: dict[str, Memberships] = field(default_factory=dict)
     complete: dict[str, Completions] = field(default_factory=dict)
     accepted: dict[str, Acceptances] = field(default_factory=dict)
+    contracts: dict[str, dict[str, list[Version]]] = field(default_factory=dict)
+    """Organisation -> contract -> the versions it had (breaking.py)."""
+    tables: dict[bytes, Table] = field(default_factory=dict)
+    table: Table = NO_TABLE
+    """What ids of a schema registry mean: the newest table, and all by their names."""
     applied: int = 0
     """How many bundles were applied."""
     read: dict[str, int] = field(default_factory=dict)
@@ -57,10 +64,15 @@ class Decisions:
         catalog = self.catalogs.setdefault(catalog.bundle_id, catalog)
         if nothing_holds(catalog):
             raise BundleError(catalog.left_out)
+        follow(self.contracts.setdefault(org, {}), files, catalog.bundle_id)
         applied = Applied(org=org, catalog=catalog, k_ms=k_ms, attempt=attempt, at=self.applied)
         self.history.setdefault(org, []).append(applied)
         self.applied += 1
         return catalog
+
+    def add_table(self, table: Table) -> None:
+        """A registry was asked what its ids mean."""
+        self.table = self.tables.setdefault(table.id, table)
 
     def left_out(self) -> dict[str, tuple[Finding, ...]]:
         """Organisation -> what of its bundle in force does not hold in this release; only those that lack something."""

@@ -16,6 +16,7 @@ import msgspec
 import orjson
 
 from milepost.schemas.errors import ContractError
+from milepost.schemas.framing import FRAME, Table
 from milepost.schemas.keys import PART_BYTES_MAX
 from milepost.schemas.records import Envelope, Event, Reject
 from milepost.schemas.serde import HEADER_BYTES, MAGIC, wire
@@ -71,6 +72,22 @@ def envelope(value: bytes) -> Envelope | Reject:
     if value.count(b"{") + value.count(b"[") > DEPTH_MAX and _deeper(found.data, DEPTH_MAX):
         return Reject("contract_violation", f"data is nested deeper than {DEPTH_MAX}")
     return found
+
+
+def framed(value: bytes, table: Table) -> tuple[Envelope | Reject, bytes | None]:
+    """(envelope, the same in single-object encoding) of a framed event, by what its id means in `table`."""
+    if len(value) > VALUE_BYTES_MAX:
+        return Reject("too_large", f"at most {VALUE_BYTES_MAX} bytes are expected, {len(value)} came"), None
+    try:
+        plain = table.plain(value)
+    except ContractError as error:
+        return Reject(error.reason, error.detail), None
+    return envelope(plain), plain
+
+
+def read(value: bytes, table: Table) -> Envelope | Reject:
+    """The envelope of a record, framed or not."""
+    return framed(value, table)[0] if value[:1] == FRAME and table.schemas else envelope(value)
 
 
 def _parts_fault(found: Envelope) -> Reject | None:
@@ -136,7 +153,10 @@ def _is_json(value: bytes) -> bool:
 def _from_avro(value: bytes) -> Envelope:
     raw = wire("RawEvent")
     fields = raw.decode(value) if value[:HEADER_BYTES] == raw.header else _unknown(value)
-    fields["data"] = _decode_data(fields["data"])
+    try:
+        fields["data"] = _decode_data(fields["data"])
+    except msgspec.ValidationError as error:
+        raise ContractError("contract_violation", "data is not a JSON object") from error
     return Envelope(**fields)
 
 

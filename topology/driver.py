@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from milepost.schemas import stamps
+from milepost.schemas.framing import RegisteredSchema, Table
 from milepost.schemas.keys import OrgKeys, raw_place
 from milepost.schemas.serde import wire
 from milepost.schemas.stamps import Stamp
@@ -122,6 +123,20 @@ class Driver:
             self.append("raw-events", partition, key, value, (header,))
         self.follow()
         return named
+
+    def register(self, schemas: Sequence[RegisteredSchema], now_ms: int) -> Table:
+        """What a registry's ids mean, as an apply says it: a record of `definitions`, a marker in every partition."""
+        table = self.decisions.table.joined(schemas)
+        attempt = f"-{len(self.topics['definitions'][0])}"
+        told = [one.as_fields() for one in table.schemas.values()]
+        fields = {"table": table.id, "attempt": attempt, "schemas": told}
+        self.append("definitions", 0, attempt.encode(), wire("Registered").encode(fields), (), now_ms)
+        for partition in range(self.partitions):
+            key = b"marker" + attempt.encode()
+            header = stamps.header(self.org_keys[""], key, table.id, Stamp(kind=stamps.MARKER))
+            self.append("raw-events", partition, key, table.id, (header,))
+        self.follow()
+        return table
 
     def tick(self, now_ms: int) -> None:
         """A tick in every raw partition."""

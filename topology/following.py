@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from milepost.schemas import framing
 from milepost.schemas.errors import ContractError
 from milepost.schemas.serde import HEADER_BYTES, wire
 from milepost.topology.acceptances import Acceptance
@@ -13,8 +14,12 @@ from milepost.topology.links import Decision, Link, Named
 from milepost.topology.memberships import Membership, panes_of
 
 
-def add_definition(decisions: Decisions, value: bytes | None, timestamp_ms: int) -> Catalog:
-    """A record of `definitions`: raises ContractError or BundleError when it is not a bundle."""
+def add_definition(decisions: Decisions, value: bytes | None, timestamp_ms: int) -> Catalog | None:
+    """A record of `definitions`, a bundle or what a registry's ids mean (then the answer is None): raises
+    ContractError or BundleError when it is neither."""
+    if value is not None and value[:HEADER_BYTES] == wire("Registered").header:
+        decisions.add_table(framing.table_of(wire("Registered").decode(value)))
+        return None
     fields = wire("Bundle").decode(value or b"")
     return decisions.add_bundle(fields["org"], fields["files"], fields["k_ms"] or timestamp_ms, fields["attempt"])
 

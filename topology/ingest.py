@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Final
 
 import orjson
 
 from milepost.schemas import signal_message, stamps
+from milepost.schemas.framing import FRAME, TABLE_BYTES
 from milepost.schemas.keys import leaf_partition, raw_key, raw_place
 from milepost.schemas.records import Envelope, Event, Identified, Reject
 from milepost.schemas.stamps import Stamp
@@ -30,12 +30,12 @@ from milepost.topology import (
     key_rows,
     outputs,
     quality,
+    proposals,
     quarantine,
     revisions,
     signals,
     writes,
 )
-from milepost.topology.catalog import Catalog
 from milepost.topology.courses import Course, Courses
 from milepost.topology.decisions import Decisions
 from milepost.topology.dedupe import Seen, Verdict
@@ -54,7 +54,8 @@ _OURS: Final = (stamps.MARKER, stamps.TICK, stamps.VERDICT)
 
 @dataclass(slots=True)
 class _Arrival:
-    """A record on its way through the chain.  first: its first position; `genuine`: the stamp's MAC was right."""
+    """A record on its way through the chain.  first: its first position; `genuine`: the stamp's MAC was right;
+    `plain`: of a framed event, the same without its frame."""
 
     record: Record
     k_ms: int
@@ -66,6 +67,7 @@ class _Arrival:
     reject: Reject | None = None
     key: bytes = b""
     place: int = -1
+    plain: bytes | None = None
 
 
 class Ingest(quarantine.Judged):
@@ -97,14 +99,16 @@ class Ingest(quarantine.Judged):
     # -- the chain
 
     def ready(self, records: Sequence[Record]) -> int:
-        known = self.decisions.catalogs
+        known, tables = self.decisions.catalogs, self.decisions.tables
         for i, record in enumerate(records):
             stamp = stamps.find(record.headers) if record.headers else None
             if stamp is None:
                 continue
             needed = record.value[:8] if stamp[:1] == stamps.MARKER and record.value else stamps.unpack(stamp).bundle
             # A forged stamp must not stop the line: only a right one is waited for.
-            if needed != stamps.NO_BUNDLE and needed not in known and self._stamp_of(record, stamp) is not None:
+            if needed == stamps.NO_BUNDLE or needed in known or needed in tables:
+                continue
+            if self._stamp_of(record, stamp) is not None:
                 return i
         return len(records)
 
@@ -112,6 +116,8 @@ class Ingest(quarantine.Judged):
         mark = at.mark
         assert isinstance(mark, IngestMark)
         out = Fold()
+        if mark.table is None and (table := mark.bundles.get("")) is not None:
+            mark.table = self.decisions.tables[table]
         arrivals = [self._arrive(at, mark, record) for record in records]
         wanted = {a.key for a in arrivals if a.key}
         wanted.update([key for a in arrivals if (key := a.record.key) and key != a.key])
@@ -131,15 +137,23 @@ class Ingest(quarantine.Judged):
         if not record.headers and (value := record.value) is not None:  # as a source sends it
             k_ms = mark.k_ms = max(mark.k_ms, record.timestamp)
             arrival = _Arrival(record, k_ms, at.number, record.offset, None, None)
-            self._place(mark, arrival, decode.envelope(value))
+            if mark.table is None or value[:1] != FRAME:
+                self._place(mark, arrival, decode.envelope(value))
+            else:
+                unframed, arrival.plain = decode.framed(value, mark.table)
+                self._place(mark, arrival, unframed)
             return arrival
         stamp = stamps.find(record.headers) if record.headers else None
         found: Envelope | Reject | None = None
         genuine: Stamp | None = None
+        plain: bytes | None = None
         if stamp is not None and stamp[:1] in _OURS:
             genuine = stamps.verified(self.org_keys[""], record.key, record.value, stamp)
         if genuine is None and record.value is not None:
-            found = decode.envelope(record.value)
+            if mark.table is None or record.value[:1] != FRAME:
+                found = decode.envelope(record.value)
+            else:
+                found, plain = decode.framed(record.value, mark.table)
             if stamp is not None and stamp[:1] not in _OURS and isinstance(found, Envelope):
                 genuine = stamps.verified(self.org_keys[found.org], record.key, record.value, stamp)
         if genuine is not None and genuine.kind in (stamps.AGAIN, stamps.FORWARDED, stamps.BACKDATED):
@@ -154,7 +168,9 @@ class Ingest(quarantine.Judged):
             value = record.value or b""
             if 8 < len(value) <= MARKER_VALUE_MAX:
                 mark.bundles[value[8:].decode()] = value[:8]
-        arrival = _Arrival(record, k_ms, partition, offset, bundle, genuine)
+            elif len(value) == TABLE_BYTES:
+                mark.bundles[""], mark.table = value, self.decisions.tables[value]
+        arrival = _Arrival(record, k_ms, partition, offset, bundle, genuine, plain=plain)
         if found is not None:
             self._place(mark, arrival, found)
         return arrival
@@ -204,7 +220,7 @@ class Ingest(quarantine.Judged):
 
     def _judge(self, at: Partition, mark: IngestMark, a: _Arrival, seen: dict[bytes, bytes], out: Fold) -> None:
         """A record that lies in its place: under its contract, is it the first of its key, and what does it mean?"""
-        envelope, record, value, seen_rows = a.envelope, a.record, a.record.value, at.stores["seen"]
+        envelope, record, value, seen_rows = a.envelope, a.record, a.plain or a.record.value, at.stores["seen"]
         assert envelope is not None and value is not None and a.bundle is not None
         row = seen.get(a.key)
         known = None if row is None else dedupe.unpack(row)
@@ -268,7 +284,7 @@ class Ingest(quarantine.Judged):
             if course.watched:
                 quality.accepted(mark, course.source, course.sent, event, who, a)
             if who.edges:
-                self._link(at, a, event, who, catalog, out)
+                out.before += proposals.told(at, event, who, catalog.key_rank, k_ms, offset)
         self._signal(at, mark, a, event, who, course, earlier, out)
         if earlier or catalog.writes:
             taken = writes.Taken(a.key, k_ms, offset)
@@ -346,21 +362,6 @@ class Ingest(quarantine.Judged):
         mark.prev[target] = offset
         out.before.append(Output("signals", target, who.leaf + a.key, value))
 
-    def _link(self, at: Partition, a: _Arrival, event: Event, who: Identified, catalog: Catalog, out: Fold) -> None:
-        for one, other in who.edges:
-            first, second = sorted((one, other), key=attrgetter("leaf"))
-            edge = first.leaf + second.leaf
-            row = at.stores["edges"].get(edge)
-            if row is not None:
-                k_ms, offset = int.from_bytes(row[8:16], "big", signed=True), int.from_bytes(row[16:24], "big")
-                if k_ms < a.k_ms or (k_ms == a.k_ms and offset != a.record.offset):
-                    continue
-            here = a.record.offset.to_bytes(8, "big")
-            at.stores["edges"].put(edge, here + a.k_ms.to_bytes(8, "big", signed=True) + here)
-            out.before.append(
-                outputs.link(event.org, first, second, catalog.key_rank, a.k_ms, at.number, a.record.offset)
-            )
-
     def _pass_tick(self, at: Partition, mark: IngestMark, a: _Arrival, out: Fold) -> None:
         """A tick goes to every signals partition, with its own known time: the mark's is already at the slice's end.
 
@@ -374,10 +375,9 @@ class Ingest(quarantine.Judged):
         """A record that does not lie in its place goes there with its first stamp; nothing is tombstoned."""
         assert a.envelope is not None and a.bundle is not None
         stamp = Stamp(kind=stamps.FORWARDED, k_ms=a.k_ms, partition=a.partition, offset=a.offset, bundle=a.bundle)
-        header = stamps.header(self.org_keys[a.envelope.org], a.key, a.record.value, stamp)
-        out.before.append(
-            Output(topic="raw-events", partition=a.place, key=a.key, value=a.record.value, headers=(header,))
-        )
+        value = a.plain or a.record.value
+        header = stamps.header(self.org_keys[a.envelope.org], a.key, value, stamp)
+        out.before.append(Output(topic="raw-events", partition=a.place, key=a.key, value=value, headers=(header,)))
 
     def _dead(self, at: Partition, a: _Arrival, stage: str, reject: Reject, out: Fold, rule: str = "") -> None:
         letter = outputs.dead_letter(
@@ -470,6 +470,8 @@ class Ingest(quarantine.Judged):
             yield Owed(key=key, at=int.from_bytes(row[8:16], "big"), stamp=row[16:], value=None)
 
     def again(self, at: Partition, owed: Owed, value: bytes) -> Output:
+        if value[:1] == FRAME:  # it was taken, so every table since holds its id
+            value = self.decisions.table.plain(value)
         found = decode.envelope(value)
         assert isinstance(found, Envelope), "what is owed was an accepted event"
         header = (stamps.HEADER, stamps.seal(self.org_keys[found.org], owed.key, value, owed.stamp))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from milepost.schemas.framing import Table
 from milepost.schemas.records import Key
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class IngestMark:
 
     k_ms:     the largest known time so far: a clock step cannot move the past
     prev:     per signals partition the origin last sent there; -1: none
-    bundles:  organisation -> bundle in force behind the last marker
+    bundles:  organisation -> bundle in force behind the last marker; "" -> the table of registered schemas (framing.py)
     record_prev: the same of `record-changes`, the number of the change included
     progress: (org, source) -> [largest event time, last known time], for the ticks
     least_k:  leaf -> least k written to `keys` (a memory of the store, bounded; not part of the mark)
@@ -43,6 +44,7 @@ class IngestMark:
     counted:  what is counted of records of sources that promise something (quality.py); empty between slices
     behind:   day of known time -> raw offset of what became known of it later (behind.py); empty between slices
     amends:   whether `amended` holds anything; None: not looked yet (a memory of the store)
+    table:    that table; None where there is none, or it was not looked up yet (not part of the mark)
     """
 
     prev: list[int]
@@ -56,6 +58,7 @@ class IngestMark:
     counted: list[Note] = field(default_factory=list)
     behind: dict[int, int] = field(default_factory=dict)
     amends: bool | None = None
+    table: Table | None = None
 
     @property
     def reached(self) -> Mapping[int, int]:

@@ -46,7 +46,8 @@ class Bundle(msgspec.Struct, forbid_unknown_fields=True):
 
 async def plan(doors: Doors, asking: Asking) -> web.Response:
     org, files = await _asked(doors, asking)
-    report = plan_against(_past(doors, org), files, org)
+    contracts = doors.services.reader.decisions.contracts.get(org, {})
+    report = plan_against(_past(doors, org), files, org, contracts)
     return answer({**asdict(report), "text": report.text()})
 
 

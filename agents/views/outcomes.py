@@ -39,7 +39,9 @@ async def outcome(doors: Doors, asking: Asking) -> web.Response:
     one = receipts.receipt(f"raw-events/{asking.path['position']}", services.reader.partitions)
     await included(doors, str(one), None)
     record = await services.raw(one.partition, one.offset)
-    envelope = None if record is None or record.value is None else decode.envelope(record.value)
+    envelope = (
+        None if record is None or record.value is None else decode.read(record.value, services.reader.decisions.table)
+    )
     if whose(asking) is not None and (not isinstance(envelope, Envelope) or envelope.org != whose(asking)):
         # What others sent is not told from what is not there.
         return answer({"receipt": str(one), "outcome": "unknown", "failed_rules": []})

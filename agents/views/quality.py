@@ -15,6 +15,7 @@ from aiohttp import web
 from milepost.agents.views.asking import Asking, Doors, Parameter, found
 from milepost.agents.views.openapi import Route
 from milepost.agents.views.parameters import ORG, PAGING, STALE, TIME
+from milepost.ops.access import Role
 from milepost.topology.quality_questions import QualityQuestion, QualityQuestions
 
 Why = Literal["no_expectation", "no_events", "no_ticks", "no_window", "window_too_long"]
@@ -158,6 +159,7 @@ async def states(doors: Doors, asking: Asking) -> web.Response:
 ROUTES: Final = (
     Route(
         path="/v1/quality",
+        role=Role.READ,
         about="Whether sources keep what they promise: freshness, volume, unmatched share, schema; and their breaches",
         answers=states,
         tells=Quality,

@@ -71,7 +71,7 @@ def test_a_taken_port_is_refused_with_the_fix(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["flip", "missing", "extra"])
-def shared_jars_that_differ_from_the_list_are_refused(tmp_path: Path, damage: str) -> None:
+def test_jars_that_differ_from_the_list_are_refused(tmp_path: Path, damage: str) -> None:
     """One flipped bit, one missing or one additional jar: the broker is not started."""
     there = tmp_path / "9.9"
     there.mkdir()

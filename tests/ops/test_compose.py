@@ -9,6 +9,8 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from milepost.ops.broker import read_lock
+from milepost.ops.registry import API
+from milepost.ops.registry import read_lock as registry_lock
 from milepost.ops.settings import VARIABLES, read_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,12 +50,12 @@ def test_workers_share_what_they_must_and_nothing_else() -> None:
     folders = [tuple(services[one]["volumes"]) for one in WORKERS]
     assert len(set(folders)) == len(WORKERS)
     declared = load("docker-compose.yml")["volumes"]
-    used = [one.split(":")[0] for service in services.values() for one in service["volumes"]]
+    used = [one.split(":")[0] for service in services.values() for one in service.get("volumes", ())]
     assert {one for one in used if not one.startswith(".")} == declared.keys()
 
 
 def test_the_ports_meet() -> None:
-    """The workers' broker is where Kafka listens, Prometheus scrapes the workers' ports, Grafana asks Prometheus."""
+    """The workers' broker and registry are where those listen, Prometheus scrapes the workers' ports, Grafana asks it."""
     services = load("docker-compose.yml")["services"]
     broker = environment("worker")["MILEPOST_BROKER"]
     assert f"PLAINTEXT://{broker}" in environment("kafka")["KAFKA_LISTENERS"]
@@ -70,6 +72,11 @@ def test_the_ports_meet() -> None:
     (source,) = load("ops/grafana/provisioning/datasources/prometheus.yaml")["datasources"]
     assert f"--web.listen-address={source['url'].removeprefix('http://')}" in services["prometheus"]["command"]
     assert services["kafka"]["image"] == f"apache/kafka:{read_lock().kafka}"
+    registry = environment("registry")
+    address = f"http://{registry['QUARKUS_HTTP_HOST']}:{registry['QUARKUS_HTTP_PORT']}{API}"
+    assert [environment(one)["MILEPOST_REGISTRY"] for one in WORKERS] == [address] * len(WORKERS)
+    assert registry["APICURIO_KAFKASQL_BOOTSTRAP_SERVERS"] == broker
+    assert services["registry"]["image"] == f"apicurio/apicurio-registry:{registry_lock().version}"
 
 
 def test_images_are_pinned() -> None:

@@ -30,6 +30,16 @@ def test_a_namespace_prefixes_what_is_shared(tmp_path: Path) -> None:
     assert settings.replication == 3 and not settings.embedded
 
 
+def test_a_registry_is_none_ours_or_anothers(tmp_path: Path) -> None:
+    """Nothing is configured by itself; `embedded` stands for the address of the one that `up` starts."""
+    given = {"MILEPOST_HOME": str(tmp_path)}
+    assert read_settings(given).registry_url == ""
+    ours = read_settings({**given, "MILEPOST_REGISTRY": "embedded", "MILEPOST_REGISTRY_PORT": "8099"})
+    assert ours.registry_url == "http://127.0.0.1:8099/apis/ccompat/v7"
+    other = read_settings({**given, "MILEPOST_REGISTRY": "https://registry.example.org/"})
+    assert other.registry_url == "https://registry.example.org"
+
+
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
@@ -44,6 +54,9 @@ def test_a_namespace_prefixes_what_is_shared(tmp_path: Path) -> None:
         ("MILEPOST_SECRET", "short", "expected 16 to 64"),
         ("MILEPOST_STANDBY", "4", "expected a whole number from 0 to 3"),
         ("MILEPOST_PEER_URL", "http://u:p@elsewhere/x?y", "expected http://host:port"),
+        ("MILEPOST_REGISTRY", "http://u:p@registry:8081", "without user and password"),
+        ("MILEPOST_REGISTRY", "registry:8081", "expected `embedded`, or the URL"),
+        ("MILEPOST_REGISTRY_PORT", "0", "whole number from 1 to 65535"),
         ("MILEPOST_PARTITION", "4", "is no setting; did you mean MILEPOST_PARTITIONS"),
     ],
 )
@@ -61,6 +74,7 @@ def test_the_environment_round_trips(tmp_path: Path) -> None:
             "MILEPOST_HOME": str(tmp_path),
             "MILEPOST_NAMESPACE": "n",
             "MILEPOST_SECRET": "s" * 20,
+            "MILEPOST_REGISTRY": "http://registry:8080/apis/ccompat/v7",
             "MILEPOST_CHUNK_MAX": "7",
             "MILEPOST_STANDBY": "1",
             "MILEPOST_PEER_URL": "http://worker-2:6066",

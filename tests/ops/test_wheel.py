@@ -90,6 +90,7 @@ def test_the_wheel_holds_ordinary_files(wheel: Path) -> None:
     for one in (
         "milepost/schemas/RawEvent.avsc",
         "milepost/ops/jars.lock.json",
+        "milepost/ops/registry.lock.json",
         "milepost/ops/demo_bundle/milepost.yaml",
         "milepost/ops/demo_bundle/schemas/FlightDeparted.avsc",
         "milepost/agents/views/page/index.html",

@@ -54,7 +54,24 @@ def decode(of: Any, value: bytes) -> dict[str, Any]:
         raise ValueError("not single-object encoding")
     if value[2:10] != fingerprint(of):
         raise KeyError("another schema")
-    at = 10
+    return _fields(of, value, 10)
+
+
+def framed(table: dict[int, Any], value: bytes) -> dict[str, Any]:
+    """An event in a registry's framing, of simple fields.  KeyError for an id that is no event's in this table."""
+    if len(value) < 5:
+        raise ValueError("the frame ends too early")
+    of = table[int.from_bytes(value[1:5], "big")]
+    ours = schema("RawEvent")["fields"]
+    kinds = {one["name"]: one["type"] for one in of["fields"]}
+    needed = {one["name"] for one in ours if "default" not in one}
+    if of["name"] != "RawEvent" or needed - kinds.keys() or any(not isinstance(one, str) for one in kinds.values()):
+        raise KeyError("another schema")
+    record = _fields(of, value, 5)
+    return {one["name"]: record.get(one["name"], one.get("default")) for one in ours}
+
+
+def _fields(of: Any, value: bytes, at: int) -> dict[str, Any]:
     record: dict[str, Any] = {}
     for one in of["fields"]:
         if one["type"] == "boolean":

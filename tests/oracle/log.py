@@ -246,8 +246,15 @@ class _Arrival:
 class LogReader:
     """Reads one log.  `bundles` maps a bundle's id to its definitions."""
 
-    def __init__(self, secret: bytes, partitions: int, bundles: Mapping[bytes, Definitions]) -> None:
+    def __init__(
+        self,
+        secret: bytes,
+        partitions: int,
+        bundles: Mapping[bytes, Definitions],
+        tables: Mapping[bytes, dict[int, Any]] | None = None,
+    ) -> None:
         self.secret = secret
+        self.tables = tables or {}  # a table's id, as its markers carry it -> what a registry's ids mean
         self.partitions = partitions
         self.bundles = {keys.NO_BUNDLE: definitions.NOTHING, **bundles}
         self.out = Reading()
@@ -305,10 +312,11 @@ class LogReader:
         latest = 0  # the greatest known time so far: a clock that steps back does not move the past
         bundles: dict[str, bytes] = {}
         markers: dict[str, list[tuple[int, bytes]]] = {}
+        table: dict[int, Any] | None = None
         for record in records:
             arrival = self._stamped(number, record)
             if arrival is None:
-                envelope, rejected = _tried(record.value)
+                envelope, rejected = _tried(record.value, table)
                 org = envelope.org if envelope is not None else ""
                 stamp = keys.opened(self.secret, org, record)
                 backdated = stamp is not None and stamp.kind == keys.BACKDATED
@@ -318,6 +326,9 @@ class LogReader:
                 if control is not None and control.kind == keys.MARKER:
                     self.out.counts["marker"] += 1
                     bundle, whose = record.value[:8], record.value[8:].decode()
+                    if not whose:
+                        table = self.tables[bundle]
+                        continue
                     bundles[whose] = bundle
                     markers.setdefault(whose, []).append((latest, bundle))
                     continue
@@ -684,15 +695,15 @@ def _blocked(known: Definitions, entity: str, kind: str, value: str) -> bool:
     return (entity, kind, value) in known.blocked
 
 
-def _tried(value: bytes | None) -> tuple[_Envelope | None, str]:
-    """The envelope, or None and the reason."""
+def _tried(value: bytes | None, table: dict[int, Any] | None) -> tuple[_Envelope | None, str]:
+    """The envelope, or None and the reason.  table: what a registry's ids mean where the record lies."""
     try:
-        return _envelope(value), ""
+        return _envelope(value, table), ""
     except Rejected as rejected:
         return None, rejected.reason
 
 
-def _envelope(value: bytes | None) -> _Envelope:
+def _envelope(value: bytes | None, table: dict[int, Any] | None = None) -> _Envelope:
     """The envelope of a record in JSON or Avro.
 
     Bytes that are neither are `not_decodable`; JSON of another form is a `contract_violation`.
@@ -701,7 +712,8 @@ def _envelope(value: bytes | None) -> _Envelope:
         raise Rejected("not_decodable", "tombstone")
     if len(value) > VALUE_BYTES_MAX:
         raise Rejected("too_large")
-    one = _from_avro(value) if value[:2] == avro.MAGIC else _json(value)
+    framed = table is not None and value[:1] == b"\0"
+    one = _from_avro(value, table if framed else None) if framed or value[:2] == avro.MAGIC else _json(value)
     if not isinstance(one, dict):
         raise Rejected("contract_violation", "not an object")
     whole = {"revision": 0, "void": False, "repair": 0, **one}
@@ -720,9 +732,9 @@ def _envelope(value: bytes | None) -> _Envelope:
     return _Envelope(**{name: whole[name] for name in names})
 
 
-def _from_avro(value: bytes) -> dict[str, Any]:
+def _from_avro(value: bytes, table: dict[int, Any] | None) -> dict[str, Any]:
     try:
-        one = avro.decode(avro.schema("RawEvent"), value)
+        one = avro.decode(avro.schema("RawEvent"), value) if table is None else avro.framed(table, value)
     except KeyError as error:
         raise Rejected("unknown_schema") from error
     except ValueError as error:

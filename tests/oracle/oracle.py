@@ -85,6 +85,7 @@ class Frame:
 class Oracle:
     """`bundles` maps a bundle's id, as the markers carry it, to its files.
 
+    `tables` maps a table's id, as its markers carry it, to the schemas that a registry's ids mean.
     `applied` says from when on each bundle holds for as_shown, for each organisation, in order; without it the known
     times of the markers do.
     """
@@ -95,8 +96,10 @@ class Oracle:
         partitions: int,
         bundles: Mapping[bytes, Mapping[str, bytes]],
         applied: Mapping[str, Sequence[tuple[int, bytes]]] | None = None,
+        tables: Mapping[bytes, dict[int, Any]] | None = None,
     ) -> None:
         self.secret = secret
+        self.tables = tables
         self.partitions = partitions
         self.bundles: dict[bytes, Definitions] = {one: definitions.read(files) for one, files in bundles.items()}
         self.applied = applied
@@ -108,7 +111,7 @@ class Oracle:
         """Read a whole log, a list of records a partition; what was read before is forgotten."""
         parts = [log.get(number, ()) for number in range(self.partitions)] if isinstance(log, Mapping) else log
         self._graphs, self._components = {}, {}
-        self.reading = LogReader(self.secret, self.partitions, self.bundles).read(parts)
+        self.reading = LogReader(self.secret, self.partitions, self.bundles, self.tables).read(parts)
         return self.reading
 
     @property

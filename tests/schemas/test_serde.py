@@ -43,6 +43,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "Acceptance": {"org": "o", "id": b"i" * 16, "revision": 1, "repair": 0, "void": False, "dispute": b"d" * 16, "by": "ann", "k_ms": 5, "raw_partition": 0, "raw_offset": 6},
     "Recognised": {"partition": 2, "k_ms": 900_000, "until_ms": 1_800_000, "behind": [-1, 7], "bundles": 3},
     "Bundle": {"org": "o", "bundle": b"b" * 8, "attempt": "a1", "k_ms": 0, "files": {"milepost.yaml": b"sources: {}"}},
+    "Registered": {"table": b"t" * 8, "attempt": "a1", "schemas": [{"id": 7, "subject": "raw-events-value", "version": 1, "text": "{}"}]},
     "DeadLetter": {"topic": "raw-events", "partition": 0, "offset": 1, "stage": "decode", "rule": "", "reason": "not_decodable", "detail": "d", "problem": b"p" * 8,
                    "org": "", "source": "", "type": "", "k_ms": 3, "bundle": b"b" * 8},
     "Own": {"worker": "w", "incarnation": "i", "leg": "ingest", "partition": 2},

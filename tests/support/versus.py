@@ -47,9 +47,14 @@ def oracle_of(scenario: Scenario) -> Oracle:
     return made
 
 
-def oracle_over(made: Driver, secret: bytes, bundles: Mapping[bytes, Mapping[str, bytes]]) -> Oracle:
+def oracle_over(
+    made: Driver,
+    secret: bytes,
+    bundles: Mapping[bytes, Mapping[str, bytes]],
+    tables: Mapping[bytes, dict[int, Any]] | None = None,
+) -> Oracle:
     """An oracle that has read the raw log of a driver."""
-    oracle = Oracle(secret, made.partitions, bundles)
+    oracle = Oracle(secret, made.partitions, bundles, tables=tables)
     oracle.read(
         [
             [

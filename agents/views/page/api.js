@@ -1,6 +1,7 @@
 /** Calls of the worker.  Every failure is a Problem, which says what a person can do and when to ask again. */
 
 const RETRY_MS = [1000, 2000, 4000, 8000, 15000, 30000];
+const PATIENCE_MS = 20_000;  // an answer that takes longer is on a connection that nobody holds any more
 
 /** A failed call.  `status` 0: no answer at all.  `retryMs` is null when asking again cannot help. */
 export class Problem extends Error {
@@ -10,13 +11,24 @@ export class Problem extends Error {
   }
 }
 
+/** Parameters as an address has them; a list stands for one parameter several times, null for none. */
+export function query(parameters) {
+  const out = new URLSearchParams();
+  for (const [name, value] of Object.entries(parameters)) {
+    for (const one of [value].flat()) if (one !== null && one !== undefined) out.append(name, one);
+  }
+  return out.toString();
+}
+
 /** GET as JSON.  Throws Problem, or the AbortError of `signal`. */
-export async function get(path, parameters, signal) {
-  const query = new URLSearchParams(parameters).toString();
+export async function get(path, parameters = {}, signal = undefined) {
+  const asked = query(parameters);
+  const patience = AbortSignal.timeout(PATIENCE_MS);
   let response;
   try {
-    response = await fetch(query ? `${path}?${query}` : path, {
-      signal, headers: { accept: "application/json" }, cache: "no-store", credentials: "same-origin",
+    response = await fetch(asked ? `${path}?${asked}` : path, {
+      signal: signal ? AbortSignal.any([signal, patience]) : patience,
+      headers: { accept: "application/json" }, cache: "no-store", credentials: "same-origin",
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;

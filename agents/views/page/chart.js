@@ -17,7 +17,9 @@ export class Chart {
     this.readout = readout;
     this.model = null;
     this.plot = null;
-    new ResizeObserver(() => this.plot?.setSize({ width: holder.clientWidth, height: HEIGHT })).observe(holder);
+    new ResizeObserver(() => {
+      if (holder.clientWidth) this.plot?.setSize({ width: holder.clientWidth, height: HEIGHT });  // 0: on another screen
+    }).observe(holder);
     for (const query of ["(prefers-color-scheme: dark)", "(prefers-contrast: more)"]) {
       globalThis.matchMedia(query).addEventListener("change", () => this.redraw());
     }

@@ -11,7 +11,7 @@ export function make(name, attributes = {}, ...children) {
   for (const [key, value] of Object.entries(attributes)) {
     if (value === false || value === null || value === undefined) continue;
     if (key === "text") made.textContent = value;
-    else if (key === "data") Object.assign(made.dataset, value);
+    else if (key === "data") Object.assign(made.dataset, Object.fromEntries(Object.entries(value).filter(([, one]) => one !== null && one !== undefined)));
     else if (typeof value === "function") made.addEventListener(key.slice(2), value);
     else made.setAttribute(key, value === true ? "" : value);
   }

@@ -23,6 +23,7 @@ from milepost.agents.views import (
     plans,
     queries,
     records,
+    signals,
 )
 from milepost.agents.views.asking import Asking, Doors, Parameter, answer, ask
 from milepost.agents.views.files import Files
@@ -229,6 +230,7 @@ def routes(files: Files, bridge: Bridge) -> tuple[Route, ...]:
             answers=plans.plan,
             parameters=(in_path("plan", "name of a plan"), ORG, *TIME[:2], STALE, AFTER),
         ),
+        *signals.ROUTES,
         Route(path="/v1/records", about="The types of records", answers=records.types, parameters=(ORG,)),
         Route(
             path="/v1/records/{type}/{id}",

@@ -10,7 +10,8 @@ import { chartSpan } from "./span.js";
 import { DAY, HOUR, MINUTE, QUARTER, floorTo, fromRfc3339, rfc3339, unitAround } from "./time.js";
 
 export const FIGURES_MAX = 12;
-const POINTS = [12, 60];
+const POINTS_MAX = 60;
+const UNITS_SHOWN = 12;
 const UNITS = { m: MINUTE, h: HOUR, d: DAY };
 const SUMMED = new Set(["count", "sum"]);
 
@@ -25,7 +26,7 @@ export function figures(now, rows, plain, world, clock) {
       const known = found.get(key);
       const target = { op: action.op, target: action.target, milestone: row.milestone, holds: action.holds };
       if (known) known.targets.push(target);
-      else found.set(key, { key, metric: action.metric, window: action.window, targets: [target], value: action.value, ...stretch(now, action.window, fromRfc3339(row.start), end, action.metric, world, clock) });
+      else found.set(key, { key, metric: action.metric, window: action.window, targets: [target], value: action.value, ...stretch(now, action.window, end, action.metric, world, clock) });
     }
   }
   for (const metric of plain) {
@@ -36,18 +37,19 @@ export function figures(now, rows, plain, world, clock) {
 }
 
 /** The points that a window asks for: {span: {start, end, until, every} | null, running}. */
-function stretch(now, window, start, end, metric, world, clock) {
+function stretch(now, window, end, metric, world, clock) {
   if (window === "all") {
     const known = world.metrics.find((one) => one.name === metric);
     return { span: chartSpan({ ...now, window: "all", at: end }, world.range, clock), running: SUMMED.has(known?.aggregate) };
   }
   if (!/^\d+[mhd]$/.test(window)) {
     let first = unitAround(window, end - 1, now.tz)[0];
-    for (let i = 1; i < POINTS[0]; i += 1) [first] = unitAround(window, first - 1, now.tz);
+    for (let i = 1; i < UNITS_SHOWN; i += 1) [first] = unitAround(window, first - 1, now.tz);
     return { span: { start: first, end, until: end, every: window }, running: false };
   }
   const length = Number(window.slice(0, -1)) * UNITS[window.at(-1)];
-  const many = Math.min(Math.max(Math.ceil((end - start) / length), POINTS[0]), POINTS[1]);
+  const since = world.range?.from ?? end;
+  const many = Math.min(Math.max(Math.ceil((end - since) / length), 1), POINTS_MAX);
   return { span: { start: end - many * length, end, until: end, every: window }, running: false };
 }
 

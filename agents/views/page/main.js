@@ -154,9 +154,15 @@ async function ask({ quiet = false, live: again = false } = {}) {
   finish(now, answers, failures.map((one) => (one instanceof Problem ? one : unexpected(one))));
 }
 
-/** What can be asked: metrics, the data's time, companies. */
+/** What can be asked: metrics, the data's time, companies.  Before the first definitions there is nothing of it. */
 async function learn(signal) {
-  const [metrics, list] = await Promise.all([get("/v1/metrics", {}, signal), get("/v1/companies", { limit: 1000 }, signal)]);
+  let metrics = { metrics: [], org: null };
+  let list = { companies: [], next: null };
+  try {
+    [metrics, list] = await Promise.all([get("/v1/metrics", {}, signal), get("/v1/companies", { limit: 1000 }, signal)]);
+  } catch (error) {
+    if (!(error instanceof Problem) || error.status !== 404) throw error;
+  }
   const from = fromRfc3339(metrics.time_range?.from);
   const to = fromRfc3339(metrics.time_range?.to);
   world = {
@@ -306,5 +312,5 @@ function guessed(guess) {
 
 function setStatus(state, text) {
   $("status").dataset.state = state;
-  $("status").textContent = text;
+  if ($("status").textContent !== text) $("status").textContent = text;  // said once, however often it is so
 }

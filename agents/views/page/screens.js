@@ -21,7 +21,8 @@
  * Needed are name, title, ask and draw.  `change({…})` moves the question, also to another screen; `href({…})` is the
  * address of the question moved so: a link made of it is followed without loading the page anew.  What an address says
  * beyond the common parameters is `question.own`, texts by name, and stays with its screen: change({own: {key: "…"}}).
- * `world` is {org, metrics, range: {from, to} | null, companies, more, nameOf(company)}: what can be asked.
+ * `world` is {org, metrics, range: {from, to} | null, companies, more, nameOf(company)}: what can be asked; without any
+ * definitions `org` is "" and a screen about them asks nothing and says so.
  */
 
 import company from "./screens/company.js";

@@ -23,7 +23,7 @@ import { plans } from "./company/plans.js";
 import { drawRecords, recordCard } from "./company/records.js";
 import { signals } from "./company/signals.js";
 
-const SIGNALS = 20;
+const SIGNALS = 12;
 const NAMES_MAX = 24;  // metrics and milestones each that the stream follows; the worker takes fifty questions
 const RECORDS_MAX = 24;  // looked up under the company's own keys
 const LISTED_MAX = 60;
@@ -37,7 +37,7 @@ function heading(question, world) {
 }
 
 async function ask(now, { get, signal, world }) {
-  if (!now.company) return { none: true };
+  if (!now.company || !world.org) return { none: true, empty: world.org ? "" : "No definitions yet" };
   const common = asked(now);
   const when = { basis: common.basis, at: common.at, company: now.company };
   const company = await get(`/v1/companies/${encodeURIComponent(now.company)}`, {}, signal);
@@ -121,6 +121,8 @@ function failed(root, now, problem) {
 
 function draw(root, now, answers, { href, world }) {
   if (answers.none) {
+    $("about").hidden = true;
+    $("choose").hidden = false;
     redraw($("choose"), chooser(world, href));
     return;
   }

@@ -5,7 +5,7 @@
  *     /v1/quality           ->  a line a source: when it was heard last, what it promised
  *     /v1/dead-letters      ->  a line a problem
  *
- * Milestones follow the slider and the switch; sources and dead letters are how they are now, and say so.
+ * Milestones and sources follow the slider and the switch; dead letters are what they are now, and say so.
  */
 
 import { Problem } from "../api.js";
@@ -27,20 +27,20 @@ function heading(question, world) {
 }
 
 async function ask(now, { get, signal, world }) {
+  if (!world.org) return { empty: "No definitions yet", told: null };
   const when = now.at === null ? { basis: now.basis } : { basis: now.basis, at: rfc3339(now.at) };
   const parts = await Promise.allSettled([
     standings(get, when, signal),
     get("/v1/dead-letters", { limit: 20 }, signal),
     get("/v1/status", {}, signal),
-    get("/v1/quality", {}, signal),
+    get("/v1/quality", when, signal),
   ]);
   signal.throwIfAborted();
   const reasons = parts.map((one) => (one.status === "rejected" ? one.reason : null));
   // A worker of an earlier release has no such call: the screen says so in its place.
   if (reasons[3] instanceof Problem && reasons[3].status === 404) reasons[3] = null;
   const [told, letters, status, quality] = parts.map((one) => one.value ?? null);
-  const empty = !world.metrics.length && told && !told.rows.length ? "No definitions yet" : "";
-  return { told, letters, status, quality, reasons, empty, failures: reasons.filter(Boolean) };
+  return { told, letters, status, quality, reasons, failures: reasons.filter(Boolean) };
 }
 
 /** Every standing at the moment, page by page up to the bound. */
@@ -70,10 +70,17 @@ function shows(answers, kind, said) {
 function build(root) {
   root.append(
     make("header", { class: "head" }, make("h2", { id: "overview-title", text: "Overview" }), make("p", { id: "overview-words", class: "muted" })),
+    make("div", { id: "welcome", hidden: true },
+      card("begin", "Nothing is defined yet", {},
+        make("p", { text: "A bundle says which sources there are, what their events mean and what is counted of them." }),
+        make("ol", { class: "begin" },
+          make("li", {}, make("code", { text: "milepost init" }), " writes one to begin with."),
+          make("li", {}, make("code", { text: "milepost apply" }), " puts it in force."),
+          make("li", {}, make("code", { text: "milepost send events.ndjson" }), " brings the first events; this page fills itself.")))),
     make("ul", { class: "tiles", id: "tiles", "aria-label": "In short" }),
     card("portfolio", "Milestones", {}, make("div", { id: "portfolio-list" })),
     make("div", { class: "pair" },
-      card("sources", "Sources", { beside: make("p", { class: "muted", text: "as they are now" }) }, make("div", { id: "sources-list" })),
+      card("sources", "Sources", {}, make("div", { id: "sources-list" })),
       card("letters", "What did not fit", { beside: make("p", { class: "muted", text: "as it is now" }) }, make("div", { id: "letters-list" }))));
   for (const id of ["portfolio-list", "sources-list", "letters-list"]) $(id).append(make("div", { class: "waiting", "aria-hidden": "true" }));
 }
@@ -85,11 +92,14 @@ function show(root, question, { world }) {
 }
 
 function failed(root, now, problem) {
+  begun(root, true);
   for (const id of ["portfolio-list", "sources-list", "letters-list"]) $(id).replaceChildren(nothing(problem.title));
   $("tiles").replaceChildren();
 }
 
 function draw(root, now, answers, { href, world }) {
+  begun(root, !answers.empty);
+  if (answers.empty) return;
   const { told, letters, status, quality, reasons } = answers;
   redraw($("tiles"), tiles(answers, world, href));
   redraw($("portfolio-list"), told === null ? nothing(reasons[0].title) : portfolio(now, told, world, href));
@@ -97,15 +107,21 @@ function draw(root, now, answers, { href, world }) {
   redraw($("letters-list"), letters === null ? nothing(reasons[1].title) : problems(letters, now.tz));
 }
 
+/** Before the first definitions the way to them stands in the place of everything else. */
+function begun(root, so) {
+  $("welcome").hidden = so;
+  for (const part of root.querySelectorAll(".tiles, #portfolio, .pair")) part.hidden = !so;
+}
+
 function tiles({ told, letters, quality }, world, href) {
   const rows = told?.rows ?? null;
   const reached = rows?.filter((row) => row.state === "achieved").length;
   const lost = letters?.problems.reduce((sum, one) => sum + one.count, 0);
-  const unmatched = quality?.sources?.reduce((sum, one) => sum + (one.unmatched?.count ?? one.unmatched ?? 0), 0);
+  const unmatched = quality?.sources.reduce((sum, one) => sum + (one.unmatched.events ?? 0), 0);
   return [
     tile("companies", `${world.companies.length}${world.more ? "+" : ""}`, "companies", href({ screen: "company", company: "" })),
     tile("achieved", rows === null ? "–" : words.number(reached), rows === null ? "milestones achieved" : `of ${words.number(rows.length)} milestones achieved`, "#portfolio"),
-    tile("unmatched", Number.isFinite(unmatched) ? words.number(unmatched) : "–", "events of no known company", "#sources"),
+    tile("unmatched", unmatched === undefined ? "–" : words.number(unmatched), "events of no known company", "#sources"),
     tile("dead-letters", lost === undefined ? "–" : words.number(lost), lost === 1 ? "dead letter" : "dead letters", "#letters", lost > 0),
   ];
 }
@@ -122,7 +138,8 @@ function portfolio(now, told, world, href) {
   const plans = new Map();
   for (const row of told.rows) {
     const of = plans.get(row.plan) ?? plans.set(row.plan, new Map()).get(row.plan);
-    of.set(row.milestone, [...of.get(row.milestone) ?? [], row]);
+    if (of.has(row.milestone)) of.get(row.milestone).push(row);
+    else of.set(row.milestone, [row]);
   }
   if (!plans.size) return nothing("No plan was in force then, or no company is on one.", "Milestones and plans are declared in the bundle; `milepost apply` puts it in force.");
   const more = told.more ? make("p", { class: "muted", text: `These are the first ${words.number(told.rows.length)} standings; there are more.` }) : null;
@@ -185,11 +202,11 @@ function line(status) {
 function problems({ problems: rows, next }, tz) {
   if (!rows.length) return nothing("Everything fitted.", "An event that breaks its contract would stand here, with an example and the way to repair it.");
   return [make("div", { class: "wide" }, make("table", { id: "problems" },
-    make("thead", {}, make("tr", {}, ["Problem", "Last seen", "Example"].map((text) => make("th", { scope: "col", text })), make("th", { scope: "col", class: "num", text: "Events" }))),
+    make("thead", {}, make("tr", {}, ["Problem", "Last seen"].map((text) => make("th", { scope: "col", text })), make("th", { scope: "col", class: "num", text: "Events" }))),
     make("tbody", {}, rows.map((one) => make("tr", { data: { problem: one.problem, count: String(one.count) } },
-      make("th", { scope: "row" }, make("span", { text: words.sentence(one.reason ?? "unknown") }), make("span", { class: "muted", text: [one.source, one.type, one.detail].filter(Boolean).join(" · ") })),
+      make("th", { scope: "row" }, make("span", { text: words.sentence(one.reason ?? "unknown") }), make("span", { class: "muted", text: [one.source, one.type, one.detail].filter(Boolean).join(" · ") }),
+        one.example ? make("span", { class: "muted" }, "for example ", make("code", { text: one.example })) : null),
       make("td", {}, one.last_k_ms ? moment(one.last_k_ms, tz) : "–"),
-      make("td", {}, make("code", { text: one.example || "–" })),
       make("td", { class: "num", text: words.number(one.count) })))))),
   next ? make("p", { class: "muted", text: "There are more problems: GET /v1/dead-letters lists them all." }) : null];
 }

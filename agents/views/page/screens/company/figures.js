@@ -51,11 +51,12 @@ class Figure {
   draw(now, wanted, { said, why }, answered, world, href) {
     const metric = world.metrics.find((one) => one.name === wanted.metric);
     const unit = metric?.unit ?? "";
-    const value = wanted.value === undefined ? answered.said?.value ?? null : wanted.value;
     const over = wanted.targets.length ? words.windowWords(wanted.window).toLowerCase() : "all time";
     const points = pointsOf(said, wanted.running);
     const targets = wanted.window === "all" && !wanted.running ? [] : wanted.targets.map((one) => one.target);
     const last = points.at(-1)?.value ?? null;
+    // Before a milestone begins its action has no value; the last window has the one that it will compare.
+    const value = wanted.value === undefined ? answered.said?.value ?? null : wanted.value ?? last;
     this.link.textContent = words.sentence(wanted.metric);
     this.link.href = href({ screen: "metric", metric: wanted.metric, window: wanted.targets.length ? wanted.window : "all" });
     Object.assign(this.box.dataset, {
@@ -69,6 +70,7 @@ class Figure {
       ` ${words.sentence(one.milestone)}: ${OPS[one.op] ?? one.op} ${words.number(one.target, unit)}, ${one.holds ? "met" : "not met"}`)));
     const empty = points.every((one) => one.value === null);
     const none = why ? why.title : wanted.span === null ? "There is no data before this moment." : empty ? "There are no values in this time." : "";
+    this.aims.hidden = !wanted.targets.length;
     this.note.textContent = none;
     this.note.hidden = !none;
     this.plot.hidden = Boolean(none);

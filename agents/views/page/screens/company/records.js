@@ -41,5 +41,5 @@ function record(now, { type: of, id: as, said }) {
     make("h4", { text: `${words.sentence(of)} ${as}` }),
     said.since ? make("p", { class: "muted" }, "so since ", moment(said.since, now.tz), ", known ", moment(said.known, now.tz)) : null,
     said.value === null ? make("p", { text: gone })
-      : make("dl", {}, Object.entries(said.value).map(([name, value]) => make("div", {}, make("dt", { text: words.sentence(name) }), make("dd", { text: typeof value === "object" ? JSON.stringify(value) : String(value) })))));
+      : make("dl", {}, Object.entries(said.value).map(([name, value]) => make("div", {}, make("dt", { text: words.sentence(name) }), make("dd", { text: value !== null && typeof value === "object" ? JSON.stringify(value) : value === null ? "–" : String(value) })))));
 }

@@ -21,6 +21,7 @@ from milepost.agents.views import (
     operations,
     outcomes,
     plans,
+    positions,
     queries,
     records,
     signals,
@@ -38,6 +39,7 @@ from milepost.agents.views.parameters import (
     METRIC,
     ORG,
     PAGING,
+    POINT,
     RECORD,
     STALE,
     STRETCH,
@@ -78,6 +80,7 @@ def routes(files: Files, bridge: Bridge) -> tuple[Route, ...]:
             answers=outcomes.outcome,
             parameters=(in_path("position", "partition@offset"),),
         ),
+        positions.ROUTE,
         Route(
             method="POST",
             path="/v1/connect/segment",
@@ -149,7 +152,7 @@ def routes(files: Files, bridge: Bridge) -> tuple[Route, ...]:
             path="/v1/metrics/{metric}/explain",
             about="The events behind a value, added again",
             answers=queries.explain,
-            parameters=(METRIC, *WHO, *TIME, WINDOW, STALE, AFTER, *PAGING),
+            parameters=(METRIC, *WHO, *TIME, WINDOW, *POINT, STALE, AFTER, *PAGING),
         ),
         Route(
             path="/v1/metrics/{metric}/diff",

@@ -22,13 +22,22 @@ export function query(parameters) {
 
 /** GET as JSON.  Throws Problem, or the AbortError of `signal`. */
 export async function get(path, parameters = {}, signal = undefined) {
+  return called(path, parameters, signal, {});
+}
+
+/** POST of JSON, its answer as JSON.  Throws as `get` does; what was not answered is not sent again by itself. */
+export async function post(path, body, parameters = {}, signal = undefined) {
+  return called(path, parameters, signal, { method: "POST", body: JSON.stringify(body) }, { "content-type": "application/json" });
+}
+
+async function called(path, parameters, signal, how, headers = {}) {
   const asked = query(parameters);
   const patience = AbortSignal.timeout(PATIENCE_MS);
   let response;
   try {
     response = await fetch(asked ? `${path}?${asked}` : path, {
-      signal: signal ? AbortSignal.any([signal, patience]) : patience,
-      headers: { accept: "application/json" }, cache: "no-store", credentials: "same-origin",
+      ...how, signal: signal ? AbortSignal.any([signal, patience]) : patience,
+      headers: { accept: "application/json", ...headers }, cache: "no-store", credentials: "same-origin",
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;

@@ -39,6 +39,15 @@ export class Chart {
     this.read(this.plot?.cursor.idx ?? null);
   }
 
+  /** onPoint(point): a point with a value was pressed. */
+  pressed(onPoint) {
+    this.holder.classList.add("pressed");
+    this.holder.addEventListener("click", () => {
+      const point = this.model?.points[this.plot?.cursor.idx ?? -1];
+      if (point && point.value !== null) onPoint(point);
+    });
+  }
+
   redraw() {
     this.plot?.destroy();
     this.plot = null;

@@ -139,13 +139,13 @@ async function ask({ quiet = false, live: again = false } = {}) {
   let answers = null;
   let failures = [];
   try {
-    if (world === null || again || attempt) await learn(signal);
+    if (world === null || again || attempt) failures = await learned(signal);
     if (mine !== turn) return;
     question = screen().complete?.(question, world) ?? question;
     showQuestion();
     now = question;
     answers = await screen().ask(now, { get, signal, world });
-    failures = answers.failures ?? [];
+    failures = [...failures, ...answers.failures ?? []];
   } catch (error) {
     failures = [error];
   }
@@ -172,6 +172,17 @@ async function learn(signal) {
   if (!$("search").value.trim() || !list.next) companies.fill(list.companies, Boolean(list.next));
 }
 
+/** Learns what can be asked; Problems only for a screen that is of use without it. */
+async function learned(signal) {
+  try {
+    await learn(signal);
+    return [];
+  } catch (error) {
+    if (!screen().always || !(error instanceof Problem)) throw error;
+    return [error];
+  }
+}
+
 async function searchCompanies(text) {
   try {
     const list = await get("/v1/companies", text ? { limit: 1000, q: text } : { limit: 1000 });
@@ -185,7 +196,7 @@ async function searchCompanies(text) {
 function finish(now, answers, problems) {
   running = null;
   const again = problems.find((one) => one.retryMs !== null);
-  const kept = again && drawn.question === writeQuestion(now);
+  const kept = again && !(answers && screen(now).always) && drawn.question === writeQuestion(now);
   if (!kept) problems = [...problems, ...drawAll(now, answers, problems)];
   if (stale) {
     ask({ quiet: true });

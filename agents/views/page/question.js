@@ -14,7 +14,7 @@ export const BASES = ["latest", "corrected", "as_shown"];
 const NAMES = ["overview", "company", "metric", "identity", "pipeline"];
 const COMMON = new Set(["screen", "company", "metric", "at", "basis", "window", "tz", "by"]);
 const OWN_MAX = 12;
-const TEXT_MAX = 500;
+const TEXT_MAX = 2000;
 
 /** Reads an address's query; `notes` says in words what could not be taken as it stood. */
 export function readQuestion(search) {

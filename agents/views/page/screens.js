@@ -4,6 +4,8 @@
  *
  *     name, title                           as the address and the navigation call it
  *     companies                             true: the list of companies stands beside it, and it is about the chosen one
+ *     always                                true: it is of use while nothing else can be asked: it asks without `world`, and
+ *                                           what it has is drawn whatever failed
  *     build(root, {change})                 once: fills the section
  *     complete(question, world)             the question with what the address left open; without it as it is
  *     heading(question, world)              what the window is called

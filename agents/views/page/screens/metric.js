@@ -1,9 +1,17 @@
-/** A metric: the number, its points over time, its breakdown. */
+/**
+ * A metric: the number, its points over time, its breakdown; what changed it between two moments, and why it is so.
+ *
+ * Its own of the address: `since`, `since_basis` (compare.js), `explain`, `event` (explain.js).
+ */
 
+import { get } from "../api.js";
 import { Breakdown } from "../breakdown.js";
 import { Chart, stepInWords } from "../chart.js";
+import { Compare, askCompared } from "../compare.js";
 import { fill, make } from "../element.js";
+import { Explain, VALUE, askExplained, ofPoint, ofRow } from "../explain.js";
 import { content } from "../live.js";
+import { button } from "../parts.js";
 import { asked } from "../question.js";
 import { chartSpan } from "../span.js";
 import { dayInWords, fromRfc3339, inWords, lengthInWords, rfc3339 } from "../time.js";
@@ -13,7 +21,8 @@ const WINDOWS = ["all", "year", "month", "week", "day", "365d", "90d", "28d", "7
 const STEPS = { "15m": "By quarter hours", "1h": "Hour by hour", "1d": "Day by day", "7d": "Week by week", month: "Month by month" };
 const $ = (id) => document.getElementById(id);
 const nobodys = new Set();  // metrics that no company was seen to have, as the weather at an airport
-let chart, breakdown;
+let chart, breakdown, compare, explain;
+let own = {};  // what the address says that is this screen's own
 
 export default { name: "metric", title: "Metric", companies: true, build, complete, heading, show, ask, draw, failed, follows, shows };
 
@@ -37,6 +46,8 @@ async function ask(now, { get, signal, world }) {
     get(`${path}/value`, { ...common, window: now.window }, signal),
     span === null ? null : get(`${path}/series`, { ...common, from: rfc3339(span.start), to: rfc3339(span.until), every: span.every }, signal),
     broken(),
+    askCompared(now, { get, signal }),
+    askExplained(now, { get, signal }),
   ]);
   if (by === "company" && (parts[0].value?.value ?? null) !== null && parts[2].value?.rows.length === 0) {
     nobodys.add(now.metric);
@@ -45,8 +56,8 @@ async function ask(now, { get, signal, world }) {
   }
   signal.throwIfAborted();
   const failed = parts.map((one) => (one.status === "rejected" ? one.reason : null));
-  const [value, series, rows] = parts.map((one) => one.value ?? null);
-  return { span, by, value, series, rows, failed, failures: failed.filter(Boolean) };
+  const [value, series, rows, difference, why] = parts.map((one) => one.value ?? null);
+  return { span, by, value, series, rows, difference, why, failed, failures: failed.filter(Boolean) };
 }
 
 function follows(now) {
@@ -64,25 +75,31 @@ function draw(root, now, answers, { world }) {
   $("by-field").hidden = answers.by === "";
   showValue(now, metric, answers.value, answers.failed[0]);
   showSeries(now, metric, answers.span, answers.series, answers.failed[1]);
-  return showBreakdown(metric, answers.by, answers.rows, answers.failed[2]);
+  showBreakdown(metric, answers.by, answers.rows, answers.failed[2]);
+  const units = (name) => metricOf({ metric: name }, world)?.unit ?? "";
+  compare.draw(now, answers.difference, units(now.metric), units);
+  return explain.show(now, answers.why ?? {}, units);
 }
 
 function failed(root, now, problem) {
   showValue(now, null, null, problem);
   showSeries(now, null, null, null, problem);
   showBreakdown(null, "", null, problem);
+  compare.draw(now, null);
 }
 
 // ---- the section -------------------------------------------------------------------------------------------------
 
 function build(root, { change }) {
+  const turn = (part) => change({ own: { ...own, ...part } });
   root.append(
     make("form", { id: "controls", class: "controls", autocomplete: "off", onsubmit: (event) => event.preventDefault() },
       field("metric", "Metric", "grow"), field("window", "Window")),
     make("section", { id: "answer", class: "card answer", "aria-labelledby": "answer-title" },
       make("div", { class: "answer-number" },
         make("h2", { id: "answer-title", text: " " }),
-        make("p", { class: "number" }, make("output", { id: "value", "data-value": "", text: "–" }), " ", make("span", { id: "unit" })),
+        make("p", { class: "number" }, make("output", { id: "value", "data-value": "", text: "–", onclick: () => $("why").click() }), " ", make("span", { id: "unit" })),
+        make("p", { id: "why-line" }, button("Why this number?", () => turn({ explain: VALUE }), { id: "why", "data-opens": VALUE })),
         make("p", { id: "reason", hidden: true })),
       make("dl", { id: "facts", hidden: true },
         fact("Finality", make("span", { id: "finality", "data-finality": "" }), make("span", { id: "finality-words" })),
@@ -107,12 +124,20 @@ function build(root, { change }) {
             make("button", { type: "button", id: "sort-value", class: "quiet", text: "Value" })))),
         make("tbody", { id: "breakdown" })),
       make("button", { type: "button", id: "breakdown-more", class: "quiet", hidden: true })));
+  compare = new Compare(turn, (position) => turn({ explain: VALUE, event: position }));
+  explain = new Explain(get, turn);
+  root.append(compare.element, explain.element);
   for (const id of ["metric", "window", "by"]) $(id).addEventListener("change", () => change({ [id]: $(id).value }));
   chart = new Chart($("chart"), $("readout"));
+  chart.pressed((point) => turn({ explain: ofPoint(point) }));
+  $("points").addEventListener("click", (event) => {
+    const name = event.target.closest("[data-opens]")?.dataset.opens;
+    if (name) turn({ explain: name });
+  });
   breakdown = new Breakdown({
     table: $("breakdown-table"), body: $("breakdown"), note: $("breakdown-note"), more: $("breakdown-more"),
     sortLabel: $("sort-label"), sortValue: $("sort-value"), labelHead: $("sort-label-head"), valueHead: $("sort-value-head"),
-  }, (company) => change({ company }));
+  }, (company) => change({ company }), (by, key) => turn({ explain: ofRow(by, key) }));
 }
 
 function field(id, label, kind = "", own = undefined) {
@@ -133,6 +158,8 @@ function column(text, kind = undefined) {
 /** Everything that follows from the question alone: controls and words. */
 function show(root, question, { world }) {
   const { metric, window, company } = question;
+  own = question.own;
+  compare.show(question, world?.range ?? null);
   fill($("metric"), (world?.metrics ?? []).map((one) => [one.name, words.sentence(one.name)]), metric);
   fill($("window"), WINDOWS.map((one) => [one, words.windowWords(one)]), window, words.windowWords);
   const by = chosenBy(question, world);
@@ -151,6 +178,7 @@ function showValue(now, metric, answer, failure) {
   $("value").dataset.reason = answer?.reason ?? "";
   $("value").title = value === null ? "" : String(value);
   $("unit").textContent = value === null ? "" : words.unitWords(unit);
+  $("why-line").hidden = value === null;
   $("reason").hidden = value !== null;
   $("reason").textContent = failure ? failure.title : answer ? words.reasonWords(answer.reason) : "";
   $("finality").dataset.finality = answer?.finality ?? "";
@@ -193,7 +221,8 @@ function pointRow(point, tz, unit) {
   const why = point.finality === "corrected" ? `: ${words.finalityWords("corrected")}` : "";
   return make("tr", { data, title: `${stepInWords(point, tz)}${why}` },
     make("td", { text: inWords(point.start, tz) }), make("td", { text: inWords(point.end, tz) }),
-    make("td", { class: "num", text: words.number(point.value, unit) }));
+    make("td", { class: "num" }, point.value === null ? words.number(null)
+      : make("button", { type: "button", class: "link", data: { opens: ofPoint(point) }, text: words.number(point.value, unit), "aria-label": `${words.number(point.value, unit)}, explain` })));
 }
 
 function showBreakdown(metric, by, answer, failure) {

@@ -329,6 +329,7 @@ class Worker:
         return {
             "namespace": self.settings.namespace,
             "partitions": self.partitions,
+            "legs": describe.legs(),
             "topics": wanted["topics"],
             "agents": {agent.name: agent.channel.get_topic_name() for agent in app.agents.values()},
             "changelogs": {name: table.changelog_topic.get_topic_name() for name, table in app.tables.items()},

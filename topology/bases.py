@@ -175,6 +175,15 @@ def clipped(spans: Sequence[Span], at: Moment) -> tuple[Span, ...]:
     return tuple(Span(start=one.start, stop=min(one.stop, at.bound)) for one in spans if one.start < at.bound)
 
 
+def stretch(from_ms: int, to_ms: int, at: Moment, grain_ms: int = PANE_MS) -> Span:
+    """[from, to) as a point of a series is: cut at the moment's T, and empty when it lies behind it."""
+    if to_ms <= from_ms:
+        raise BadParameter("the stretch ends before it begins: from must be before to")
+    whole = checked(Span(start=_pane(from_ms, "from"), stop=_pane(to_ms, "to")), grain_ms)
+    found = clipped((whole,), at)
+    return found[0] if found else Span(start=whole.start, stop=whole.start)
+
+
 def cut(start: int, stop: int) -> tuple[Range, ...]:
     """The reads that cover the panes [start, stop): whole UTC days as days, the rest as panes, in order of time."""
     if stop >= FOREVER:

@@ -26,6 +26,8 @@ from milepost.topology.steps import Steps, gather
 
 LINKS_MAX: Final = 1_000
 """Links that one answer shows at most."""
+THING_KEYS_MAX: Final = 1_000
+"""Keys of a thing that one answer shows at most."""
 GUESSES_MAX: Final = 1_000
 GUESS_SCAN: Final = 4_096
 """Values that a guess is made from at most."""
@@ -137,7 +139,8 @@ class Companies:
         return [kind for (of, kind), _ in sorted(self._rank.items(), key=lambda one: one[1]) if of == entity]
 
     def resolve(self, entity: str, kind: str, value: str, c_ms: int | None) -> Steps[dict[str, Any]]:
-        """What a key stands for: its own MetaKey, the root's, and the chain of links between them, as decided by c."""
+        """What a key stands for: its own MetaKey, the root's with name and keys, and the chain of links between them,
+        all as decided by c."""
         entities = sorted({of for of, _ in self._rank})
         if entity not in entities:
             raise UnknownKey(f"there is no entity {entity[:64]!r}", guess=closest(entity, entities))
@@ -151,12 +154,15 @@ class Companies:
         root = components.root(leaf)
         way = chain(components.edges(root), leaf, root)
         rows = yield from self.rows({end for link in way for end in (link.a, link.b)})
+        thing = (yield from self.companies((root,), components))[root].as_dict()
         return {
             "entity": entity,
             "key": kind,
             "value": value,
             "leaf": keys.metakey(leaf),
             "metakey": keys.metakey(root),
+            "name": thing["name"],
+            "keys": thing["keys"][:THING_KEYS_MAX],
             "at": None if c_ms is None else written(c_ms),
             "links": [written_link(link, rows) for link in way],
         }

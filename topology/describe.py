@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from milepost.topology import line
+from milepost.topology.fates import FATES
 
 _HOW = {
     "each": "changelog",
@@ -71,6 +72,30 @@ def data(partitions: int) -> dict[str, Any]:
         "agents": {leg.name: leg.reads for leg in line.LEGS},
         "changelogs": {leg.name: leg.changelog for leg in line.LEGS},
     }
+
+
+def legs() -> list[dict[str, Any]]:
+    """The legs in their order, as data: what each reads, does, holds and writes, and every fate of its stages."""
+    running = [
+        {
+            "name": leg.name,
+            "reads": leg.reads,
+            "grouped_by": leg.grouped_by,
+            "stages": list(leg.stages),
+            "stores": [{"name": store.name, "holds": store.holds} for store in leg.stores],
+            "writes": list(leg.writes),
+            "fates": {
+                name: {"stage": fate.stage, "kind": fate.kind, "about": fate.about}
+                for name, fate in FATES.get(leg.name, {}).items()
+            },
+        }
+        for leg in line.LEGS
+    ]
+    asking = [
+        {"name": one.name, "asks": list(one.asks), "stages": list(one.stages), "writes": list(one.writes)}
+        for one in line.ASKING
+    ]
+    return running + asking
 
 
 def _id(name: str) -> str:

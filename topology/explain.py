@@ -21,6 +21,7 @@ from milepost.topology.bases import Span, written
 from milepost.topology.catalog import Measure, Metric
 from milepost.topology.completeness import completeness, partitions_of
 from milepost.topology.evidence import CAUSES, EVENTS_MAX, ORDER_BYTES, Change, Changes, Entry, Evidence, Side
+from milepost.topology.panes import PANE_MS
 from milepost.topology.parts import StaySums, Sums, Told
 from milepost.topology.questions import Questions
 from milepost.topology.reading import Progress, Unavailable
@@ -47,13 +48,16 @@ class Read(NamedTuple):
 class Explanations(Questions):
     """Questions about the why of a number."""
 
-    def explain(self, question: Question, behind: str | None, limit: int) -> Steps[dict[str, Any]]:
+    def explain(
+        self, question: Question, behind: str | None, limit: int, stretch: tuple[int, int] | None = None
+    ) -> Steps[dict[str, Any]]:
         """The answer of `value` with `recomputed`, `agrees`, a line an operand, and a page of events by event time.
 
-        behind: `next` of the page before
+        behind:  `next` of the page before
+        stretch: instead of the window [start, end) in ms, as of a point of a series
         """
         after = _behind(behind)
-        read = yield from self._read(question)
+        read = yield from self._read(question, stretch)
         asked, span = read.asked, read.span
         evidence = [
             Evidence(partition=one.partition, side=_side(one, span), behind=after, take=limit + 1) for one in read.sums
@@ -95,7 +99,7 @@ class Explanations(Questions):
             **self._head(asked, completeness(self._reader, asked, progresses)),
             "value": value,
             "reason": reason,
-            "window": question.window,
+            **_time(question, span, stretch),
             "tz": question.tz,
             "recomputed": again if whole else None,
             "agrees": all(one["agrees"] for one in operands) if whole else None,
@@ -173,9 +177,12 @@ class Explanations(Questions):
             "next": further,
         }
 
-    def _read(self, question: Question) -> Steps[Read]:
+    def _read(self, question: Question, stretch: tuple[int, int] | None = None) -> Steps[Read]:
         asked = yield from asked_of(self._reader, question)
-        span = bases.window(question.window, asked.moment, question.tz, asked.grain_ms)
+        if stretch is None:
+            span = bases.window(question.window, asked.moment, question.tz, asked.grain_ms)
+        else:
+            span = bases.stretch(*stretch, asked.moment, asked.grain_ms)
         sums: list[Sums] = []
         for measure in asked.measures.values():
             sums += yield from self._sums(asked, measure, (span,), None)
@@ -339,6 +346,13 @@ def _epochs(parts: Sequence[Part], got: Sequence[Got]) -> dict[int, int]:
         if epochs.setdefault(part.partition, one.epoch) != one.epoch:
             raise Unavailable("measure", part.partition, "handed over")
     return epochs
+
+
+def _time(question: Question, span: Span, stretch: tuple[int, int] | None) -> dict[str, Any]:
+    """What of event time was asked: a window, or a stretch as it was cut at the moment's T."""
+    if stretch is None:
+        return {"window": question.window}
+    return {"from": written(span.start * PANE_MS), "to": written(span.stop * PANE_MS)}
 
 
 def _moment(asked: Asked) -> dict[str, Any]:

@@ -8,6 +8,7 @@
     Told                                     of measure        what the ticks have said
     Evidence  Changes                        of measure        the facts behind numbers (evidence.py)
     TickedBy                         of measure         who ticked an action (ticks.py)
+    LatestSignals                            of measure        the newest events of a company (latest.py)
     Reached  SignalsOf                       of both           what became of a receipt (receipts.py)
     RecordRows                               of record         the changes of a record (record_versions.py)
 
@@ -32,6 +33,7 @@ from milepost.topology.digest import TableRows
 from milepost.topology.ends import Ends
 from milepost.topology.evidence import Changes, Evidence
 from milepost.topology.heard import Heard
+from milepost.topology.latest import LatestSignals
 from milepost.topology.metrics import unpacked
 from milepost.topology.quality import Counted
 from milepost.topology.reading import Progress, Reader
@@ -364,6 +366,7 @@ KINDS: Final[Mapping[str, type[Part]]] = {
         SignalsOf,
         RecordRows,
         TickedBy,
+        LatestSignals,
     )
 }
 """The parts there are, by name."""

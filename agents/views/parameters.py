@@ -49,6 +49,10 @@ STRETCH: Final = (
         schema={"type": "string", "pattern": f"^({LENGTH})$"},
     ),
 )
+POINT: Final = (
+    Parameter(name="from", about="with to, instead of window: the start of a point of a series", schema=INSTANT),
+    Parameter(name="to", about="where that point ends", schema=INSTANT),
+)
 BY: Final = Parameter(
     name="by",
     about="a dimension, company, or another entity (person, …): then of events that name no company",

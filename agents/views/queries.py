@@ -46,8 +46,8 @@ async def breakdown(doors: Doors, asking: Asking) -> web.Response:
 
 async def explain(doors: Doors, asking: Asking) -> web.Response:
     question = asking.question(asking.path["metric"], doors.services.now_ms())
-    behind, limit = asking.text("next"), asking.limit()
-    return asking.answer(await found(doors, asking, lambda: doors.questions.explain(question, behind, limit)))
+    behind, limit, stretch = asking.text("next"), asking.limit(), _stretch(asking)
+    return asking.answer(await found(doors, asking, lambda: doors.questions.explain(question, behind, limit, stretch)))
 
 
 async def diff(doors: Doors, asking: Asking) -> web.Response:
@@ -70,6 +70,18 @@ async def company(doors: Doors, asking: Asking) -> web.Response:
         return (yield from companies.detail((yield from companies.leaf(asking.path["metakey"]))))
 
     return asking.answer(await found(doors, asking, detail))
+
+
+def _stretch(asking: Query) -> tuple[int, int] | None:
+    """[from, to) in ms, given instead of a window."""
+    from_ms, to_ms = asking.instant("from"), asking.instant("to")
+    if from_ms is None and to_ms is None:
+        return None
+    if from_ms is None or to_ms is None:
+        raise BadParameter("from and to go together: one of them is missing", fix="from=…&to=…, or window=…")
+    if asking.text("window") is not None:
+        raise BadParameter("from and to stand instead of a window", fix="leave window out")
+    return from_ms, to_ms
 
 
 def _matches(company: Company, sought: str) -> bool:

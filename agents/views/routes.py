@@ -21,10 +21,12 @@ from milepost.agents.views import (
     operations,
     outcomes,
     plans,
+    positions,
     quality,
     queries,
     records,
     session,
+    signals,
 )
 from milepost.agents.views.admission import Admission
 from milepost.agents.views.asking import PRINCIPAL, Asking, Doors, Parameter, answer, ask
@@ -39,6 +41,7 @@ from milepost.agents.views.parameters import (
     METRIC,
     ORG,
     PAGING,
+    POINT,
     RECORD,
     STALE,
     STRETCH,
@@ -84,6 +87,7 @@ def routes(files: Files, bridge: Bridge) -> tuple[Route, ...]:
             answers=outcomes.outcome,
             parameters=(in_path("position", "partition@offset"),),
         ),
+        positions.ROUTE,
         *connect.ROUTES,
         Route(
             method="POST",
@@ -136,7 +140,7 @@ def routes(files: Files, bridge: Bridge) -> tuple[Route, ...]:
             role=Role.READ,
             about="The events behind a value, added again",
             answers=queries.explain,
-            parameters=(METRIC, *WHO, *TIME, WINDOW, STALE, AFTER, *PAGING),
+            parameters=(METRIC, *WHO, *TIME, WINDOW, *POINT, STALE, AFTER, *PAGING),
         ),
         Route(
             path="/v1/metrics/{metric}/diff",
@@ -224,6 +228,7 @@ def routes(files: Files, bridge: Bridge) -> tuple[Route, ...]:
             answers=plans.plan,
             parameters=(in_path("plan", "name of a plan"), ORG, *TIME[:2], STALE, AFTER),
         ),
+        *signals.ROUTES,
         Route(
             path="/v1/records", about="The types of records", role=Role.READ, answers=records.types, parameters=(ORG,)
         ),

@@ -26,6 +26,7 @@ from milepost.ops.access import Book, Doorkeys
 from milepost.ops.apply import AppliedReport, demo_bundle
 from milepost.ops.settings import Settings
 from milepost.ops.telemetry import Observed
+from milepost.schemas import serde
 from milepost.schemas.errors import DeclarationError, StoreError
 from milepost.schemas.records import Envelope
 from milepost.topology import decode
@@ -381,6 +382,48 @@ def _key(rows: list[dict[str, Any]], label: str) -> str:
     return next(str(row["key"]) for row in rows if row["label"] == label)
 
 
+def test_a_point_is_explained(site: Site) -> None:
+    """`from` and `to` stand instead of a window, and the answer says what it read; half of it or both are refused."""
+    path = "/v1/metrics/departures/explain"
+    told = site.get(path, **{"from": "2013-01-02T00:00:00Z", "to": "2013-01-03T00:00:00Z"}).json
+    assert (told["value"], told["recomputed"], told["agrees"], len(told["rows"])) == (24, 24, True, 24)
+    assert (told["from"], told["to"]) == ("2013-01-02T00:00:00Z", "2013-01-03T00:00:00Z") and "window" not in told
+    assert site.get(path, **{"from": "2013-01-02T00:00:00Z"}).status == 422
+    both = site.get(path, window="day", **{"from": "2013-01-02T00:00:00Z", "to": "2013-01-03T00:00:00Z"})
+    assert both.status == 422 and "leave window out" in both.json["fix"]
+
+
+def test_the_record_at_a_position_is_shown_as_it_came(site: Site) -> None:
+    """Its very text; of bytes that are no event what is text of them; and that nothing lies behind the log's end."""
+    row = site.get("/v1/metrics/departures/explain", limit="1").json["rows"][0]
+    told = site.get(f"/v1/events/{row['position']}/record").json
+    assert (told["position"], told["form"], told["cut"]) == (row["position"], "json", False)
+    assert json.loads(told["text"])["id"] == row["id"] and told["bytes"] == len(told["text"].encode())
+    driver: Driver = site.worker.reader.driver
+    data = {
+        "carrier": "UA",
+        "flight": 1,
+        "tailnum": "N1",
+        "origin": "EWR",
+        "dest": "IAH",
+        "dep_delay": 1.0,
+        "distance": 9.0,
+    }
+    value = serde.wire("RawEvent").encode({**event(id="avro", data={}), "data": json.dumps(data).encode()})
+    shown = {
+        content: site.get(
+            f"/v1/events/raw-events/0@{driver.append('raw-events', 0, b'k', content, (), NOW)}/record"
+        ).json
+        for content in (value, b"\xff<script>", b"x" * 70_000)
+    }
+    assert shown[value]["form"] == "avro" and json.loads(shown[value]["text"])["data"] == data
+    assert (shown[b"\xff<script>"]["form"], shown[b"\xff<script>"]["text"]) == ("other", "\ufffd<script>")
+    long = shown[b"x" * 70_000]
+    assert long["cut"] and len(long["text"]) == 65_536 and long["bytes"] == 70_000
+    assert site.get("/v1/events/raw-events/0@999999/record").status == 404
+    assert site.get("/v1/events/raw-events/9@1/record").status == 422
+
+
 def test_companies(site: Site) -> None:
     """Companies are listed by name, searched by any key, and shown with their links."""
     names = [one["name"] for one in site.get("/v1/companies").json["companies"]]
@@ -391,8 +434,9 @@ def test_companies(site: Site) -> None:
     assert len(detail["alternate_keys"]) == 2 and len(detail["links"]) == 1
     resolved = site.get("/v1/identity/resolve", entity="company", key="carrier_code", value="UA").json
     assert resolved["metakey"] == found[0]["metakey"]
+    assert (resolved["name"], resolved["keys"]) == (found[0]["name"], found[0]["keys"])
     before = site.get("/v1/identity/resolve", key="carrier_code", value="UA", at="2012-01-01T00:00:00Z").json
-    assert before["links"] == []
+    assert before["links"] == [] and before["keys"] == ["carrier_code:UA"]
     first = site.get("/v1/companies", limit="1").json
     assert first["next"] == "1" and len(first["companies"]) == 1
 

@@ -37,7 +37,10 @@ def page(browser: Any) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1280, "height": 900}, timezone_id="Europe/Berlin", locale="en-GB")
     opened = context.new_page()
     said: list[str] = []
-    opened.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+    opened.on(
+        "console",
+        lambda message: said.append(f"{message.text} {message.location['url']}") if message.type == "error" else None,
+    )
     opened.on("pageerror", lambda error: said.append(str(error)))
     opened.said = said
     yield opened

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 PAGE = Path(__file__).parents[2] / "agents" / "views" / "page"
-OURS = sorted(file for file in PAGE.iterdir() if file.suffix in {".html", ".js", ".css", ".svg"})
 VENDOR = PAGE / "vendor"
+OURS = sorted(
+    file for file in PAGE.rglob("*") if file.suffix in {".html", ".js", ".css", ".svg"} and VENDOR not in file.parents
+)
 
 
 def test_vendored_files_are_as_published() -> None:
@@ -52,8 +54,8 @@ def test_every_module_says_what_it_is_and_imports_what_exists(file: Path) -> Non
     text = file.read_text()
     assert text.startswith("/**")
     assert len(text.splitlines()) <= 400
-    for names, neighbour in re.findall(r'import \{([^}]*)\} from "\./([\w.]+)"', text):
-        exported = (PAGE / neighbour).read_text()
+    for names, neighbour in re.findall(r'import \{([^}]*)\} from "(\.\.?/[\w./]+)"', text):
+        exported = (file.parent / neighbour).read_text()
         for name in names.split(","):
             assert re.search(rf"export (?:async )?(?:function|const|class) {name.strip()}\b", exported), (
                 neighbour,
@@ -69,6 +71,18 @@ def test_every_id_that_a_script_reaches_for_is_in_the_markup() -> None:
     ids = re.findall(r'\sid="([\w-]+)"', (PAGE / "index.html").read_text())
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'\$\("([\w-]+)"\)', (PAGE / "main.js").read_text())) <= set(ids)
+
+
+def test_every_screen_is_in_the_list_and_has_its_style() -> None:
+    """Each module of `screens/` is imported by the list of screens under its own name, and its style sheet is linked."""
+    listed, markup = (PAGE / "screens.js").read_text(), (PAGE / "index.html").read_text()
+    names = re.findall(r'import (\w+) from "\./screens/(\w+)\.js"', listed)
+    order = re.findall(r"SCREENS = \[(.*)\]", listed)[0].split(", ")
+    assert sorted(order) == sorted(name for name, _ in names) and all(one == other for one, other in names)
+    for name in order:
+        assert re.search(rf'\bname: "{name}"', (PAGE / "screens" / f"{name}.js").read_text())
+        assert f'href="/page/screens/{name}.css"' in markup and (PAGE / "screens" / f"{name}.css").is_file()
+        assert re.search(rf'NAMES = \[[^\]]*"{name}"', (PAGE / "question.js").read_text())
 
 
 def test_every_control_has_a_name() -> None:

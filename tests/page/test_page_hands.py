@@ -41,9 +41,9 @@ def moved(page: Any, before: str) -> dict[str, str]:
     return settled(page)
 
 
-def test_a_bare_address_is_filled_in(page: Any, stub: Stub) -> None:
-    """Opening `/` asks the first metric, live, and the address then says everything that another reader needs."""
-    page.goto(stub.url)
+def test_a_bare_metric_screen_is_filled_in(page: Any, stub: Stub) -> None:
+    """Opening the screen asks the first metric, live, and the address then says everything that another reader needs."""
+    page.goto(f"{stub.url}/?screen=metric")
     assert settled(page) == {"metric": "departures", "basis": "latest", "window": "all", "tz": "UTC"}
     assert page.locator("#mode").inner_text().strip() == "live"
     assert "at" not in stub.asked("/value")[-1]
@@ -83,7 +83,7 @@ def test_keys_move_the_slider_by_a_quarter_hour_a_day_a_week(page: Any, stub: St
 
 def test_a_drag_lands_on_a_round_time_and_is_one_step_back(page: Any, stub: Stub) -> None:
     """However long a drag is, it ends at a whole hour, and the back button undoes it whole."""
-    page.goto(stub.url)
+    page.goto(f"{stub.url}/?screen=metric")
     settled(page)
     before = page.url
     box = page.locator("#at").bounding_box()
@@ -229,7 +229,7 @@ def test_the_chart_asks_for_the_windows_time(page: Any, stub: Stub) -> None:
 
 def test_live_asks_again_and_the_past_does_not(page: Any, stub: Stub) -> None:
     """While live, the numbers are asked again every few seconds; a moment of the past is asked once."""
-    page.goto(stub.url)
+    page.goto(f"{stub.url}/?screen=metric")
     settled(page)
     page.wait_for_timeout(6_000)
     assert len(stub.asked("/value")) == 2
@@ -242,7 +242,7 @@ def test_live_asks_again_and_the_past_does_not(page: Any, stub: Stub) -> None:
 
 def test_live_shows_a_change_at_once(page: Any, stub: Stub) -> None:
     """When the worker says that the value has changed, all answers are asked again; a moment of the past is not followed."""
-    page.goto(stub.url)
+    page.goto(f"{stub.url}/?screen=metric")
     settled(page)
     page.wait_for_timeout(6_000)
     asked = len(stub.asked("/value"))
@@ -281,7 +281,7 @@ def test_an_overtaken_answer_is_not_shown(page: Any, stub: Stub) -> None:
 def test_an_organisation_without_data_is_said_so(page: Any, stub: Stub) -> None:
     """Before the first definition there is no metric: the page says it, and fills itself when there is one."""
     stub.empty = True
-    page.goto(stub.url)
+    page.goto(f"{stub.url}/?screen=metric")
     page.locator("#status[data-state=empty]").wait_for(timeout=WAIT_MS)
     assert page.locator("#at").is_disabled() and page.locator("#notice").is_hidden()
     stub.empty = False
@@ -332,7 +332,7 @@ def test_what_the_address_says_wrongly_is_told(page: Any, stub: Stub) -> None:
 
 def test_local_units_are_those_of_the_zone_tables(page: Any, stub: Stub) -> None:
     """Days, weeks, months and years of the page begin and end where zoneinfo says, over every change of clocks."""
-    page.goto(stub.url)
+    page.goto(f"{stub.url}/?screen=metric")
     settled(page)
     cases = []
     for zone in (
@@ -367,7 +367,7 @@ def test_local_units_are_those_of_the_zone_tables(page: Any, stub: Stub) -> None
 
 def test_the_ticks_of_an_axis_are_told_apart(page: Any, stub: Stub) -> None:
     """An axis says its ticks with the digits they have, neither rounded into each other nor with noughts to spare."""
-    page.goto(stub.url)
+    page.goto(f"{stub.url}/?screen=metric")
     settled(page)
     written = page.evaluate(
         """async () => { const { axisNumbers } = await import('/page/words.js');
@@ -385,7 +385,7 @@ def test_the_ticks_of_an_axis_are_told_apart(page: Any, stub: Stub) -> None:
 
 def test_a_local_time_that_is_skipped_or_repeated_has_one_instant(page: Any, stub: Stub) -> None:
     """02:30 on the day of the spring change is the instant it would have been; 01:30 in autumn is the first of two."""
-    page.goto(stub.url)
+    page.goto(f"{stub.url}/?screen=metric")
     settled(page)
     read = page.evaluate(
         """async () => { const { fromText, rfc3339 } = await import('/page/time.js');

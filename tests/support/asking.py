@@ -20,6 +20,7 @@ from milepost.topology.bases import instant
 from milepost.topology.companies import Companies
 from milepost.topology.driver import Driver
 from milepost.topology.explain import Explanations
+from milepost.topology.latest_questions import SignalsAsked, latest
 from milepost.topology.questions import Questions
 from milepost.topology.record_questions import RecordQuestion, RecordQuestions
 from milepost.topology.refusals import QuestionError
@@ -27,6 +28,7 @@ from milepost.topology.standings import Asks, Standings
 from milepost.topology.steps import run
 from tests.oracle import behind, clock, keys, standings
 from tests.oracle import records as oracle_records
+from tests.oracle import signals as oracle_signals
 from tests.oracle.oracle import Oracle, Refused
 from tests.support import events
 from tests.support.events import ORG, SECRET, Question, Scenario, one_question
@@ -37,6 +39,7 @@ from tests.support.versus import REFUSED, ask_engine, ask_oracle, asked_of
 KINDS: Mapping[str, int] = {
     "metric": 7, "milestone": 5, "plan": 1, "portfolio": 1, "resolve": 2, "companies": 1, "record": 2, "explain": 1,
     "diff": 1, "complete": 1,
+    "signals": 1,
 }  # fmt: skip
 """How often a kind is asked; `metric` is a value, a series or a breakdown."""
 
@@ -75,6 +78,10 @@ def asking(scenario: Scenario, chance: random.Random) -> Asking:
         of["entity"] = chance.choice(("company", "company", "device", "person"))
         of["key"] = _some_key(chance, of["entity"])
         when["at"] = chance.choice((None, chance.choice(scenario.moments)))
+    elif kind == "signals":
+        of["company"] = _company(chance)
+        of["from"] = chance.choice((None, None, chance.choice(scenario.moments)))
+        of["limit"] = chance.choice((1, 3, LIMIT))
     elif kind == "record":
         of["type"], of["id"] = chance.choice(RECORDS)
     return Asking(kind=kind, of={**of, **when})
@@ -160,6 +167,8 @@ def _expected(oracle: Oracle, scenario: Scenario, one: Asking) -> Any:
             basis, at_ms = of["basis"], of["at"]
             history = oracle_records.history(told, ORG, of["type"], of["id"], basis, at_ms)
             return dict(enumerate(entry[2:] for entry in history[::-1]))
+        case "signals":
+            return oracle_signals.latest(oracle, of)
     assert one.metric is not None
     asked = (one.metric.metric, one.metric.company, one.metric.arguments)
     if one.kind == "complete":
@@ -250,6 +259,8 @@ def _answered(engine: Driver, one: Asking) -> Any:
             last = run(RecordQuestions(reader).value(asked_record))["value"]
             assert last == (held[0][-1] if held else None), "a record is what its last change made it"
             return dict(enumerate(held))
+        case "signals":
+            return _latest(engine, of)
     assert one.metric is not None
     asked = asked_of(one.metric)
     if one.kind == "complete":
@@ -264,6 +275,29 @@ def _answered(engine: Driver, one: Asking) -> Any:
         for each in told["operands"]
         for cause, change in each["causes"].items()
     }
+
+
+def _latest(engine: Driver, of: Mapping[str, Any]) -> list[Any]:
+    """All pages, one behind the other."""
+    asks = SignalsAsked(
+        company=of["company"], now_ms=of["now"], org=ORG, at_ms=of["at"], basis=of["basis"], from_ms=of["from"],
+        limit=of["limit"],
+    )  # fmt: skip
+    found: list[Any] = []
+    while True:
+        told = run(latest(engine.reader, asks))
+        assert len(told["signals"]) <= of["limit"] and told["limited"] is None
+        found += [
+            (
+                instant(row["time"]), row["source"], row["id"], row["revision"], row["repair"],
+                sorted((one["name"], sorted(one["fields"].items())) for one in row["signals"]),
+            )
+            for row in told["signals"]
+        ]  # fmt: skip
+        assert [one[0] for one in found] == sorted((one[0] for one in found), reverse=True), "the newest first"
+        if told["next"] is None:
+            return sorted(found)
+        asks = replace(asks, behind=told["next"])
 
 
 def _explained(engine: Driver, asked: Asked) -> dict[Any, Fraction]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from milepost.topology import describe, line
+from milepost.topology.fates import FATES
 
 GOLDEN = Path(__file__).with_name("golden") / "line.txt"
 
@@ -58,6 +59,16 @@ def test_the_text_shows_a_change_of_the_line(monkeypatch: pytest.MonkeyPatch) ->
         with monkeypatch.context() as changed:
             changed.setattr(line, name, value)
             assert describe.text() != GOLDEN.read_text(), f"{name} = {value}"
+
+
+def test_the_legs_are_the_lines_and_each_fate_belongs_to_a_stage() -> None:
+    """As data each leg stands in its place with its stages, and every fate is one of a stage that it has."""
+    told = describe.legs()
+    assert [leg["name"] for leg in told] == [leg.name for leg in (*line.LEGS, *line.ASKING)]
+    for leg, declared in zip(told, line.LEGS, strict=False):
+        assert (leg["reads"], tuple(leg["stages"])) == (declared.reads, declared.stages)
+        assert {fate["stage"] for fate in leg["fates"].values()} <= set(leg["stages"])
+        assert leg["fates"].keys() == FATES[leg["name"]].keys()
 
 
 def test_the_data_names_every_topic_and_leg() -> None:

@@ -89,6 +89,37 @@ def test_the_events_behind_a_number_are_the_oracles(scenario: Scenario, data: st
 
 
 @MANY
+@given(SCENARIOS, st.data(), st.sampled_from(("day", "6h", "week")))
+def test_a_point_of_a_series_is_explained(scenario: Scenario, data: st.DataObject, every: str) -> None:
+    """Every point, on each basis and in each zone, is explained by events that happened in it and add up to it."""
+    made = engine_of(scenario, chunk=7)
+    metric, company, (asked, _) = data.draw(sides(scenario))
+    one, day = question(metric, company, asked), data.draw(st.sampled_from(scenario.moments)) // DAY * DAY
+    explanations = Explanations(made.reader)
+    try:
+        points = run(explanations.series(one, day - 3 * DAY, day + 4 * DAY, every))["points"]
+    except QuestionError:
+        with pytest.raises(QuestionError):
+            run(explanations.explain(one, None, 1000, (day - 3 * DAY, day - 3 * DAY + HOUR // 2)))
+        return
+    for point in points:
+        stretch = instant(point["start"]), instant(point["end"])
+        told = run(explanations.explain(one, None, 1000, stretch))
+        assert (told["value"], told["reason"], told["agrees"]) == (point["value"], point["reason"], True)
+        assert all(stretch[0] <= instant(row["time"]) < stretch[1] for row in told["rows"])
+        assert bool(told["rows"]) or not any(row["counted"] for row in told["operands"])
+
+
+def test_a_stretch_that_cannot_be_read_is_refused() -> None:
+    """One that ends before it begins, or that begins off the quarter hour."""
+    made = engine()
+    ask = Question(metric="visits", now_ms=T0 + 400 * DAY)
+    for stretch in ((T0 + DAY, T0), (T0, T0), (T0 + MINUTE, T0 + HOUR)):
+        with pytest.raises(BadParameter):
+            run(Explanations(made.reader).explain(ask, None, 5, stretch))
+
+
+@MANY
 @given(SCENARIOS, st.data(), st.sampled_from((2, 1000)))
 def test_what_changed_a_number_is_the_oracles(scenario: Scenario, data: st.DataObject, limit: int) -> None:
     """Between any two moments and bases the causes are the oracle's, and they add up to the difference."""

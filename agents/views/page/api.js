@@ -3,6 +3,7 @@
 import { enter } from "./door.js";
 
 const RETRY_MS = [1000, 2000, 4000, 8000, 15000, 30000];
+const PATIENCE_MS = 20_000;  // an answer that takes longer is on a connection that nobody holds any more
 
 /** A failed call.  `status` 0: no answer at all.  `retryMs` is null when asking again cannot help. */
 export class Problem extends Error {
@@ -12,13 +13,33 @@ export class Problem extends Error {
   }
 }
 
+/** Parameters as an address has them; a list stands for one parameter several times, null for none. */
+export function query(parameters) {
+  const out = new URLSearchParams();
+  for (const [name, value] of Object.entries(parameters)) {
+    for (const one of [value].flat()) if (one !== null && one !== undefined) out.append(name, one);
+  }
+  return out.toString();
+}
+
 /** GET as JSON.  Throws Problem, or the AbortError of `signal`. */
-export async function get(path, parameters, signal) {
-  const query = new URLSearchParams(parameters).toString();
+export async function get(path, parameters = {}, signal = undefined) {
+  return called(path, parameters, signal, {});
+}
+
+/** POST of JSON, its answer as JSON.  Throws as `get` does; what was not answered is not sent again by itself. */
+export async function post(path, body, parameters = {}, signal = undefined) {
+  return called(path, parameters, signal, { method: "POST", body: JSON.stringify(body) }, { "content-type": "application/json" });
+}
+
+async function called(path, parameters, signal, how, headers = {}) {
+  const asked = query(parameters);
+  const patience = AbortSignal.timeout(PATIENCE_MS);
   let response;
   try {
-    response = await fetch(query ? `${path}?${query}` : path, {
-      signal, headers: { accept: "application/json" }, cache: "no-store", credentials: "same-origin",
+    response = await fetch(asked ? `${path}?${asked}` : path, {
+      ...how, signal: signal ? AbortSignal.any([signal, patience]) : patience,
+      headers: { accept: "application/json", ...headers }, cache: "no-store", credentials: "same-origin",
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;

@@ -1,14 +1,16 @@
 /** The breakdown: one row a company or dimension value, sortable, long lists folded. */
 
+import { ofRow } from "./explain.js";
 import { number, reasonWords } from "./words.js";
 
 const SHOWN = 25;
 
 export class Breakdown {
-  /** onCompany(metakey) is called when a person follows a company's row. */
-  constructor(elements, onCompany) {
+  /** onCompany(metakey) is called when a person follows a company's row, onWhy(by, key) when one asks why a row's number is so. */
+  constructor(elements, onCompany, onWhy) {
     Object.assign(this, elements);
     this.onCompany = onCompany;
+    this.onWhy = onWhy;
     this.order = { by: "value", up: false };
     this.folded = true;
     this.model = null;
@@ -83,8 +85,20 @@ export class Breakdown {
     share.append(bar);
     const value = document.createElement("td");
     value.className = "num";
-    value.textContent = number(row.value, unit);
-    if (row.value === null) value.title = reasonWords(row.reason);
+    if (row.value === null) {
+      value.textContent = number(null);
+      value.title = reasonWords(row.reason);
+    } else {
+      const why = document.createElement("button");
+      const { by } = this.model;
+      why.type = "button";
+      why.className = "link";
+      why.textContent = number(row.value, unit);
+      why.dataset.opens = ofRow(by, row.key);
+      why.setAttribute("aria-label", `${why.textContent}, explain`);
+      why.addEventListener("click", () => this.onWhy(by, row.key));
+      value.append(why);
+    }
     line.append(head, share, value);
     return line;
   }

@@ -12,18 +12,23 @@ const ADDITIVE = new Set(["count", "sum", "distinct"]);
 const HEIGHT = 260;
 
 export class Chart {
-  constructor(holder, readout) {
+  /** readout: where the point under the pointer is told, or null */
+  constructor(holder, readout, height = HEIGHT) {
     this.holder = holder;
     this.readout = readout;
+    this.height = height;
     this.model = null;
     this.plot = null;
-    new ResizeObserver(() => this.plot?.setSize({ width: holder.clientWidth, height: HEIGHT })).observe(holder);
+    new ResizeObserver(() => {
+      if (holder.clientWidth) this.plot?.setSize({ width: holder.clientWidth, height });  // 0: on another screen
+    }).observe(holder);
     for (const query of ["(prefers-color-scheme: dark)", "(prefers-contrast: more)"]) {
       globalThis.matchMedia(query).addEventListener("change", () => this.redraw());
     }
   }
 
-  /** model: {points: [{start, end, value, finality} in ms], span: {start, end}, at, tz, unit, aggregate, basis}, or null for nothing. */
+  /** model: {points: [{start, end, value, finality} in ms], span: {start, end}, at, tz, unit, aggregate, basis, targets}, or
+   *  null for nothing.  targets: values that a line is drawn at, or none */
   show(model) {
     const same = this.plot && model && this.model && ["tz", "unit", "aggregate", "basis"].every((k) => model[k] === this.model[k]);
     this.model = model;
@@ -32,6 +37,15 @@ export class Chart {
     if (same) this.plot.setData(this.columns());
     else this.redraw();
     this.read(this.plot?.cursor.idx ?? null);
+  }
+
+  /** onPoint(point): a point with a value was pressed. */
+  pressed(onPoint) {
+    this.holder.classList.add("pressed");
+    this.holder.addEventListener("click", () => {
+      const point = this.model?.points[this.plot?.cursor.idx ?? -1];
+      if (point && point.value !== null) onPoint(point);
+    });
   }
 
   redraw() {
@@ -49,19 +63,19 @@ export class Chart {
   options() {
     const { tz, unit, aggregate } = this.model;
     const paint = getComputedStyle(this.holder);
-    const [ink, grid, accent, changed, card] = ["--muted", "--grid", "--accent", "--corrected", "--card"].map((name) => paint.getPropertyValue(name).trim());
+    const [ink, grid, accent, changed, card, goal] = ["--muted", "--grid", "--accent", "--corrected", "--card", "--achieved"].map((name) => paint.getPropertyValue(name).trim());
     const font = `12px ${paint.fontFamily}`;
     const bars = ADDITIVE.has(aggregate);
     const axis = { stroke: ink, font, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1, size: 4 } };
     return {
-      width: this.holder.clientWidth, height: HEIGHT,
+      width: this.holder.clientWidth, height: this.height,
       padding: [12, 22, 0, 0],  // the last tick's label stands half beyond the axis
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), tz),
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { size: 7 } },
       scales: {
         x: { range: () => [this.model.span.start / 1000, this.model.span.end / 1000] },
-        y: { range: (_, low, high) => yRange(low, high, bars) },
+        y: { range: (_, low, high) => yRange(...this.around(low, high), bars) },
       },
       axes: [
         { ...axis, grid: { show: false }, size: 44, space: 64, values: (_, splits, __, ___, step) => splits.map((s, i) => tick(s * 1000, tz, step * 1000, i === 0)) },
@@ -75,7 +89,7 @@ export class Chart {
       }],
       hooks: {
         setCursor: [(plot) => this.read(plot.cursor.idx)],
-        draw: [(plot) => this.mark(plot, ink), (plot) => this.ring(plot, changed, card)],
+        draw: [(plot) => this.mark(plot, ink), (plot) => this.aim(plot, goal), (plot) => this.ring(plot, changed, card)],
       },
     };
   }
@@ -93,6 +107,29 @@ export class Chart {
     ctx.moveTo(x, bbox.top);
     ctx.lineTo(x, bbox.top + bbox.height);
     ctx.stroke();
+    ctx.restore();
+  }
+
+  /** What the axis must hold: the values and the targets. */
+  around(low, high) {
+    const all = [low, high, ...this.model.targets ?? []].filter((one) => one !== null && one !== undefined);
+    return all.length ? [Math.min(...all), Math.max(...all)] : [null, null];
+  }
+
+  /** A line at each target. */
+  aim(plot, colour) {
+    const { ctx, bbox } = plot;
+    ctx.save();
+    ctx.strokeStyle = colour;
+    ctx.lineWidth = 2 * devicePixelRatio;
+    ctx.setLineDash([6 * devicePixelRatio, 4 * devicePixelRatio]);
+    for (const value of this.model.targets ?? []) {
+      const y = Math.round(plot.valToPos(value, "y", true));
+      ctx.beginPath();
+      ctx.moveTo(bbox.left, y);
+      ctx.lineTo(bbox.left + bbox.width, y);
+      ctx.stroke();
+    }
     ctx.restore();
   }
 
@@ -114,6 +151,7 @@ export class Chart {
   }
 
   read(index) {
+    if (this.readout === null) return;
     const point = this.model?.points[index ?? -1];
     if (!point) {
       this.readout.textContent = "";

@@ -45,9 +45,14 @@ export class Companies {
 
   /** The chosen company's own name, or the parameter as given when it is not in the list. */
   get title() {
-    if (!this.selected) return WHOLE.name;
-    const found = this.all.find((company) => this.is(company));
-    return found ? found.name || found.keys[0] || found.metakey : this.selected;
+    return this.titleOf(this.selected);
+  }
+
+  /** The name of a company as the address calls it. */
+  titleOf(company) {
+    if (!company) return WHOLE.name;
+    const found = this.all.find((one) => one.metakey === company || one.keys.includes(company));
+    return found ? found.name || found.keys[0] || found.metakey : company;
   }
 
   /** The company a text names exactly (MetaKey, alternate key, name), or undefined. */

@@ -1,69 +1,71 @@
 /**
- * The page: a question in the address, three answers on the screen.
+ * The page: a question in the address, its answers on one of five screens (screens.js says what a screen is).
  *
- *     address  ->  question  ->  value · series · breakdown  ->  screen
- *        ^                                                         |
- *        +---------------- controls, back button ------------------+
+ *     address  ->  question  ->  the screen's answers  ->  its section
+ *        ^                                                     |
+ *        +-------- time, basis, links, back button ------------+
  *
- * A number on the screen is always an answer to the question in the address: a failed call leaves a dash, not the number
- * of the question before.  "Live" asks again when the worker says that the value has changed, and every half minute, or
- * every five seconds where the worker says nothing; nothing else asks by itself, but to get over a failure.
+ * What stands on the screen is always an answer to the question in the address: a failed call leaves a dash, not the
+ * number of the question before.  While the worker cannot be asked, the last answers to the same question stay, pale and
+ * with the time at which they held.  "Live" asks again when the worker says that something has changed, and every half
+ * minute, or every five seconds where the worker says nothing; nothing else asks by itself, but to get over a failure.
  */
 
 import { Problem, backOff, get } from "./api.js";
-import { Breakdown } from "./breakdown.js";
-import { Chart, stepInWords } from "./chart.js";
 import { Companies } from "./companies.js";
+import { fill, make } from "./element.js";
 import { Live } from "./live.js";
-import { asked, readQuestion, settle, writeQuestion } from "./question.js";
-import { chartSpan } from "./span.js";
+import { Notice } from "./notice.js";
+import { moved, readQuestion, writeQuestion } from "./question.js";
+import { SCREENS } from "./screens.js";
 import { TimeBar } from "./timebar.js";
-import { browserZone, dayInWords, fromRfc3339, inWords, lengthInWords, rfc3339 } from "./time.js";
+import { browserZone, fromRfc3339, inWords, lengthInWords, timeInWords } from "./time.js";
 import * as words from "./words.js";
 
 const LIVE_MS = 5000;
 const TOLD_MS = 30000;
-const WINDOWS = ["all", "year", "month", "week", "day", "365d", "90d", "28d", "7d", "1d"];
+const REST_MS = [250, 5000];  // between two askings for what is new: three times what the last one took, within these
 const $ = (id) => document.getElementById(id);
 
 let question;            // what is asked; see question.js
-let notes = [];          // what the address said that could not be taken
-let world = null;        // {metrics, range, org}: what can be asked; null until the worker has said
+let world = null;        // what can be asked; see screens.js; null until the worker has said
 let turn = 0;            // counts askings; an answer of an earlier one is thrown away
 let attempt = 0;         // failures in a row
 let running = null;      // AbortController of the asking under way
 let timer = null;        // the next asking, when one is due
 let stale = false;       // the slider moved on while an asking was under way
+let told = false;        // the worker said that something changed while an asking was under way
+let restUntil = 0;       // when the next asking for what is new may begin
 let opened = true;       // the question came from the address, which may not say all of it
-let problem = null;      // what the notice shows
-const nobodys = new Set();  // metrics that no company was seen to have, as the weather at an airport
+let drawn = { question: "", at: 0 };  // which question's answers stand on the screen, and since when
+let lost = false;        // they could not be had anew
+const sections = new Map();  // screen -> its section, once it has been visited
 
-const chart = new Chart($("chart"), $("readout"));
-const breakdown = new Breakdown({
-  table: $("breakdown-table"), body: $("breakdown"), note: $("breakdown-note"), more: $("breakdown-more"),
-  sortLabel: $("sort-label"), sortValue: $("sort-value"), labelHead: $("sort-label-head"), valueHead: $("sort-value-head"),
-}, (company) => change({ company }));
 const companies = new Companies(
   { list: $("company"), search: $("search"), note: $("company-note"), name: $("company-name"), panel: $("company-panel") },
   { onSelect: (company) => change({ company }), onSearch: searchCompanies },
 );
 const live = new Live(() => {
-  if (running === null) ask({ quiet: true, live: true });
-  else stale = true;  // asked when the present answers are here
+  told = true;
+  if (running === null) plan(restUntil - Date.now(), { quiet: true, live: true });
 });
 const timebar = new TimeBar({
   slider: $("at"), text: $("at-text"), back: $("day-back"), forward: $("day-forward"), from: $("at-from"), to: $("at-to"),
   error: $("at-error"), radios: [...document.querySelectorAll("input[name=basis]")],
 }, (moment, done) => change(moment, done));
+const notice = new Notice({
+  box: $("notice"), title: $("notice-title"), detail: $("notice-detail"), fix: $("notice-fix"), retry: $("notice-retry"), guess: $("notice-guess"),
+}, { onRetry: () => ask(), onGuess: (part) => change(part), guessed });
+const context = { change, href, get world() { return world; } };
 
-for (const id of ["metric", "window", "tz", "by"]) $(id).addEventListener("change", () => change({ [id]: $(id).value }));
-$("controls").addEventListener("submit", (event) => event.preventDefault());
+$("screens").append(...SCREENS.map((one) => make("li", {}, make("a", { data: { screen: one.name }, text: one.title }))));
+$("tz").addEventListener("change", () => change({ tz: $("tz").value }));
 $("to-live").addEventListener("click", () => change({ at: null, basis: "latest" }));
-$("notice-retry").addEventListener("click", () => ask());
-$("notice-guess").addEventListener("click", () => takeGuess());
 globalThis.addEventListener("popstate", () => open());
+globalThis.addEventListener("online", () => attempt && ask({ quiet: true, live: true }));
+document.addEventListener("click", followLink);
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden) live.follow(null, null);  // a browser has few connections to give
+  if (document.hidden) live.follow([]);  // a browser has few connections to give
   else if (question.basis === "latest") ask({ quiet: true, live: true });
 });
 
@@ -71,15 +73,17 @@ open();
 
 /** Takes the question from the address: at the start and when the person goes back or forward. */
 function open() {
-  ({ question, notes } = readQuestion(location.search));
+  const read = readQuestion(location.search);
+  question = read.question;
+  notice.note(read.notes);
   opened = true;
   ask();
 }
 
 /** Changes the question.  While a slider is dragged (`done` false) the address waits for the end of the drag. */
 function change(part, done = true) {
-  question = settle({ ...question, ...part });
-  notes = [];
+  question = moved(question, part);
+  notice.note([]);
   if (!done) {
     showQuestion();
     if (running === null) ask({ quiet: true });
@@ -91,76 +95,92 @@ function change(part, done = true) {
   ask();
 }
 
+/** The address of the question after a change. */
+function href(part) {
+  return `?${writeQuestion(moved(question, part))}`;
+}
+
+/** A link to another question is followed here; with a modifier, or to anywhere else, by the browser. */
+function followLink(event) {
+  const link = event.target.closest("a[href^='?']");
+  if (!link || event.defaultPrevented || event.button || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+  event.preventDefault();
+  const from = question.screen;
+  history.pushState(null, "", link.getAttribute("href"));
+  open();
+  if (question.screen === from || link.closest("nav")) return;
+  $("main").focus();  // the link is gone with its screen
+  globalThis.scrollTo(0, 0);
+}
+
 function plan(ms, how) {
   clearTimeout(timer);
   timer = setTimeout(() => {
     if (how.live && document.hidden) return;  // the visibility listener asks when the page is seen again
     ask(how);
-  }, ms);
+  }, Math.max(0, ms));
 }
 
 /** Asks everything about the question and shows it.  `quiet`: the screen keeps its numbers until the new ones are here. */
 async function ask({ quiet = false, live: again = false } = {}) {
   turn += 1;
   const mine = turn;
+  const began = Date.now();
   clearTimeout(timer);
   running?.abort();
   running = new AbortController();
-  stale = false;
+  stale = told = false;
   const { signal } = running;
   if (!quiet) setStatus("loading", "Loading…");
   $("main").setAttribute("aria-busy", "true");
+  $("main").toggleAttribute("data-loading", !quiet);
+  showQuestion();
+  let now = question;
+  let answers = null;
+  let failures = [];
   try {
-    if (world === null || again || attempt) await learn(signal);
+    if (world === null || again || attempt) failures = await learned(signal);
     if (mine !== turn) return;
-    if (!question.metric && world.metrics.length) question = { ...question, metric: world.metrics[0].name };
+    question = screen().complete?.(question, world) ?? question;
     showQuestion();
-    const now = question;
-    if (!now.metric) {
-      finish(now, [], "empty");
-      return;
-    }
-    const span = chartSpan(now, world.range, Date.now());
-    let by = chosenBy();
-    const path = `/v1/metrics/${encodeURIComponent(now.metric)}`;
-    const common = asked(now);
-    const answers = await Promise.allSettled([
-      get(`${path}/value`, { ...common, window: now.window }, signal),
-      span === null ? null : get(`${path}/series`, { ...common, from: rfc3339(span.start), to: rfc3339(span.until), every: span.every }, signal),
-      by === "" ? null : get(`${path}/breakdown`, { ...common, window: now.window, by }, signal),
-    ]);
-    if (mine !== turn) return;
-    if (by === "company" && (answers[0].value?.value ?? null) !== null && answers[2].value?.rows.length === 0) {
-      nobodys.add(now.metric);
-      by = chosenBy();
-      showQuestion();
-      if (by !== "company") [answers[2]] = await Promise.allSettled([get(`${path}/breakdown`, { ...common, window: now.window, by }, signal)]);
-      if (mine !== turn) return;
-    }
-    const failed = answers.map((a) => (a.status === "rejected" ? a.reason : null));
-    showValue(now, answers[0].value ?? null, failed[0]);
-    showSeries(now, span, answers[1].value ?? null, failed[1]);
-    showBreakdown(now, by, answers[2].value ?? null, failed[2]);
-    const followed = now.basis === "latest" && !document.hidden;
-    live.follow(followed ? { metric: now.metric, window: now.window, ...common } : null, answers[0].value ?? null);
-    finish(now, failed.filter(Boolean), "ready");
+    now = question;
+    answers = await screen().ask(now, { get, signal, world });
+    failures = [...failures, ...answers.failures ?? []];
   } catch (error) {
-    if (mine !== turn || error.name === "AbortError") return;
-    showQuestion();
-    showValue(question, null, error);
-    showSeries(question, null, null, error);
-    showBreakdown(question, "", null, error);
-    finish(question, [error], "ready");
+    failures = [error];
   }
+  if (mine !== turn) return;  // overtaken: its calls were aborted
+  restUntil = Date.now() + Math.min(Math.max(3 * (Date.now() - began), REST_MS[0]), REST_MS[1]);
+  finish(now, answers, failures.map((one) => (one instanceof Problem ? one : unexpected(one))));
 }
 
-/** What can be asked: metrics, the data's time, companies. */
+/** What can be asked: metrics, the data's time, companies.  Before the first definitions there is nothing of it. */
 async function learn(signal) {
-  const [metrics, list] = await Promise.all([get("/v1/metrics", {}, signal), get("/v1/companies", { limit: 1000 }, signal)]);
+  let metrics = { metrics: [], org: null };
+  let list = { companies: [], next: null };
+  try {
+    [metrics, list] = await Promise.all([get("/v1/metrics", {}, signal), get("/v1/companies", { limit: 1000 }, signal)]);
+  } catch (error) {
+    if (!(error instanceof Problem) || error.status !== 404) throw error;
+  }
   const from = fromRfc3339(metrics.time_range?.from);
   const to = fromRfc3339(metrics.time_range?.to);
-  world = { metrics: metrics.metrics, org: [metrics.org ?? []].flat().join(", "), range: from === null || to === null ? null : { from, to } };
+  world = {
+    metrics: metrics.metrics, org: [metrics.org ?? []].flat().join(", "), range: from === null || to === null ? null : { from, to },
+    companies: list.companies, more: Boolean(list.next), nameOf: (company) => companies.titleOf(company),
+  };
   if (!$("search").value.trim() || !list.next) companies.fill(list.companies, Boolean(list.next));
+}
+
+/** Learns what can be asked; Problems only for a screen that is of use without it. */
+async function learned(signal) {
+  try {
+    await learn(signal);
+    return [];
+  } catch (error) {
+    if (!screen().always || !(error instanceof Problem)) throw error;
+    return [error];
+  }
 }
 
 async function searchCompanies(text) {
@@ -168,41 +188,71 @@ async function searchCompanies(text) {
     const list = await get("/v1/companies", text ? { limit: 1000, q: text } : { limit: 1000 });
     if ($("search").value.trim() === text) companies.fill(list.companies, Boolean(list.next) || text !== "");
   } catch (error) {
-    tell(error instanceof Problem ? error : unexpected(error));
+    notice.tell(error instanceof Problem ? error : unexpected(error));
   }
 }
 
-/** Ends an asking: the status, the notice, and when to ask again. */
-function finish(now, failures, state) {
-  const worst = failures.find((f) => !(f instanceof Problem)) ?? failures.find((f) => f.retryMs === null) ?? failures[0];
-  const again = failures.find((f) => f instanceof Problem && f.retryMs !== null);
+/** Ends an asking: what is drawn, the status, the notice, and when to ask again. */
+function finish(now, answers, problems) {
   running = null;
+  const again = problems.find((one) => one.retryMs !== null);
+  const kept = again && !(answers && screen(now).always) && drawn.question === writeQuestion(now);
+  if (!kept) problems = [...problems, ...drawAll(now, answers, problems)];
   if (stale) {
     ask({ quiet: true });
     return;
   }
+  const worst = problems.find((one) => one.status === -1) ?? problems.find((one) => one.retryMs === null) ?? problems[0];
+  lost = Boolean(kept);
+  showMoment();
   $("main").setAttribute("aria-busy", "false");
+  $("main").removeAttribute("data-loading");
   $("status").dataset.question = writeQuestion(now);
+  notice.tell(worst ?? null);
   if (!worst) {
     attempt = 0;
-    tell(null);
-    setStatus(state, state === "empty" ? "No metrics yet" : "Up to date");
-    if (now.basis === "latest" || state === "empty") plan(live.open ? TOLD_MS : LIVE_MS, { quiet: true, live: true });
-    if (opened && now.metric) {
+    const empty = answers.empty ?? "";
+    setStatus(empty ? "empty" : "ready", empty || "Up to date");
+    follow(now, answers);
+    if (now.basis === "latest" || empty) plan(told ? restUntil - Date.now() : live.open ? TOLD_MS : LIVE_MS, { quiet: true, live: true });
+    if (opened && !empty) {
       history.replaceState(null, "", `?${writeQuestion(now)}`);
       opened = false;
     }
     return;
   }
-  tell(worst instanceof Problem ? worst : unexpected(worst));
   const kind = worst === again ? { 503: "restoring", 0: "offline" }[worst.status] ?? "error" : "error";
   setStatus(kind, { restoring: "Restoring", offline: "No connection", error: "Problem" }[kind]);
+  // A stream hangs on a lost connection without knowing it: it is opened anew when the worker answers again.
+  if (answers && again && problems.every((one) => one.status !== 0)) follow(now, answers);
+  else live.follow([]);
   if (!again) return;
   // The worker says when to ask again; without an answer the pauses grow.
   const pause = again.status === 0 ? backOff(attempt) : again.retryMs;
   attempt += 1;
-  $("notice-fix").textContent = `${worst.fix ? `${worst.fix} ` : ""}Trying again in ${lengthInWords(pause)}.`;
+  notice.again(`Trying again in ${lengthInWords(pause)}.`);
   plan(pause, { quiet: true });
+}
+
+/** Draws the answers, or that there are none; returns what went wrong on the way. */
+function drawAll(now, answers, problems) {
+  drawn = { question: problems.length ? "" : writeQuestion(now), at: Date.now() };
+  const root = sections.get(now.screen);
+  root.dataset.state = answers ? "drawn" : "failed";
+  try {
+    if (answers) screen(now).draw(root, now, answers, context);
+    else screen(now).failed?.(root, now, problems[0]);
+    return [];
+  } catch (error) {
+    drawn.question = "";
+    return [unexpected(error)];
+  }
+}
+
+function follow(now, answers) {
+  const one = screen(now);
+  const list = now.basis === "latest" && !document.hidden ? one.follows?.(now, answers) ?? [] : [];
+  live.follow(list, (kind, said) => one.shows?.(answers, kind, said) ?? false);
 }
 
 function unexpected(error) {
@@ -210,159 +260,68 @@ function unexpected(error) {
   return new Problem({ status: -1, title: "This page stumbled over an answer.", detail: String(error.message ?? error) });
 }
 
-// ---- the screen --------------------------------------------------------------------------------------------------
+// ---- the shell ---------------------------------------------------------------------------------------------------
 
-/** Everything that follows from the question alone: controls, words, the moment. */
+function screen({ screen: name } = question) {
+  return SCREENS.find((one) => one.name === name);
+}
+
+/** Everything that follows from the question alone: screen, controls, words, the moment. */
 function showQuestion() {
-  const { basis, at, tz } = question;
-  const metric = metricOf(question);
+  const one = screen();
+  stage(one);
   $("org").textContent = world?.org ?? "";
-  options($("metric"), (world?.metrics ?? []).map((m) => [m.name, words.sentence(m.name)]), question.metric);
-  options($("window"), WINDOWS.map((w) => [w, words.windowWords(w)]), question.window, words.windowWords);
+  for (const link of $("screens").querySelectorAll("a")) {
+    link.href = href({ screen: link.dataset.screen });
+    if (link.dataset.screen === one.name) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
   const own = browserZone();
   const zones = [["UTC", "UTC"], ["America/New_York", "New York"]];
   if (!zones.some(([zone]) => zone === own)) zones.splice(1, 0, [own, `${own} (this browser)`]);
-  options($("tz"), zones, tz);
-  options($("by"), byOptions(metric), chosenBy());
-  $("by-field").hidden = chosenBy() === "";
+  fill($("tz"), zones, question.tz);
+  $("beside").hidden = !one.companies;
+  $("frame").dataset.beside = String(Boolean(one.companies));
   companies.select(question.company);
   timebar.show(question, world?.range ?? null);
+  document.documentElement.dataset.mode = question.basis === "latest" ? "live" : question.basis;
+  showMoment();
+  $("to-live").hidden = question.basis === "latest";
+  $("basis-words").textContent = words.basisWords(question.basis);
+  one.show?.(sections.get(one.name), question, context);
+  document.title = `${(world && one.heading?.(question, world)) || one.title} · Milepost`;
+}
+
+/** The words of the moment: live, as shown then; of answers that could not be had anew, until when they held. */
+function showMoment() {
+  const { basis, at, tz } = question;
+  const kept = lost && drawn.question === writeQuestion(question);
+  document.documentElement.toggleAttribute("data-kept", kept);
   const moment = at === null ? "" : inWords(at, tz);
+  const now = kept ? `live until ${timeInWords(drawn.at, tz)}` : "live";
   $("mode").dataset.basis = basis;
-  document.documentElement.dataset.mode = basis === "latest" ? "live" : basis;
-  $("mode-words").textContent = { latest: "live", corrected: `corrected ${moment}`, as_shown: `as shown ${moment}` }[basis];
-  $("to-live").hidden = basis === "latest";
-  $("basis-words").textContent = words.basisWords(basis);
-  $("answer-title").textContent = question.metric ? `${words.sentence(question.metric)}, ${question.company ? companies.title : "whole organisation"}` : "No metrics yet";
-  document.title = question.metric ? `${words.sentence(question.metric)} · ${companies.title} · Milepost` : "Milepost";
+  $("mode-words").textContent = { latest: now, corrected: `corrected ${moment}`, as_shown: `as shown ${moment}` }[basis];
 }
 
-function showValue(now, answer, failure) {
-  const value = answer?.value ?? null;
-  const unit = answer?.unit ?? metricOf(now)?.unit ?? "";
-  const { tz } = now;
-  $("value").textContent = words.number(value, unit);
-  $("value").dataset.value = value === null ? "" : String(value);
-  $("value").dataset.reason = answer?.reason ?? "";
-  $("value").title = value === null ? "" : String(value);
-  $("unit").textContent = value === null ? "" : words.unitWords(unit);
-  $("reason").hidden = value !== null;
-  $("reason").textContent = failure ? failure.title : answer ? words.reasonWords(answer.reason) : "";
-  $("finality").dataset.finality = answer?.finality ?? "";
-  $("finality").textContent = answer?.finality ?? "";
-  $("finality-words").textContent = words.finalityWords(answer?.finality);
-  $("covers").textContent = answer ? coversWords(now, answer) : "";
-  const complete = fromRfc3339(answer?.complete_to);
-  $("complete-to").textContent = complete === null ? (answer ? "not known" : "") : inWords(complete, tz);
-  $("facts").hidden = !answer;
-  $("lag-row").hidden = typeof answer?.shown_lag_ms !== "number";
-  $("lag").textContent = typeof answer?.shown_lag_ms === "number" ? lengthInWords(answer.shown_lag_ms) : "";
-  $("definition").textContent = [answer?.definition, answer?.version].filter(Boolean).join(" ");
-}
-
-function coversWords(now, answer) {
-  const moment = fromRfc3339(answer.at) ?? now.at;
-  const window = words.windowWords(answer.window ?? now.window);
-  return now.basis === "latest" || moment === null ? window : `${window}, up to ${inWords(moment, now.tz)}`;
-}
-
-function showSeries(now, span, answer, failure) {
-  const { tz, at, basis } = now;
-  const metric = metricOf(now);
-  const unit = metric?.unit ?? "";
-  const points = (answer?.points ?? []).map((p) => ({ start: fromRfc3339(p.start), end: fromRfc3339(p.end), value: p.value ?? null, reason: p.reason, finality: p.finality }));
-  const empty = points.every((p) => p.value === null);
-  $("chart").hidden = span === null || Boolean(failure);
-  if (span === null || failure) chart.show(null);
-  else chart.show({ points, span, at, tz, unit, aggregate: metric?.aggregate ?? null, basis });
-  $("chart-note").textContent = failure ? failure.title
-    : span === null ? "There is no data before this moment."
-      : empty ? `There are no values between ${dayInWords(span.start, tz)} and ${dayInWords(span.until - 1, tz)}.` : "";
-  $("chart-note").hidden = !$("chart-note").textContent;
-  $("chart-title").textContent = span === null ? "Over time" : { "15m": "By quarter hours", "1h": "Hour by hour", "1d": "Day by day", "7d": "Week by week", month: "Month by month" }[span.every];
-  $("points-panel").hidden = points.length === 0;
-  $("points").replaceChildren(...points.map((p) => pointRow(p, tz, unit)));
-}
-
-function pointRow(point, tz, unit) {
-  const line = document.createElement("tr");
-  line.dataset.start = rfc3339(point.start);
-  line.dataset.value = point.value === null ? "" : String(point.value);
-  line.dataset.finality = point.finality ?? "";
-  for (const [text, kind] of [[inWords(point.start, tz), ""], [inWords(point.end, tz), ""], [words.number(point.value, unit), "num"]]) {
-    const cell = document.createElement("td");
-    cell.textContent = text;
-    cell.className = kind;
-    line.append(cell);
+/** Brings the screen's section to the front; the first time it is built. */
+function stage(one) {
+  if (!sections.has(one.name)) {
+    const root = make("section", { id: `screen-${one.name}`, class: "screen", "aria-label": one.title, data: { state: "new" } });
+    $("main").append(root);
+    sections.set(one.name, root);
+    one.build?.(root, context);
   }
-  line.title = point.finality === "corrected" ? `${stepInWords(point, tz)}: ${words.finalityWords("corrected")}` : stepInWords(point, tz);
-  return line;
-}
-
-function showBreakdown(now, by, answer, failure) {
-  if (failure) breakdown.show(null, failure.title);
-  else if (answer === null) breakdown.show(null, by === "" && metricOf(now) ? "This metric has no dimensions." : "");
-  else {
-    const rows = answer.rows.map((r) => ({ ...r, key: String(r.key ?? ""), value: r.value ?? null }));
-    breakdown.show({ rows, by, unit: metricOf(now)?.unit, heading: words.sentence(by) }, answer.next ? "These are the first rows; there are more." : "");
-  }
-}
-
-/** The notice: what went wrong or was not understood, and what to do. */
-function tell(failure) {
-  problem = failure;
-  $("notice").hidden = !failure && notes.length === 0;
-  $("notice").dataset.status = failure ? String(failure.status) : "";
-  $("notice-title").textContent = failure ? (failure.status === 503 ? "This part of the data is being restored." : failure.title) : notes.join(" ");
-  $("notice-detail").textContent = failure?.detail ?? "";
-  $("notice-fix").textContent = failure?.fix ?? "";
-  $("notice-retry").hidden = !failure;
-  $("notice-guess").hidden = !failure?.guess || guessed(failure.guess) === null;
-  $("notice-guess").textContent = failure?.guess ? `Did you mean ${failure.guess}?` : "";
+  for (const [name, root] of sections) root.hidden = name !== one.name;
 }
 
 /** The change that a problem's guess stands for, or null: it may name a metric, a company, a zone's or window's spelling. */
 function guessed(guess) {
-  if (world?.metrics.some((m) => m.name === guess)) return { metric: guess };
+  if (world?.metrics.some((one) => one.name === guess)) return { metric: guess };
   const company = companies.named(guess);
   return company ? { company: company.metakey } : null;
 }
 
-function takeGuess() {
-  const part = problem && guessed(problem.guess);
-  if (part) change(part);
-}
-
 function setStatus(state, text) {
   $("status").dataset.state = state;
-  $("status").textContent = text;
+  if ($("status").textContent !== text) $("status").textContent = text;  // said once, however often it is so
 }
-
-/** Fills a select; a value that is not among the options (from the address) is added, so that it is seen. */
-function options(select, pairs, value, name = (text) => text) {
-  const all = value && !pairs.some(([key]) => key === value) ? [...pairs, [value, name(value)]] : pairs;
-  const key = JSON.stringify(all);
-  if (select.dataset.filled !== key) {
-    select.dataset.filled = key;
-    select.replaceChildren(...all.map(([v, text]) => new Option(text, v)));
-  }
-  select.value = value;
-}
-
-function metricOf({ metric }) {
-  return world?.metrics.find((m) => m.name === metric);
-}
-
-function byOptions(metric) {
-  const dimensions = (metric?.dimensions ?? []).map((d) => [d, words.sentence(d)]);
-  return question.company ? dimensions : [["company", "Company"], ...dimensions];
-}
-
-/** The breakdown shown: the one asked for if this metric has it, else the first there is, else "".  What no company has is
- *  broken down by a dimension of its own. */
-function chosenBy() {
-  const all = byOptions(metricOf(question)).map(([key]) => key);
-  const first = nobodys.has(question.metric) && all[0] === "company" ? all[1] ?? all[0] : all[0];
-  return all.includes(question.by) ? question.by : metricOf(question) ? first ?? "" : "";
-}
-

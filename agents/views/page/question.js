@@ -1,21 +1,29 @@
 /**
- * The question a page asks: which company, metric, moment, basis, window, zone, breakdown.  It lives in the address and
- * nowhere else, so a link shows what its sender saw and the back button goes back.
+ * The question a page asks: on which screen, of which company, metric, moment, basis, window, zone, breakdown.  It lives
+ * in the address and nowhere else, so a link shows what its sender saw and the back button goes back.
  *
- *     {company: "" | "mk_…" | "key:value", metric, at: ms | null, basis, window, tz, by: "" | "company" | dimension}
+ *     {screen, company: "" | "mk_…" | "key:value", metric, at: ms | null, basis, window, tz, by: "" | "company" | dimension,
+ *      own: {name: text}}
  *
- * `at` is null exactly when basis is "latest": the API refuses the two together.
+ * `at` is null exactly when basis is "latest": the API refuses the two together.  `own` is what the screen alone reads.
  */
 
 import { QUARTER, floorTo, fromRfc3339, knowsZone, rfc3339 } from "./time.js";
 
 export const BASES = ["latest", "corrected", "as_shown"];
+const NAMES = ["overview", "company", "metric", "identity", "pipeline"];
+const COMMON = new Set(["screen", "company", "metric", "at", "basis", "window", "tz", "by"]);
+const OWN_MAX = 12;
+const TEXT_MAX = 2000;
 
 /** Reads an address's query; `notes` says in words what could not be taken as it stood. */
 export function readQuestion(search) {
   const given = new URLSearchParams(search);
   const notes = [];
+  const own = [...given].filter(([name, text]) => !COMMON.has(name) && text.length <= TEXT_MAX).slice(0, OWN_MAX);
   const question = {
+    // Before there were several screens an address named a metric: such a link shows what it showed.
+    screen: given.get("screen") || (given.has("metric") ? "metric" : "overview"),
     company: given.get("company") ?? "",
     metric: given.get("metric") ?? "",
     at: null,
@@ -23,7 +31,12 @@ export function readQuestion(search) {
     window: given.get("window") || "all",
     tz: given.get("tz") || "UTC",
     by: given.get("by") ?? "",
+    own: Object.fromEntries(own),
   };
+  if (!NAMES.includes(question.screen)) {
+    notes.push(`There is no screen “${question.screen}”: it is one of ${NAMES.join(", ")}.`);
+    question.screen = "overview";
+  }
   if (!knowsZone(question.tz)) {
     notes.push(`The time zone “${question.tz}” is not known to this browser; this is UTC.`);
     question.tz = "UTC";
@@ -47,16 +60,25 @@ export function settle(question) {
   return { ...question, basis };
 }
 
+/** The question after a change.  What is a screen's own stays behind when the screen changes. */
+export function moved(question, part) {
+  const stays = (part.screen ?? question.screen) === question.screen;
+  return settle({ ...question, ...part, own: part.own ?? (stays ? question.own : {}) });
+}
+
 /** The address's query for a question: fixed order, nothing left to a default that another reader may not share. */
 export function writeQuestion(question) {
   const out = new URLSearchParams();
+  const metric = question.screen === "metric";
+  if (!metric) out.set("screen", question.screen);
   if (question.company) out.set("company", question.company);
-  out.set("metric", question.metric);
+  if (question.metric || metric) out.set("metric", question.metric);
   if (question.at !== null) out.set("at", rfc3339(question.at));
   out.set("basis", question.basis);
-  out.set("window", question.window);
+  if (question.window !== "all" || metric) out.set("window", question.window);
   out.set("tz", question.tz);
   if (question.by) out.set("by", question.by);
+  for (const [name, text] of Object.entries(question.own)) if (text) out.set(name, text);
   return out.toString();
 }
 

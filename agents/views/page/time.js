@@ -100,6 +100,12 @@ export function inWords(ms, tz) {
   return `${dayInWords(ms, tz)}, ${two(f.hour)}:${two(f.minute)}`;
 }
 
+/** "12:00:05". */
+export function timeInWords(ms, tz) {
+  const f = fields(ms, tz);
+  return `${two(f.hour)}:${two(f.minute)}:${two(f.second)}`;
+}
+
 /** "12 May 2013". */
 export function dayInWords(ms, tz) {
   const f = fields(ms, tz);

@@ -24,6 +24,7 @@ from milepost.ops import options, processes
 from milepost.ops.acts import app as acts
 from milepost.ops.bench import PARTS
 from milepost.ops.connect.commands import app as connect
+from milepost.ops.dead_letters import app as dead_letters
 from milepost.ops.identity import app as identity
 from milepost.ops.keeping import app as keeping
 from milepost.ops.options import At, Basis, Company, Dims, Json, Window, Zone
@@ -60,6 +61,7 @@ app.add_typer(whys)
 app.add_typer(acts)
 app.add_typer(connect)
 app.add_typer(keeping)
+app.add_typer(dead_letters)
 
 
 def main() -> None:

@@ -66,6 +66,7 @@ class Doors:
 
     waiting: how many questions wait for a partition that is being handed over
     streams: how many streams are open
+    repairing: one repair (or its preview) at a time: each holds what it judges
     """
 
     services: Services
@@ -73,6 +74,7 @@ class Doors:
     standings: Standings
     waiting: int = 0
     streams: Callable[[], int] = lambda: 0
+    repairing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from milepost.agents import peers
 from milepost.agents.views import (
     by_hand,
     connect,
+    dead_letters,
     definitions,
     events,
     identity,
@@ -335,12 +336,7 @@ def routes(files: Files, bridge: Bridge) -> tuple[Route, ...]:
             body=identity.MEMBERSHIP_BODY,
             holds=identity.Membership,
         ),
-        Route(
-            path="/v1/dead-letters",
-            about="Problems among the dead letters",
-            answers=operations.dead_letters,
-            parameters=PAGING,
-        ),
+        *dead_letters.routes(),
         Route(path="/v1/digest", about="SHA-256 over the content of all tables", answers=operations.digest),
         Route(path="/v1/topology", about="The line as this worker runs it", answers=operations.topology),
         Route(path="/v1/status", about="Fates, lag and partitions", answers=operations.status),

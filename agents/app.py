@@ -22,6 +22,7 @@ from milepost.agents.doorkeeping import Doorkeeping
 from milepost.agents.ending import end
 from milepost.agents.gateway import Gateway
 from milepost.agents.gathering import Gathering
+from milepost.agents.letters import Letters
 from milepost.agents.milestone_leg import MilestoneLeg
 from milepost.agents.peers import Peers, Refused, Sealer
 from milepost.agents.standby import Standbys, chosen
@@ -43,6 +44,7 @@ from milepost.topology.following import add_definition, add_link
 from milepost.topology.ingest import Ingest
 from milepost.topology.ingest_mark import IngestMark
 from milepost.topology.measure import MeasureLeg, MeasureMark
+from milepost.topology.problems import Problems
 from milepost.topology.reading import Progress, Reader
 from milepost.topology.recognitions import Recognition
 from milepost.topology.records import RecordLeg
@@ -56,8 +58,6 @@ PATIENCE_S: Final = 2.0
 
 PROBLEMS_READ_MAX: Final = 10_000
 """Dead letters read for one answer, the newest of each partition."""
-
-_SAID: Final = ("reason", "stage", "rule", "detail", "org", "source", "type")
 
 
 def build(settings: Settings) -> tuple[faust.App, Worker]:
@@ -101,6 +101,8 @@ class Worker:
         self.watching = Watching(self, self.gather, self.send, self._watches, self.milestones.sure)
         self.doors = Doorkeeping(settings)
         runtime.closing.append(self.doors.stop)
+        topics = (settings.topic("dead-letters"), settings.topic("raw-events"))
+        self._dead = Letters(settings.bootstrap, *topics, self._dead_ends)
         self._gateway: Gateway | None = None
         self._ticker: asyncio.Task[None] | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -305,20 +307,16 @@ class Worker:
                         continue  # not ours: nothing of it can be said
         return list(last.values())
 
-    async def dead_letters(self) -> Sequence[Mapping[str, Any]]:
-        """Problems: dead letters with one fingerprint, newest first."""
-        problems: dict[bytes, dict[str, Any]] = {}
-        for letter in await self._letters():
-            problem = problems.setdefault(
-                letter["problem"],
-                {**{name: letter[name] for name in _SAID}, "problem": letter["problem"].hex(),
-                 "count": 0, "last_k_ms": 0, "example": ""},
-            )  # fmt: skip
-            problem["count"] += 1
-            if letter["k_ms"] >= problem["last_k_ms"]:
-                problem["last_k_ms"] = letter["k_ms"]
-                problem["example"] = f"{letter['topic']}/{letter['partition']}@{letter['offset']}"
-        return sorted(problems.values(), key=lambda one: (-one["last_k_ms"], one["problem"]))
+    async def problems(self) -> Problems:
+        return await self._dead.problems()
+
+    async def raw_records(self, places: Sequence[int]) -> Sequence[tuple[int, bytes | None]]:
+        return await self._dead.records(places)
+
+    async def _dead_ends(self) -> Mapping[int, int]:
+        topic = self.settings.topic("dead-letters")
+        ends = await self.runtime.ends({TP(topic, partition) for partition in range(self.partitions)})
+        return {tp.partition: end for tp, end in sorted(ends.items())}
 
     async def recognitions(self, companies: Collection[bytes]) -> Sequence[Recognition]:
         return await self.milestones.recognitions(companies)

@@ -35,6 +35,8 @@ POINTS: Final = (
     "restoring",  # a part of the changelog is applied
     "restored",  # everything is applied, the partition is not open
 )
+ASKED_POINTS: Final = ("repair_half",)  # half of what a repair sends is acknowledged
+"""Passed by a view, for nobody's leg."""
 LEG_NAMES: Final = (*(leg.name for leg in LEGS), *(leg.name for leg in ASKING))
 
 
@@ -59,9 +61,9 @@ def arm(spec: str) -> None:
         return
     place, _, count = spec.partition(":")
     wanted, slash, name = place.rpartition("/")
-    known = name in POINTS and (wanted in LEG_NAMES if slash else True)
+    known = (name in POINTS and wanted in LEG_NAMES) if slash else name in POINTS + ASKED_POINTS
     if not known or not (count == "" or (count.isascii() and count.isdigit() and int(count) > 0)):
-        names = f"names: {', '.join(POINTS)}; legs: {', '.join(LEG_NAMES)}"
+        names = f"names: {', '.join(POINTS + ASKED_POINTS)}; legs: {', '.join(LEG_NAMES)}"
         raise DeclarationError(f"FAULT_AT={spec!r}: expected [leg/]name[:n], n from 1; {names}")
     left = int(count or "1")
     lock = threading.Lock()  # delivery reports pass in another thread

@@ -24,6 +24,7 @@ from milepost.ops import options, processes
 from milepost.ops.acts import app as acts
 from milepost.ops.bench import PARTS
 from milepost.ops.connect.commands import app as connect
+from milepost.ops.dead_letters import app as dead_letters
 from milepost.ops.doors import app as doors
 from milepost.ops.identity import app as identity
 from milepost.ops.keeping import app as keeping
@@ -56,7 +57,7 @@ BrokerPort = Annotated[int | None, typer.Option(help="Port of the embedded broke
 Partitions = Annotated[int | None, typer.Option(help="Partitions of the topics, fixed at their creation.")]
 
 
-for _part in (identity, records, whys, acts, connect, keeping, quality, doors):
+for _part in (identity, records, whys, acts, connect, keeping, quality, dead_letters, doors):
     app.add_typer(_part)
 
 

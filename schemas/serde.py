@@ -89,6 +89,7 @@ NAMES: Final = (
     "Acceptance",
     "Bundle",
     "DeadLetter",
+    "Repair",
     "Own",
     "Mark",
     "Verdict",

@@ -32,6 +32,17 @@ _TOO_DEEP: Final = Reject("not_decodable", "nested deeper than the decoder goes"
 _decode_data = msgspec.json.Decoder(dict[str, Any]).decode
 
 
+class _Named(msgspec.Struct, frozen=True):
+    """What names an event, whatever else is wrong with it."""
+
+    org: Any = ""
+    source: Any = ""
+    type: Any = ""
+
+
+_decode_names = msgspec.json.Decoder(_Named).decode
+
+
 def envelope(value: bytes) -> Envelope | Reject:
     """The envelope of a record on `raw-events`: JSON (ours, or a structured CloudEvent, which says `specversion`), or
     Avro single-object encoding of RawEvent."""
@@ -99,6 +110,27 @@ def _parts_fault(found: Envelope) -> Reject | None:
         if not 0 < length <= PART_BYTES_MAX:
             return Reject("contract_violation", f"{name} has {length} bytes; 1 to {PART_BYTES_MAX} are expected")
     return None
+
+
+def named(envelope: Envelope | None, value: bytes | None) -> tuple[str, str, str]:
+    """(organisation, source, type) for a dead letter: of an envelope, or of one in `value` that does not hold; empty
+    what cannot be read."""
+    if envelope is not None:
+        return envelope.org, envelope.source, envelope.type
+    if value is None or len(value) > VALUE_BYTES_MAX or value[:2] == MAGIC:
+        return "", "", ""
+    try:
+        found = _decode_names(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return "", "", ""
+    org, source, type_ = (_part(one) for one in (found.org, found.source, found.type))
+    return org, source, type_
+
+
+def _part(value: object) -> str:
+    """A name, where it is one; a lone surrogate has no bytes."""
+    whole = isinstance(value, str) and len(value.encode(errors="replace")) <= PART_BYTES_MAX
+    return value.encode(errors="replace").decode() if whole and isinstance(value, str) else ""
 
 
 def contract(found: Envelope, catalog: Catalog | None) -> tuple[Source, Contract] | Reject:

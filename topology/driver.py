@@ -189,9 +189,10 @@ class Driver:
 
     @property
     def dead_letters(self) -> list[dict[str, Any]]:
-        """Dead letters as their topic holds them after compaction: the last of each key."""
+        """Dead letters as their topic holds them after compaction: the last of each key.  (Repairs lie there, too.)"""
         last = {m.key: m.value for log in self.topics["dead-letters"] for m in log}
-        return [wire("DeadLetter").decode(value) for value in last.values() if value is not None]
+        letters, header = wire("DeadLetter"), wire("DeadLetter").header
+        return [letters.decode(value) for value in last.values() if value is not None and value.startswith(header)]
 
 
 @dataclass(frozen=True, slots=True)

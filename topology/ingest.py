@@ -380,8 +380,9 @@ class Ingest(quarantine.Judged):
         out.before.append(Output(topic="raw-events", partition=a.place, key=a.key, value=value, headers=(header,)))
 
     def _dead(self, at: Partition, a: _Arrival, stage: str, reject: Reject, out: Fold, rule: str = "") -> None:
+        names = decode.named(a.envelope, None if a.reject is None else a.record.value)
         letter = outputs.dead_letter(
-            at.number, a.record.offset, stage, rule, reject, a.envelope, a.k_ms, a.bundle, self.partitions
+            at.number, a.record.offset, stage, rule, reject, names, a.k_ms, a.bundle, self.partitions
         )
         out.before.append(letter)
         out.count(f"dead:{reject.reason}" if not rule else f"dead_pair:{reject.reason}")

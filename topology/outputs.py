@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 
 from milepost.schemas import stamps
 from milepost.schemas.errors import Reason
 from milepost.schemas.keys import leaf_partition
-from milepost.schemas.records import Envelope, Key, Reject
+from milepost.schemas.records import Key, Reject
 from milepost.schemas.serde import wire
+from milepost.topology.problems import fingerprint
 from milepost.topology.state import Fold, Output
 
 
@@ -39,16 +39,17 @@ def tick(
 
 
 def dead_letter(
-    partition: int, offset: int, stage: str, rule: str, reject: Reject, found: Envelope | None, k_ms: int,
+    partition: int, offset: int, stage: str, rule: str, reject: Reject, names: tuple[str, str, str], k_ms: int,
     bundle: bytes | None, partitions: int,
 ) -> Output:  # fmt: skip
-    """The dead letter of a record (or, with `rule`, of the pair) at a raw position; no bytes of the event are in it."""
-    org, source, type_ = (found.org, found.source, found.type) if found is not None else ("", "", "")
-    problem = "\0".join((stage, reject.reason, reject.detail, org, source, type_, rule)).encode()
+    """The dead letter of a record (or, with `rule`, of the pair) at a raw position; no bytes of the event are in it.
+
+    names: organisation, source and type; empty where they cannot be read"""
+    org, source, type_ = names
     fields = {
         "topic": "raw-events", "partition": partition, "offset": offset, "stage": stage, "rule": rule,
         "reason": reject.reason, "detail": reject.detail,
-        "problem": hashlib.blake2b(problem, digest_size=8).digest(),
+        "problem": fingerprint(stage, reject.reason, reject.detail, org, source, type_, rule),
         "org": org, "source": source, "type": type_, "k_ms": k_ms, "bundle": bundle or stamps.NO_BUNDLE,
     }  # fmt: skip
     key = partition.to_bytes(4, "big") + offset.to_bytes(8, "big") + f"{stage}/{rule}".encode()
@@ -61,7 +62,7 @@ def letter(topic: str, partition: int, offset: int, stage: str, reason: Reason, 
     fields = {
         "topic": topic, "partition": partition, "offset": offset, "stage": stage, "rule": "", "reason": reason,
         "detail": detail, "org": "", "source": "", "type": "",
-        "problem": hashlib.blake2b(detail.encode(), digest_size=8).digest(), "k_ms": 0, "bundle": stamps.NO_BUNDLE,
+        "problem": fingerprint(stage, reason, detail, rule=topic), "k_ms": 0, "bundle": stamps.NO_BUNDLE,
     }  # fmt: skip
     key = topic.encode() + partition.to_bytes(4, "big") + offset.to_bytes(8, "big")
     out.before.append(Output(topic="dead-letters", partition=0, key=key, value=wire("DeadLetter").encode(fields)))

@@ -1,6 +1,7 @@
 """Parts: the reads of one partition that questions are made of; plain data, so that any worker can be asked for them.
 
-    KeyRows  CompanyKeys  SeenRows           of ingest         who a leaf is, what there is
+    KeyRows  CompanyKeys                     of ingest         who a leaf is, what there is
+    SeenRows  AmendedRows                    of ingest         whether an event was accepted, and its revisions
     Heard                                    of ingest         how far sources had sent by when (heard.py)
     Leaves FirstDay Sums StaySums MemberLeaves  of measure     rows of cells, added up where they lie
     Ends                                     of measure        when anything of them became known (ends.py)
@@ -119,6 +120,19 @@ class SeenRows(_Plain):
     def read(self, reader: Reader) -> Steps[list[bytes | None]]:
         yield from ()
         return reader.stores("ingest", self.partition)["seen"].get_many(self.keys)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AmendedRows(_Plain):
+    """The rows of `amended` of some events (raw keys of their revision 0), in their order; None where there is none."""
+
+    partition: int
+    keys: tuple[bytes, ...]
+    leg: str = "ingest"
+
+    def read(self, reader: Reader) -> Steps[list[bytes | None]]:
+        yield from ()
+        return reader.stores("ingest", self.partition)["amended"].get_many(self.keys)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -349,6 +363,7 @@ KINDS: Final[Mapping[str, type[Part]]] = {
         KeyRows,
         CompanyKeys,
         SeenRows,
+        AmendedRows,
         Heard,
         Leaves,
         FirstDay,

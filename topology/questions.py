@@ -238,21 +238,7 @@ class Questions:
         panes: tuple[int, int] | None = None,
     ) -> Steps[list[Sums]]:
         """The parts that add up a measure: of the company's leaves, or of all that have rows of it."""
-        dims = dict(asked.question.dims)
-        entity = _entity(asked, by)
-        whole = Sums(
-            partition=0,
-            version=measure.version,
-            shape=measure.shape,
-            dimensions=tuple(measure.dimensions),
-            wanted=(*dims, *([by] if by is not None and entity is None else [])),
-            spans=tuple((span.start, span.stop) for span in spans),
-            panes=panes,
-            until=FOREVER if asked.moment.known_until is None else max(asked.moment.known_until, 0),
-            dims=dims,
-            by=None if entity is not None else by,
-            leafwise=entity is not None,
-        )
+        entity, whole = _entity(asked, by), self._whole(asked, measure, spans, by, panes)
         leaves: Iterable[bytes]
         if asked.root is not None and entity not in (None, COMPANY):
             leaves = ()  # what its members do lies under their own leaves
@@ -273,6 +259,26 @@ class Questions:
             for number, some in self._placed(leaves).items()
             for at in range(0, len(some), LEAVES_A_PART)
         ] + self._stays(asked, whole, entity)
+
+    @staticmethod
+    def _whole(
+        asked: Asked, measure: Measure, spans: Sequence[Span], by: str | None, panes: tuple[int, int] | None
+    ) -> Sums:
+        """All that one partition has of a measure."""
+        dims, entity = dict(asked.question.dims), _entity(asked, by)
+        return Sums(
+            partition=0,
+            version=measure.version,
+            shape=measure.shape,
+            dimensions=tuple(measure.dimensions),
+            wanted=(*dims, *([by] if by is not None and entity is None else [])),
+            spans=tuple((span.start, span.stop) for span in spans),
+            panes=panes,
+            until=FOREVER if asked.moment.known_until is None else max(asked.moment.known_until, 0),
+            dims=dims,
+            by=None if entity is not None else by,
+            leafwise=entity is not None,
+        )
 
     def _stays(self, asked: Asked, whole: Sums, entity: str | None) -> list[Sums]:
         """The parts that add what persons did while they belonged to the company, or (by company) to each; by another

@@ -70,6 +70,7 @@ class Doors:
     waiting: how many questions wait for a partition that is being handed over
     streams: how many streams are open
     holds:   whether somebody who came in may stay
+    repairing: one repair (or its preview) at a time: each holds what it judges
     """
 
     services: Services
@@ -78,6 +79,7 @@ class Doors:
     waiting: int = 0
     streams: Callable[[], int] = lambda: 0
     holds: Callable[[Principal], bool] = lambda _: True
+    repairing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 @dataclass(slots=True)

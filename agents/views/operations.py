@@ -1,4 +1,4 @@
-"""Operations: health, status, telemetry, digest, topology and dead letters over HTTP."""
+"""Operations: health, status, telemetry, digest and topology over HTTP."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from milepost.agents.views.asking import Asking, Doors, answer, found, paged
+from milepost.agents.views.asking import Asking, Doors, answer, found
 from milepost.agents.views.problems import problem
 from milepost.agents.views.services import Health
 from milepost.ops import telemetry
@@ -52,12 +52,6 @@ async def topology(doors: Doors, asking: Asking) -> web.Response:
 
 async def digest(doors: Doors, asking: Asking) -> web.Response:
     return answer(await found(doors, asking, lambda: digest_steps(doors.services.reader)))
-
-
-async def dead_letters(doors: Doors, asking: Asking) -> web.Response:
-    offset, limit = asking.page()
-    rows, further = paged(await doors.services.dead_letters(), offset, limit)
-    return answer({"problems": rows, "next": further})
 
 
 async def exposition(doors: Doors, asking: Asking) -> web.Response:

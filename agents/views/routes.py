@@ -14,6 +14,7 @@ from milepost.agents import peers
 from milepost.agents.views import (
     by_hand,
     connect,
+    dead_letters,
     definitions,
     events,
     identity,
@@ -309,13 +310,7 @@ def routes(files: Files, bridge: Bridge) -> tuple[Route, ...]:
         ),
         *identity.ROUTES,
         *quality.ROUTES,
-        Route(
-            path="/v1/dead-letters",
-            role=Role.READ,
-            about="Problems among the dead letters",
-            answers=operations.dead_letters,
-            parameters=PAGING,
-        ),
+        *dead_letters.routes(),
         Route(
             path="/v1/digest",
             about="SHA-256 over the content of all tables",

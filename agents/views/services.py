@@ -10,6 +10,7 @@ from milepost.agents.peers import Refused, Sealer
 from milepost.ops.access import Book
 from milepost.ops.settings import Settings
 from milepost.ops.telemetry import Observed
+from milepost.topology.problems import Problems
 from milepost.topology.reading import Reader
 from milepost.topology.recognitions import Recognition
 from milepost.topology.state import Output, Record
@@ -98,8 +99,13 @@ class Services(Protocol):
         """What was said of milestones of companies (root leaves, then or now), in the order of its known time."""
         ...
 
-    async def dead_letters(self) -> Sequence[Mapping[str, Any]]:
-        """The problems among the dead letters, the newest first; each with reason, stage, count and an example."""
+    async def problems(self) -> Problems:
+        """The dead letters of all partitions as problems, and what was done about them, as of now."""
+        ...
+
+    async def raw_records(self, places: Sequence[int]) -> Sequence[tuple[int, bytes | None]]:
+        """The bytes of records of the raw log by their places (topology/problems.py), of the first some of them; None:
+        compaction has removed it."""
         ...
 
     def topology(self) -> Mapping[str, Any]:

@@ -70,13 +70,13 @@ OF_LINE: Final = (
         summary="{{ $labels.leg }} has made dead letters: {{ $labels.fate }}",
         means="Records broke their contract. They are kept, count nothing, and can be sent again once mended.",
         look=(
-            "`curl http://127.0.0.1:6066/v1/dead-letters`: problems, newest first, each with an example and its count",
-            "`milepost tail dead-letters --from-start --no-wait`",
+            "`milepost dead-letters list --state open`: problems, the newest first, each with its count",
+            "`milepost dead-letters show PROBLEM`: an example, and what is not counted meanwhile",
         ),
         do=(
             "tell the source's `owner` what was expected and what came",
-            "mended events are sent again under their own ids: `milepost send --wait FILE`; what counted stays as it "
-            "is",
+            "once it is mended: `milepost dead-letters repair PROBLEM --mapping FILE --dry-run`, then without "
+            "`--dry-run`; or the source sends the events again under their own ids",
         ),
         sound={DEAD: flat(3)},
         fault={DEAD: begun(3)},
@@ -91,7 +91,7 @@ OF_LINE: Final = (
         summary="more than one record in twenty is a dead letter",
         means="A deploy of a source has broken its contract, or a bundle was applied that its events do not meet.",
         look=(
-            "`curl http://127.0.0.1:6066/v1/dead-letters`: the first problem, with its count",
+            "`milepost dead-letters list --state open`: the first problem, with its count",
             "when it began, against the deploys of the source and the last `milepost apply`",
         ),
         do=(

@@ -34,11 +34,13 @@ from milepost.topology.bases import instant, written
 from milepost.topology.catalog import bundle_id
 from milepost.topology.digest import digest
 from milepost.topology.driver import Driver
+from milepost.topology.problems import Problems
 from milepost.topology.reading import Reader, Unavailable
 from milepost.topology.recognitions import Recognition
 from milepost.topology.state import Output
 from milepost.topology.steps import Got, Part, run
 from tests.support.demo import demo_of
+from tests.support.repairing import problems_of, records_at
 
 NOW = instant("2014-02-05T00:00:00Z")
 
@@ -113,8 +115,11 @@ class Worker:
     async def recognitions(self, companies: Collection[bytes]) -> Sequence[Recognition]:
         return [one for one in self.said if one.subject.company in companies]
 
-    async def dead_letters(self) -> Sequence[Mapping[str, Any]]:
-        return [{"reason": "unknown_type", "count": n} for n in range(3)]
+    async def problems(self) -> Problems:
+        return problems_of(self.reader.driver)
+
+    async def raw_records(self, places: Sequence[int]) -> Sequence[tuple[int, bytes | None]]:
+        return records_at(self.reader.driver, places)
 
     def topology(self) -> Mapping[str, Any]:
         return {"legs": []}
@@ -774,7 +779,7 @@ def test_operations(site: Site) -> None:
     """Digest, topology, status, dead letters and telemetry answer."""
     assert site.get("/v1/digest").json == digest(site.worker.reader)
     assert site.get("/v1/topology").status == site.get("/v1/status").status == site.get("/readyz").status == 200
-    assert site.get("/v1/dead-letters", limit="2").json["next"] == "2"
+    assert site.get("/v1/dead-letters", limit="2").json == {"problems": [], "next": None}
     text = site.get("/metrics").body.decode()
     assert 'milepost_http_answers_total{method="GET",route="/v1/digest",status="200"}' in text
     assert 'milepost_records_total{fate="accepted",leg="ingest"} 7.0' in text

@@ -24,6 +24,8 @@ from milepost.ops.apply import demo_bundle
 from milepost.ops.demo_data import aircraft
 from milepost.ops.flights import ORG, FlightEvent
 from milepost.ops.settings import Settings
+from milepost.schemas.keys import raw_place
+from milepost.topology.problems import fingerprint
 from tests.support.broker import TestBroker, shared_jars
 from tests.support.hostile_records import event, kinds
 from tests.support.workers import Deployment, week
@@ -49,7 +51,13 @@ FILES: Final = {
 """The demo's definitions, with an action that people tick."""
 TAIL: Final = f"tailnum:{some()[0].data['tailnum']}"
 BUNDLE: Final = {"org": ORG, "files": {name: text.decode() for name, text in FILES.items()}}
+LOST: Final = event("lost", type="flight.lost")
+"""An event of a type that nobody knows: a dead letter, so that there is a problem to ask for."""
+PROBLEM: Final = fingerprint(
+    "decode", "unknown_type", "source flights has no contract for this type", ORG, LOST["source"], LOST["type"]
+)
 KNOWN: Final[dict[str, tuple[str, ...]]] = {
+    "problem": (PROBLEM.hex(), "0" * 16, "x"),
     "metric": ("departures", "on_time_rate", "aircraft_in_service", "departure_delay_max", "departure"),
     "company": ("carrier_code:UA", "carrier_code:XX", "mk_aaaaaaaaaaaaaaaaaaaaaaaaaa"),
     "metakey": ("carrier_code:UA", "carrier_code:XX", "mk_aaaaaaaaaaaaaaaaaaaaaaaaaa"),
@@ -94,6 +102,7 @@ SANE: Final[dict[str, dict[str, Any]]] = {
     "/v1/records/{type}/{id}/restore": {"body": {"at": "2013-01-05T00:00:00Z"}},
     "/v1/plans/{plan}/milestones/{milestone}/actions/{action}": {"body": {"company": "carrier_code:UA"}},
     "/v1/sources/{source}/complete": {"body": {"until": "2013-01-02T00:00:00Z"}},
+    "/v1/dead-letters/{problem}/repair": {"query": {"dry_run": "true"}, "body": {"by": "ann"}},
     "/v1/presence": {"body": {"who": "ann", "company": "carrier_code:UA"}},
     "/v1/connect/segment": {"body": TRACKED},
     "/v1/connect/segment/{call}": {"body": TRACKED},
@@ -133,6 +142,8 @@ def worker(broker: TestBroker, tmp_path_factory: pytest.TempPathFactory) -> Iter
     with Deployment(settings) as made:
         made.apply(FILES)
         made.send(some())
+        key, partition = raw_place(ORG, LOST["source"], LOST["id"], 0, 0, settings.partitions)
+        made.put("raw-events", [(partition, key, json.dumps(LOST).encode())])
         made.start()
         made.settle()
         yield made

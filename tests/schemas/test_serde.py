@@ -46,6 +46,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "Registered": {"table": b"t" * 8, "attempt": "a1", "schemas": [{"id": 7, "subject": "raw-events-value", "version": 1, "text": "{}"}]},
     "DeadLetter": {"topic": "raw-events", "partition": 0, "offset": 1, "stage": "decode", "rule": "", "reason": "not_decodable", "detail": "d", "problem": b"p" * 8,
                    "org": "", "source": "", "type": "", "k_ms": 3, "bundle": b"b" * 8},
+    "Repair": {"what": "sent", "problem": b"p" * 8, "repair": b"r" * 8, "k_ms": 3, "by": "", "mapping": "", "replaces": False, "sent": [1, 2**61], "settled": [], "left": 0},
     "Own": {"worker": "w", "incarnation": "i", "leg": "ingest", "partition": 2},
     "Verdict": {"offset": 7, "key": b"k", "digest": b"d" * 16, "reason": "poison", "detail": "it ended the process"},
     "Trying": {"epoch": 1, "kind": "alone", "first": 5, "last": 5, "count": 1, "crashes": 2},

@@ -31,6 +31,7 @@ from milepost.topology.behind import Behind
 from milepost.topology.digest import TableRows
 from milepost.topology.ends import Ends
 from milepost.topology.evidence import Changes, Evidence
+from milepost.topology.examples import Examples
 from milepost.topology.heard import Heard
 from milepost.topology.metrics import unpacked
 from milepost.topology.reading import Progress, Reader
@@ -362,6 +363,7 @@ KINDS: Final[Mapping[str, type[Part]]] = {
         SignalsOf,
         RecordRows,
         TickedBy,
+        Examples,
     )
 }
 """The parts there are, by name."""

@@ -18,6 +18,7 @@ from milepost.agents.views import (
     events,
     identity,
     internal,
+    manual,
     operations,
     outcomes,
     plans,
@@ -335,6 +336,7 @@ def routes(files: Files, bridge: Bridge) -> tuple[Route, ...]:
             body=identity.MEMBERSHIP_BODY,
             holds=identity.Membership,
         ),
+        *manual.routes(),
         Route(
             path="/v1/dead-letters",
             about="Problems among the dead letters",

@@ -24,6 +24,7 @@ from milepost.ops import options, processes
 from milepost.ops.acts import app as acts
 from milepost.ops.bench import PARTS
 from milepost.ops.connect.commands import app as connect
+from milepost.ops.describing import app as describing
 from milepost.ops.identity import app as identity
 from milepost.ops.keeping import app as keeping
 from milepost.ops.options import At, Basis, Company, Dims, Json, Window, Zone
@@ -60,6 +61,7 @@ app.add_typer(whys)
 app.add_typer(acts)
 app.add_typer(connect)
 app.add_typer(keeping)
+app.add_typer(describing)
 
 
 def main() -> None:
@@ -265,36 +267,6 @@ def digest(json: Json = False) -> None:
     with _said(json), _client(patience_s=600) as client:
         answer = client.digest()
         _show(json, answer, "\n".join(f"{value}  {name}" for name, value in answer.items()))
-
-
-@app.command()
-def describe(
-    mermaid: Annotated[bool, typer.Option("--mermaid", help="The picture, as Mermaid.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="Compare with the broker and the worker.")] = False,
-    json: Json = False,
-) -> None:
-    """The line: legs, stages, stores, topics.  With --check, whether broker and worker agree (exit 1 if not)."""
-    from milepost.ops import describe as describing
-    from milepost.topology import describe as line
-
-    with _said(json):
-        settings = _settings()
-        if mermaid:
-            _show(json, {"mermaid": line.mermaid()}, line.mermaid().rstrip())
-            return
-        if not check:
-            _show(json, describing.as_data(settings), line.text().rstrip())
-            return
-        wrong = describing.broker_differences(settings)
-        with _client(settings) as client:
-            wrong += describing.worker_differences(settings, client.get("/v1/topology"))
-        _show(
-            json,
-            {"agrees": not wrong, "differences": wrong},
-            "\n".join(wrong) or "broker and worker agree with the line",
-        )
-        if wrong:
-            raise typer.Exit(FAILED)
 
 
 @app.command()

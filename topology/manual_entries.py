@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from milepost.schemas.contracts import Contract, paths_of
+from milepost.topology import manual_line, samples
 from milepost.topology import manual_words as words
-from milepost.topology import samples
 from milepost.topology.definitions import Catalog, Source
 from milepost.topology.lineage import Lineage, Node, What, unowned, versions_of
 from milepost.topology.manual import (
@@ -65,6 +65,8 @@ class _Writer:
             self._records(), self._milestones(), self._plans(), self._reactions(),
         )  # fmt: skip
         shown = tuple(one for one in sections if one.entries or (one.table is not None and one.table.rows))
+        if self.live is not None:
+            shown += (manual_line.section(),)
         return Manual(title=title, about=about, first=tuple(self._first()), sections=shown)
 
     def _first(self) -> Iterator[Text]:

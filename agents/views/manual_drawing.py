@@ -13,12 +13,12 @@ from typing import Final
 from milepost.topology.bundle_picture import DRAWN, NODES_MAX
 from milepost.topology.lineage import Lineage, Node
 
-WIDTH: Final = 172
+WIDTH: Final = 118
 HEIGHT: Final = 26
-ACROSS: Final = 44
+ACROSS: Final = 18
 """Between columns, where the lines run."""
 DOWN: Final = 8
-LETTERS_MAX: Final = 24
+LETTERS_MAX: Final = 19
 """Letters of a name that a box shows; the whole name is its title."""
 
 
@@ -74,7 +74,7 @@ def _box(node: Node, x: int, y: int) -> str:
     return (
         f'<a href="#{escape(node.id)}" class="{node.what}"><title>{escape(str(node))}</title>'
         f'<rect x="{x}" y="{y}" width="{WIDTH}" height="{HEIGHT}" rx="6"/>'
-        f'<text x="{x + 8}" y="{y + 17}">{escape(name)}</text></a>\n'
+        f'<text x="{x + 6}" y="{y + 17}">{escape(name)}</text></a>\n'
     )
 
 

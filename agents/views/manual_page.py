@@ -68,8 +68,8 @@ def _section(section: Section, query: str) -> Iterator[str]:
 
 def _entry(entry: Entry, query: str) -> Iterator[str]:
     anchor = _id(entry.anchor)
-    yield f'<article aria-labelledby="{anchor}">\n<h3 id="{anchor}">{escape(entry.title)}'
-    yield f' <a class="anchor" href="#{anchor}" aria-label="Link to {escape(entry.title)}">#</a></h3>\n'
+    yield f'<article aria-labelledby="{anchor}">\n<h3 id="{anchor}">'
+    yield f'<a href="#{anchor}">{escape(entry.title)}</a></h3>\n'
     yield f"<p>{_line(entry.meaning)}"
     if entry.page:
         yield f' <a href="{escape(entry.page + query)}">See it on the page</a>'

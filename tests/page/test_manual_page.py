@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.page
 
+WAIT_MS = 90_000
+"""A browser is loaded anew in a context of its own; a busy machine takes its time."""
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
@@ -23,7 +26,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 def test_a_reader_finds_a_metric_and_follows_it_to_its_owner(page: Page, site: Site) -> None:
     """By the contents to the metric's heading, from there by links to the rule and the source; the address says where."""
-    page.goto(f"http://127.0.0.1:{site.port}/docs")
+    page.goto(f"http://127.0.0.1:{site.port}/docs", timeout=WAIT_MS)
     page.get_by_role("navigation", name="Contents").get_by_role("link", name="on_time_rate", exact=True).click()
     assert page.url.endswith("/docs#metric-on_time_rate")
     entry = page.get_by_role("article", name="Metric on_time_rate")
@@ -43,7 +46,7 @@ def test_it_leads_to_the_page_and_needs_no_script(browser: Any, site: Site) -> N
     """With scripts turned off everything is there, a metric's link leads to the page, and the style sheet is applied."""
     context = browser.new_context(java_script_enabled=False)
     plain = context.new_page()
-    plain.goto(f"http://127.0.0.1:{site.port}/docs")
+    plain.goto(f"http://127.0.0.1:{site.port}/docs", timeout=WAIT_MS)
     link = plain.get_by_role("article", name="Metric departures", exact=True).get_by_role(
         "link", name="See it on the page"
     )
@@ -60,7 +63,7 @@ def test_it_fits_and_can_be_read(browser: Any, site: Site, width: int, scheme: s
     """Nothing is wider than the window on a phone or a desktop, and text stands out from its ground in both schemes."""
     context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
     opened = context.new_page()
-    opened.goto(f"http://127.0.0.1:{site.port}/docs#contract-FlightDeparted")
+    opened.goto(f"http://127.0.0.1:{site.port}/docs#contract-FlightDeparted", timeout=WAIT_MS)
     assert opened.evaluate("document.documentElement.scrollWidth") <= width
     ground = opened.evaluate("getComputedStyle(document.documentElement).backgroundColor")
     ink = opened.evaluate("getComputedStyle(document.querySelector('article dd')).color")

@@ -79,7 +79,7 @@ class Leafing(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         part = self.parts[-1]
         if tag in ("h1", "h2", "h3"):
-            part.heading = self._into[0].text.removesuffix("#").strip()
+            part.heading = self._into[0].text.strip()
         elif tag == "dt":
             self._label = self._into[0]
         elif tag == "thead":

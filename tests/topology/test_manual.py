@@ -11,7 +11,7 @@ import pytest
 from milepost.agents.views.manual_drawing import svg
 from milepost.agents.views.manual_page import html
 from milepost.schemas.records import Envelope
-from milepost.topology import samples
+from milepost.topology import fates, line, samples
 from milepost.topology.bundle_picture import DRAWN, NODES_MAX, mermaid
 from milepost.topology.catalog import Catalog, load_bundle
 from milepost.topology.lineage import Lineage
@@ -76,7 +76,7 @@ def test_of_each_part_it_says_what_people_ask(bundle: str) -> None:
     """Owner, what it is made of and leads to, what breaks if it goes, its version; live also freshness and since when."""
     catalog = load_bundle(BUNDLES[bundle])
     for found, also in ((manual(catalog), set()), (manual(catalog, live(catalog)), {"Freshness now"})):
-        for entry in (one for section in found.sections for one in section.entries):
+        for entry in (one for section in found.sections if section.anchor != "line" for one in section.entries):
             labels = {label for label, _ in entry.facts}
             wanted = {"Owner", "Leads to", "Breaks if it goes", "Version"} | also
             if entry.anchor.startswith("metric-"):
@@ -202,6 +202,17 @@ def test_long_lists_say_how_many_more_there_are() -> None:
     shown = said(named(nodes))
     assert shown.startswith(f"{len(nodes)} metrics: ") and shown.endswith(f"; {len(nodes) - NAMED_MAX} more")
     assert shown.count(",") == NAMED_MAX - 1
+
+
+def test_every_stage_and_fate_of_the_line_is_described() -> None:
+    """On the worker's page alone: each leg and stage has an anchor, and each fate is named where it is decided."""
+    catalog = load_bundle(small.FILES)
+    page = Page(html(manual(catalog, live(catalog))))
+    for leg in (*line.LEGS, *line.ASKING):
+        assert f"leg-{leg.name}" in page.ids and all(f"stage-{one}" in page.ids for one in leg.stages)
+    for names in fates.FATES.values():
+        assert all(name.partition(":")[2] in page.text if ":" in name else name in page.text for name in names)
+    assert "stage-" not in markdown(manual(catalog))
 
 
 def test_the_picture_names_every_definition_or_only_kinds() -> None:

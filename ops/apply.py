@@ -36,6 +36,7 @@ from milepost.topology.accepted import accepted_bundle, nothing_holds
 from milepost.topology.breaking import Version, Versions, broken, changed, findings, follow
 from milepost.topology.catalog import Catalog, check_owner, load_bundle
 from milepost.topology.changes import Change, compared, kept, lines
+from milepost.topology.lineage import unowned
 from milepost.topology.uncompiled import Uncompiled, uncompiled
 
 MARKER: Final = b"marker"
@@ -95,6 +96,7 @@ class PlanReport:
     kept:       how many definitions of each kind keep their version
     unfinished: the last apply was cut short: the bundle in force did not reach every raw partition
     uncompiled: expressions of rules that the library evaluates, some tens of microseconds each, and why
+    owners:     sources that nobody answers for, or one person for all of them
     """
 
     org: str
@@ -104,6 +106,7 @@ class PlanReport:
     kept: Mapping[str, int]
     unfinished: bool = False
     uncompiled: tuple[Uncompiled, ...] = ()
+    owners: tuple[str, ...] = ()
 
     def text(self) -> str:
         """For people."""
@@ -113,6 +116,7 @@ class PlanReport:
                 "the last apply was cut short and did not reach every partition; an apply, also of the same, does"
             )
         told += [f"  {one}" for one in self.uncompiled]
+        told += [f"  warning: {one}" for one in self.owners]
         return "\n".join(told)
 
 
@@ -164,6 +168,7 @@ def plan_against(
         changes=compared(before, catalog, past[1:]),
         kept=kept(before, catalog),
         uncompiled=uncompiled(catalog.rules),
+        owners=unowned(catalog.sources.values()),
     )
 
 

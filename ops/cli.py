@@ -25,6 +25,7 @@ from milepost.ops.acts import app as acts
 from milepost.ops.bench import PARTS
 from milepost.ops.connect.commands import app as connect
 from milepost.ops.dead_letters import app as dead_letters
+from milepost.ops.describing import app as describing
 from milepost.ops.doors import app as doors
 from milepost.ops.identity import app as identity
 from milepost.ops.keeping import app as keeping
@@ -57,7 +58,7 @@ BrokerPort = Annotated[int | None, typer.Option(help="Port of the embedded broke
 Partitions = Annotated[int | None, typer.Option(help="Partitions of the topics, fixed at their creation.")]
 
 
-for _part in (identity, records, whys, acts, connect, keeping, quality, dead_letters, doors):
+for _part in (identity, records, whys, acts, connect, keeping, quality, dead_letters, doors, describing):
     app.add_typer(_part)
 
 
@@ -267,36 +268,6 @@ def digest(json: Json = False) -> None:
     with _said(json), _client(patience_s=600) as client:
         answer = client.digest()
         _show(json, answer, "\n".join(f"{value}  {name}" for name, value in answer.items()))
-
-
-@app.command()
-def describe(
-    mermaid: Annotated[bool, typer.Option("--mermaid", help="The picture, as Mermaid.")] = False,
-    check: Annotated[bool, typer.Option("--check", help="Compare with the broker and the worker.")] = False,
-    json: Json = False,
-) -> None:
-    """The line: legs, stages, stores, topics.  With --check, whether broker and worker agree (exit 1 if not)."""
-    from milepost.ops import describe as describing
-    from milepost.topology import describe as line
-
-    with _said(json):
-        settings = _settings()
-        if mermaid:
-            _show(json, {"mermaid": line.mermaid()}, line.mermaid().rstrip())
-            return
-        if not check:
-            _show(json, describing.as_data(settings), line.text().rstrip())
-            return
-        wrong = describing.broker_differences(settings)
-        with _client(settings) as client:
-            wrong += describing.worker_differences(settings, client.get("/v1/topology"))
-        _show(
-            json,
-            {"agrees": not wrong, "differences": wrong},
-            "\n".join(wrong) or "broker and worker agree with the line",
-        )
-        if wrong:
-            raise typer.Exit(FAILED)
 
 
 @app.command()

@@ -13,10 +13,11 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from milepost.ops import dashboards, telemetry
+from milepost.ops import dashboards, manual, starter, telemetry
 from milepost.ops.alerts import rules
 from milepost.ops.settings import VARIABLES
 from milepost.schemas.errors import DeclarationError
@@ -75,6 +76,7 @@ WHOLE: Final[Mapping[str, Callable[[], str]]] = {
     "ops/alerts.yml": rules.rules,
     "ops/alerts_test.yml": rules.trials,
     "ops/grafana/dashboards/milepost.json": dashboards.dashboard,
+    **{f"ops/{one}/{manual.PAGE}": partial(manual.page_of, one) for one in ("demo_bundle", *starter.KINDS.values())},
 }
 """Files that nobody writes by hand."""
 

@@ -13,6 +13,7 @@ from typing import Final
 
 import orjson
 
+from milepost.ops.manual import PAGE
 from milepost.schemas.errors import DeclarationError
 from milepost.topology.catalog import editor_schema
 
@@ -52,13 +53,13 @@ def schema() -> bytes:
 
 
 def files_of(kind: str) -> dict[str, bytes]:
-    """The files of a starter, by name."""
+    """The files of a starter, by name; the page generated from it is not among them: it would be another's tomorrow."""
 
     def below(folder: Traversable, prefix: str) -> Iterator[tuple[str, bytes]]:
         for one in folder.iterdir():
             if one.is_dir():
                 yield from below(one, f"{prefix}{one.name}/")
-            else:
+            elif one.name != PAGE:
                 yield f"{prefix}{one.name}", one.read_bytes()
 
     return dict(below(importlib.resources.files("milepost.ops").joinpath(KINDS[kind]), ""))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, NoReturn, cast
 
 from milepost.schemas.errors import ContractError
@@ -19,6 +19,8 @@ Check = Callable[[dict[str, Any]], dict[str, Any]]
 
 FIELDS_MAX: Final = 1000
 DEPTH_MAX: Final = 32
+DOC_MAX: Final = 500
+"""Letters of a `doc` that are kept."""
 _DOUBLE_MAX: Final = 1.7976931348623157e308
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -195,7 +197,7 @@ class Writer:
             if self.fields > FIELDS_MAX:
                 raise SchemaFault(f"a contract has at most {FIELDS_MAX} fields", here)
             known = self.type_of(one["type"], (*here, "type"), space)
-            types[name] = known.type
+            types[name] = replace(known.type, doc=_doc(one)) if "doc" in one else known.type
             default = self._default(known, one, here)
             body += _field_lines(i, name, known, default)
             about: dict[str, object] = {"name": name, "type": known.canonical}
@@ -211,7 +213,7 @@ class Writer:
             f" return {{{pairs}}}",
         ]
         self.names[full] = Known(
-            type=FieldType(kind="record", fields=types),
+            type=FieldType(kind="record", fields=types, doc=_doc(schema)),
             condition="True",
             convert=f"{call}({{v}}, {{at}})",
             call=call,
@@ -333,6 +335,12 @@ class Writer:
             canonical=canonical,
             branch=frozenset(seen),
         )
+
+
+def _doc(schema: Mapping[str, object]) -> str:
+    """What a schema says about itself, in one line."""
+    doc = schema.get("doc", "")
+    return " ".join(doc.split())[:DOC_MAX] if isinstance(doc, str) else ""
 
 
 def _field_lines(i: int, name: str, known: Known, default: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from milepost.schemas.errors import DeclarationError
@@ -27,6 +27,7 @@ class FieldType:
     whole:   a number of the types int or long
     fields:  of a record, by name
     of:      of a list's or map's values
+    doc:     what the schema says about it, for people; it makes no difference to anything else
     """
 
     kind: Kind
@@ -34,6 +35,7 @@ class FieldType:
     whole: bool = False
     fields: Mapping[str, FieldType] = field(default_factory=dict)
     of: FieldType | None = None
+    doc: str = field(default="", compare=False)
 
 
 def field_at(of: FieldType, path: tuple[str, ...]) -> FieldType | None:
@@ -59,4 +61,4 @@ def paths_of(of: FieldType, prefix: str = "data") -> dict[str, FieldType]:
 
 
 def or_null(of: FieldType) -> FieldType:
-    return FieldType(kind=of.kind, nullable=True, whole=of.whole, fields=of.fields, of=of.of)
+    return replace(of, nullable=True)

@@ -33,6 +33,7 @@ from milepost.topology.behind import Behind
 from milepost.topology.digest import TableRows
 from milepost.topology.ends import Ends
 from milepost.topology.evidence import Changes, Evidence
+from milepost.topology.examples import Examples
 from milepost.topology.heard import Heard
 from milepost.topology.latest import LatestSignals
 from milepost.topology.metrics import unpacked
@@ -382,6 +383,7 @@ KINDS: Final[Mapping[str, type[Part]]] = {
         RecordRows,
         TickedBy,
         LatestSignals,
+        Examples,
     )
 }
 """The parts there are, by name."""

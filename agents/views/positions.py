@@ -19,6 +19,7 @@ from milepost.agents.views.openapi import Route
 from milepost.agents.views.parameters import in_path
 from milepost.agents.views.problems import Problem
 from milepost.ops.access import Role
+from milepost.schemas.framing import FRAME
 from milepost.schemas.records import Envelope, Reject
 from milepost.schemas.serde import MAGIC
 from milepost.topology import bases, decode, receipts
@@ -32,7 +33,9 @@ async def record(doors: Doors, asking: Asking) -> web.Response:
     services = doors.services
     one = receipts.receipt(f"raw-events/{asking.path['position']}", services.reader.partitions)
     found = await services.raw(one.partition, one.offset)
-    envelope = None if found is None or found.value is None else decode.read(found.value, services.reader.decisions.table)
+    envelope = (
+        None if found is None or found.value is None else decode.read(found.value, services.reader.decisions.table)
+    )
     # What others sent is not told from what is not there.
     hidden = whose(asking) is not None and (not isinstance(envelope, Envelope) or envelope.org != whose(asking))
     if found is None or found.value is None or envelope is None or hidden:
@@ -49,7 +52,7 @@ def shown(found: Record, envelope: Envelope | Reject) -> dict[str, Any]:
     """`{appended, bytes, form: json | avro | other, text, cut}`.  Of Avro the text is its event as JSON."""
     value = text = found.value or b""
     form = "json" if isinstance(envelope, Envelope) else "other"
-    if isinstance(envelope, Envelope) and value.startswith((MAGIC, decode.FRAME)):
+    if isinstance(envelope, Envelope) and value.startswith((MAGIC, FRAME)):
         # As ASCII: a text of the event may hold what is no Unicode.
         form, text = "avro", json.dumps(msgspec.to_builtins(envelope)).encode()
     return {

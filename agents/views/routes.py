@@ -19,6 +19,7 @@ from milepost.agents.views import (
     events,
     identity,
     internal,
+    manual,
     operations,
     outcomes,
     plans,
@@ -311,6 +312,7 @@ def routes(files: Files, bridge: Bridge) -> tuple[Route, ...]:
         *identity.ROUTES,
         *quality.ROUTES,
         *dead_letters.routes(),
+        *manual.routes(),
         Route(
             path="/v1/digest",
             about="SHA-256 over the content of all tables",

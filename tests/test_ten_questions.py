@@ -1,0 +1,101 @@
+"""Ten questions of a working day, answered from the documentation and the page alone, found where a person would look.
+
+1   who owns source X?                        docs, heading "Source X"
+2   what breaks if field Y goes?              docs, heading "Contract C", the field's row
+3   which rules read events of type T?        docs, heading "Event types", the type's row
+4   what decides milestone M?                 docs, heading "Milestone M", and its links
+5   since when does this version hold?        docs, heading of the rule or metric
+6   where do person keys come from?           docs, heading "Keys"
+7   which source is stale?                    docs, "To look at first"
+8   why is this number Z?                     page, the metric's events
+9   what was shown then?                      page, the slider and "as shown"
+10  who is not matched with anybody?          page, identity
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from milepost.ops.settings import Settings
+from tests.agents.test_manual_views import driven
+from tests.agents.test_views import Tables, Worker, filled, served
+from tests.support.leafing import Leafing
+
+
+@pytest.fixture(scope="module")
+def airports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Leafing]:
+    """The documentation of the demo's definitions, as a worker serves it."""
+    for site in served(Worker(Settings(home=tmp_path_factory.mktemp("home")), Tables(filled().reader))):
+        yield Leafing(site.get("/docs").body.decode())
+
+
+@pytest.fixture(scope="module")
+def visits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Leafing]:
+    """The documentation of an organisation with people, personal data and a source that has fallen silent."""
+    for site in served(Worker(Settings(home=tmp_path_factory.mktemp("home")), Tables(driven().reader))):
+        yield Leafing(site.get("/docs").body.decode())
+
+
+def test_1_who_owns_a_source(airports: Leafing) -> None:
+    """Under its heading; and under a metric's heading who answers for that, with the way from his source."""
+    assert airports["Source weather"].facts["Owner"].text == "weather@example.org"
+    owner = airports["Metric visibility_avg"].facts["Owner"]
+    assert owner.text.startswith("weather@example.org (weather → weather.observed → observed → visibility_avg)")
+    assert airports.follow(owner.links[0]).heading == "Source weather"
+
+
+def test_2_what_breaks_if_a_field_goes(airports: Leafing) -> None:
+    """In the field's row: a number that nobody counts with breaks nothing; a tail number one metric and the plan."""
+    contract = airports["Contract FlightDeparted"]
+    assert contract.row("data.distance")["Breaks if it goes"].text == "nothing"
+    breaks = contract.row("data.tailnum")["Breaks if it goes"]
+    assert breaks.text == "1 metric: aircraft_in_service; 1 plan: on_time_2013"
+    assert [airports.follow(one).heading for one in breaks.links] == ["Metric aircraft_in_service", "Plan on_time_2013"]
+    assert "4 milestones" in contract.row("data.dep_delay")["Breaks if it goes"].text
+
+
+def test_3_which_rules_read_a_type(airports: Leafing) -> None:
+    """In the type's row."""
+    read = airports["Event types"].row("flight.departed")["Read by"]
+    assert read.text == "2 rules: departed, departed_on_time"
+    assert airports.follow(read.links[1]).about.text.startswith(
+        "Each flight.departed event of which dep_delay is at most 15"
+    )
+
+
+def test_4_what_decides_a_milestone(airports: Leafing) -> None:
+    """The condition with its number, and by links down to the fields that the number is made of."""
+    (row,) = airports["Milestone punctual_month"].rows
+    assert row["Holds when"].text == "on_time_rate is at least 0.8, over 28 days"
+    metric = airports.follow(row["Holds when"].links[0])
+    assert metric.about.text.startswith("on_time_departures ÷ departures")
+    counted = airports.follow(airports.follow(metric.about.links[1]).about.links[0])
+    assert counted.heading == "Rule departed_on_time"
+    assert counted.facts["When"].links == ["#field-FlightDeparted.dep_delay"]
+
+
+def test_5_since_when_a_version_holds(visits: Leafing) -> None:
+    """Of a rule that changed an hour ago, and of one that did not."""
+    assert visits["Rule ordered"].facts["Version"].text.endswith("in force since 4 February 2014, 23:00 UTC")
+    assert visits["Rule visited"].facts["Version"].text.endswith("in force since 3 February 2014, 00:00 UTC")
+
+
+def test_6_where_person_keys_come_from(visits: Leafing) -> None:
+    """The kinds of keys of a person, with source, field and contract; and that the field is personal data."""
+    rows = [one for one in visits["Keys"].rows if one["Of"].text == "person"]
+    assert [one["Kind"].text for one in rows] == ["email", "phone"]
+    comes = rows[0]["Comes from"]
+    assert comes.text == "app: data.email of Visit"
+    contract = visits.follow(comes.links[1])
+    assert contract.heading == "Contract Visit" and contract.row("data.email")["Means"].text == "personal data"
+
+
+def test_7_which_source_is_stale(visits: Leafing, airports: Leafing) -> None:
+    """It stands at the top of the page, with what is silent and for how long; where none is stale nothing does."""
+    first = visits["To look at first"]
+    assert "source app is stale: the newest event came 20 minutes ago" in first.about.text
+    assert visits.follow(first.about.links[0]).heading == "Source app"
+    assert visits["Source app"].facts["Promises"].text.startswith("an event at least every 15 minutes")
+    assert not any(one.heading == "To look at first" and "stale" in one.about.text for one in airports.parts)

@@ -230,11 +230,8 @@ class Ingest(quarantine.Judged):
                 return
             a.k_ms, a.bundle = known.k_ms, known.bundle  # what it had when it was first taken
             known = None
-        if (
-            known is not None
-            and (known.partition, known.offset) == (a.partition, a.offset)
-            and known.taken != record.offset
-        ):
+        first = (a.partition, a.offset)
+        if known is not None and (known.partition, known.offset) == first and known.taken != record.offset:
             self._copy(at, a, known, seen, out)
             return
         course = self._courses.of(a.bundle, envelope)

@@ -63,6 +63,9 @@ def repair(
         Path | None, typer.Option(help="What to do to each event (YAML); left out: sent again as it is.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would become of all of them.")] = False,
+    bundle: Annotated[
+        Path | None, typer.Option(help="With --dry-run: as if the bundle in this folder were in force.")
+    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="In the place of another repair that has begun and not ended.")
     ] = False,
@@ -71,16 +74,22 @@ def repair(
 ) -> None:
     """Send the events of a problem again, once, mapped.  Exit code 1: some could not be repaired and stay open."""
     from milepost.ops import cli
+    from milepost.ops.apply import read_files
 
     with cli._said(json):
         if mapping is not None and not mapping.is_file():
             raise DeclarationError(f"{mapping} is not a file")
-        text = "" if mapping is None else mapping.read_text(errors="replace")
+        if bundle is not None and not dry_run:
+            raise DeclarationError("--bundle is for --dry-run; fix: `milepost apply` it, then repair")
+        body: dict[str, Any] = {"by": by}
+        if mapping is not None:
+            body["mapping"] = mapping.read_text(errors="replace")
+        if bundle is not None:
+            body["files"] = {name: text.decode(errors="replace") for name, text in read_files(bundle).items()}
         with cli._client() as client:
             path = f"/v1/dead-letters/{_whole(client, problem)}/repair"
-            body = {"mapping": text or None, "by": by}
+            client._wait(PREVIEW_S)
             if dry_run:
-                client._wait(PREVIEW_S)
                 told = client.post(f"{path}?dry_run=true", body)
                 cli._show(json, told, _previewed(told))
                 failed = told["fail"]

@@ -19,8 +19,8 @@ from milepost.schemas.records import Reject
 from milepost.schemas.serde import wire
 from milepost.topology.asked import Asked, Question
 from milepost.topology.bases import Span
-from milepost.topology.catalog import Measure
-from milepost.topology.decisions import Decisions
+from milepost.topology.catalog import Catalog, Measure
+from milepost.topology.decisions import Applied, Decisions
 from milepost.topology.driver import Message, land, new_partition
 from milepost.topology.ingest import Ingest
 from milepost.topology.ingest_mark import IngestMark
@@ -70,15 +70,17 @@ class Tried:
 class Trial:
     """See the module.
 
-    gained: rules of which signals were counted;  lost: rules whose signals a repair takes away, which no trial counts
+    catalog: definitions of `org` to be tried in the place of those in force;  None: those
+    gained:  rules of which signals were counted;  lost: rules whose signals a repair takes away, which no trial counts
     """
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: Reader, org: str = "", catalog: Catalog | None = None) -> None:
         self.reader = reader
+        self.decisions = reader.decisions if catalog is None else _with(reader.decisions, org, catalog)
         self.gained: set[str] = set()
         self.lost: set[str] = set()
-        self._ingest = Ingest(1, reader.decisions, reader.org_key)
-        self._measure = MeasureLeg(1, reader.decisions)
+        self._ingest = Ingest(1, self.decisions, reader.org_key)
+        self._measure = MeasureLeg(1, self.decisions)
         self._raw = new_partition("ingest", self._ingest, 0)
         self._cells = new_partition("measure", self._measure, reader.partitions)
 
@@ -99,9 +101,7 @@ class Trial:
         """What would become of records that arrive now, in their order, under the definitions in force."""
         mark, begin = self._raw.mark, self._raw.next_offset
         assert isinstance(mark, IngestMark)
-        mark.bundles.update(
-            {org: applied[-1].catalog.bundle_id for org, applied in self.reader.decisions.history.items()}
-        )
+        mark.bundles.update({org: applied[-1].catalog.bundle_id for org, applied in self.decisions.history.items()})
         messages = [Message(begin + n, now_ms, one.key, one.value) for n, one in enumerate(records)]
         tried = [Tried(rules={}) for _ in records]
         for output in self._ingest.fold(self._raw, messages).before:
@@ -146,15 +146,18 @@ class Trial:
 
     def effects(self, org: str, rules: Sequence[str], now_ms: int) -> Steps[list[dict[str, Any]]]:
         """What the organisation's metrics that these rules count in are now, and would be: `{metric, unit, before,
-        after, reason}`.  An `after` that no trial can know is null: `replaces`."""
-        catalog = self.reader.decisions.history[org][-1].catalog
+        after, reason}`.  An `after` that no trial can know is null: `replaces`.  A metric that other definitions make
+        begin anew has only what is tried."""
+        catalog, known = self.decisions.history[org][-1].catalog, self.reader.decisions.history.get(org)
         unknown = set(metrics_of(catalog, self.lost))
         before, after = Questions(self.reader), _Tried(self)
         rows = []
         for name in list(metrics_of(catalog, rules))[:EFFECTS_MAX]:
             question = Question(metric=name, now_ms=now_ms, org=org)
-            one = yield from before.value(question)
-            row = {"metric": name, "unit": one["unit"], "before": one["value"], "after": None, "reason": one["reason"]}
+            row: dict[str, Any] = {"metric": name, "unit": catalog.metrics[name].unit, "before": None, "after": None}
+            if known and name in known[-1].catalog.metrics:
+                one = yield from before.value(question)
+                row |= {"before": one["value"], "reason": one["reason"]}
             if name in unknown:
                 row["reason"] = "replaces"
             else:
@@ -162,6 +165,18 @@ class Trial:
                 row |= {"after": other["value"], "reason": other["reason"]}
             rows.append(row)
         return rows
+
+
+def _with(decisions: Decisions, org: str, catalog: Catalog) -> Decisions:
+    """Decisions as they would be with a bundle applied behind all others."""
+    history = decisions.history.get(org, [])
+    k_ms = history[-1].k_ms if history else 0
+    applied = Applied(org=org, catalog=catalog, k_ms=k_ms, at=decisions.applied)
+    return replace(
+        decisions,
+        catalogs={**decisions.catalogs, catalog.bundle_id: catalog},
+        history={**decisions.history, org: [*history, applied]},
+    )
 
 
 class _Tried(Questions):
@@ -196,7 +211,7 @@ class _Beside:
 
     @property
     def decisions(self) -> Decisions:
-        return self.line.decisions
+        return self.trial.decisions
 
     @property
     def org_key(self) -> Mapping[str, bytes]:

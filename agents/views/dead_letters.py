@@ -37,8 +37,9 @@ from milepost.schemas.errors import BundleError
 from milepost.topology import mapping as mappings
 from milepost.topology import problems
 from milepost.topology.bases import written
+from milepost.topology.bundle import BYTES_MAX
 from milepost.topology.by_hand import BY_MAX
-from milepost.topology.catalog import Catalog, Source
+from milepost.topology.catalog import Catalog, Source, load_bundle
 from milepost.topology.mapping import EventMapping, read_mapping
 from milepost.topology.problems import ID_BYTES, Problem, Problems, place
 from milepost.topology.reading import Unavailable
@@ -57,7 +58,7 @@ PREVIEW_MAX: Final = 50_000
 WHYS_MAX: Final = 20
 """Reasons of one kind that an answer tells apart."""
 BODY: Final = '{"mapping": {"steps": [{"rename": "data.carier", "to": "carrier"}]}, "by": "…"}'
-BODY_BYTES_MAX: Final = 2 * mappings.BYTES_MAX
+BODY_BYTES_MAX: Final = 2 * (mappings.BYTES_MAX + BYTES_MAX)
 
 
 class Repair(msgspec.Struct, forbid_unknown_fields=True):
@@ -66,12 +67,14 @@ class Repair(msgspec.Struct, forbid_unknown_fields=True):
     mapping: as an object, or its YAML as text; left out: the events as they are, under the definitions in force now
     next:    where to go on, from the answer before
     replace: in the place of another repair of the problem that has begun and not ended
+    files:   a bundle that is not in force: what would become of the events if it were; with dry_run only
     """
 
     mapping: dict[str, Any] | str | None = None
     by: str | None = None
     next: str | None = None
     replace: bool = False
+    files: dict[str, str] | None = None
 
 
 class Unknown(NotFound):
@@ -284,12 +287,18 @@ async def repair(doors: Doors, asking: Asking) -> web.Response:
     _, problem = await _found(doors, asking)
     if problem.obstacle:
         raise Refusal(422, "this problem is not repaired by a mapping", problem.obstacle, fix="see the obstacle")
-    source = _source(doors, problem)
+    candidate = None
+    if body.files is not None:
+        if dry_run != "true":
+            raise Refusal(422, title, "a bundle is tried with dry_run alone", fix="apply it, then repair")
+        candidate = load_bundle({name: text.encode(errors="replace") for name, text in body.files.items()})
+    catalog = candidate or _catalog(doors, problem)
+    source = None if catalog is None else catalog.sources.get(problem.source)
     contract = None if source is None else source.types.get(problem.type)
     mapping = read_mapping(body.mapping or {}, None if contract is None else contract.type.fields)
     work = Repairing(
-        reader=doors.services.reader, problem=problem, mapping=mapping, trial=Trial(doors.services.reader),
-        now_ms=doors.services.now_ms(),
+        reader=doors.services.reader, problem=problem, mapping=mapping, now_ms=doors.services.now_ms(),
+        trial=Trial(doors.services.reader, problem.org, candidate),
     )  # fmt: skip
     async with doors.repairing:
         whole, _ = await _found(doors, asking)
@@ -307,8 +316,7 @@ async def _preview(doors: Doors, work: Repairing, still: Sequence[int]) -> dict[
         tally.take(await _patient(doors, work.trial, work.judge(records)))
     _refuse_idle(work, tally)
     effects: list[dict[str, Any]] = []
-    catalog = _catalog(doors, problem)
-    if catalog is not None:
+    if problem.org in work.trial.decisions.history:
         rules = sorted(work.trial.gained | work.trial.lost)
         effects = await _patient(doors, work.trial, work.trial.effects(problem.org, rules, work.now_ms))
     return {

@@ -19,7 +19,7 @@ from milepost.topology.problems import begun
 from milepost.topology.state import Output
 from tests.agents.test_views import Answer, Site, Worker, served
 from tests.support.repairing import problems_of
-from tests.support.small import DAY, ORG, T0, visit
+from tests.support.small import DAY, FILES, ORG, T0, visit
 from tests.topology.test_repairs import FIX, broken, events
 from tests.topology.test_revisions import engine, value
 
@@ -200,6 +200,35 @@ def test_what_cannot_be_repaired_says_why(site: Site) -> None:
     got = repair(site, {}, problem=row["problem"])
     assert got.status == 422 and got.json["detail"] == row["obstacle"]
     assert site.get(f"/v1/dead-letters/{row['problem']}").json["event"]["bytes"] == 1
+
+
+def test_definitions_can_be_tried_before_they_are_applied(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bundle that knows the unknown type: what its events would become, and add to a metric, before it is in force."""
+    text = FILES["milepost.yaml"].replace(
+        b"      idle: {schema: Visit}", b"      idle: {schema: Visit}\n      vist: {schema: Visit}"
+    )
+    text = text.replace(b"signals:\n", b"signals:\n  mistyped: {on: vist, fields: {page: data.page}}\n")
+    text = text.replace(b"metrics:\n", b"metrics:\n  mistyped: {from: mistyped, aggregate: count}\n")
+    files = {**FILES, "milepost.yaml": text}
+    problem = the(site, "unknown_type")
+    assert repair(site, {}, dry_run=True, problem=problem).json["fail"] == 1
+    body = {"files": {name: one.decode() for name, one in files.items()}}
+    told = repair(site, body, dry_run=True, problem=problem).json
+    assert told["pass"] == 1 and told["metrics"] == [
+        {"metric": "mistyped", "unit": "", "before": None, "after": 1, "reason": None}
+    ]
+    refused = repair(site, body, problem=problem)
+    assert refused.status == 422 and "apply" in refused.json["fix"]
+    body["files"]["milepost.yaml"] = text.decode().replace("on: vist", "on: vst")
+    assert repair(site, body, dry_run=True, problem=problem).json["guess"] in ("vist", "visit")
+    for name, one in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(one)
+    code, out, _ = command(site, monkeypatch, "repair", problem, "--bundle", str(tmp_path), "--dry-run")
+    assert code == 0 and "mistyped: None → 1" in out
+    assert command(site, monkeypatch, "repair", problem, "--bundle", str(tmp_path))[0] == cli.DECLARATION
 
 
 def command(site: Site, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str, str]:

@@ -17,13 +17,12 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from milepost.agents.views import manual_drawing, manual_page
 from milepost.agents.views.asking import Asking, Doors, Parameter, answer, found, paged
 from milepost.agents.views.openapi import Route
 from milepost.agents.views.parameters import ORG, PAGING
 from milepost.ops.access import Role
 from milepost.schemas.records import Envelope
-from milepost.topology import completeness, decode, samples
+from milepost.topology import completeness, decode, manual_drawing, manual_html, samples
 from milepost.topology.asked import organisation
 from milepost.topology.bases import written
 from milepost.topology.definitions import Catalog
@@ -152,7 +151,7 @@ def routes() -> tuple[Route, ...]:
 
 def _page(catalog: Catalog, live: Live, query: str) -> str:
     """Written in a thread: of a large bundle it takes a while, and the loop folds."""
-    return manual_page.html(manual(catalog, live), manual_drawing.svg(Lineage(catalog)), query)
+    return manual_html.html(manual(catalog, live), manual_drawing.svg(Lineage(catalog)), query)
 
 
 def _in_force(doors: Doors, asking: Asking) -> tuple[str, Catalog, list[tuple[int, Catalog]]]:

@@ -9,9 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 from milepost.ops import cli, docs, manual, starter
-from milepost.ops.apply import demo_bundle, plan_against
+from milepost.ops.apply import apply_bundle, demo_bundle, plan_against
+from milepost.ops.provision import provision
+from milepost.ops.settings import Settings
 from milepost.schemas.errors import DeclarationError
-from tests.support import documented
+from milepost.topology.bases import written
+from tests.support import documented, small
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [name for name in docs.WHOLE if name.endswith(manual.PAGE)]
@@ -119,3 +122,22 @@ def test_plan_warns_of_sources_that_nobody_owns() -> None:
     assert report.owners == ("source shop has no owner: nobody is asked when it falls silent",)
     assert "  warning: source shop has no owner" in report.text()
     assert plan_against([], demo_bundle(), "port-authority").owners == ()
+
+
+@pytest.mark.broker
+def test_the_definitions_in_force_are_documented(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read from the broker: the newest of an organisation; the name may be left out while there is one."""
+    for name, value in settings.environment().items():
+        monkeypatch.setenv(name, value)
+    provision(settings)
+    assert "those with definitions: none" in CliRunner().invoke(cli.app, ["describe", "--docs"]).stderr
+    apply_bundle(settings, small.FILES, small.ORG)
+    apply_bundle(settings, demo_bundle(), "port-authority")
+    said = CliRunner().invoke(cli.app, ["describe", "--docs"])
+    assert said.exit_code == cli.DECLARATION and "acme, port-authority" in said.stderr
+    code, page = run("describe", "--docs", "--org", "port-authority")
+    assert code == 0 and page == (ROOT / "ops/demo_bundle" / manual.PAGE).read_text()
+    assert run("describe", "--docs", "--check", str(ROOT / "ops/demo_bundle"), "--org", "port-authority")[0] == 0
+    assert run("describe", "--docs", "--check", str(ROOT / "ops/demo_bundle"), "--org", "acme")[0] == cli.FAILED
+    told = [json.loads(line) for line in run("describe", "--openlineage", "--org", "acme")[1].splitlines()]
+    assert {one["eventTime"] for one in told} == {written(manual.in_force(settings, "acme").at_ms)}

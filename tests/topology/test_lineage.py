@@ -6,13 +6,12 @@ import copy
 import json
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
-from milepost.ops.apply import demo_bundle
-from milepost.ops.starter import files_of
 from milepost.schemas.contracts import paths_of
 from milepost.topology.accepted import accepted_bundle
 from milepost.topology.catalog import Catalog, load_bundle
@@ -20,10 +19,19 @@ from milepost.topology.lineage import Lineage, Node, since, unowned, versions_of
 from tests.support import documented, small
 
 Files = dict[str, bytes]
+OPS = Path(__file__).resolve().parents[2] / "ops"
+
+
+def folder(name: str) -> Files:
+    """A bundle that travels in the package, read as files: the tests of this room need no other."""
+    files = [OPS / name / "milepost.yaml", *sorted((OPS / name / "schemas").iterdir())]
+    return {file.relative_to(OPS / name).as_posix(): file.read_bytes() for file in files}
+
+
 BUNDLES: dict[str, Files] = {
-    "demo": demo_bundle(),
-    "shop": {name: text for name, text in files_of("shop").items() if name.endswith((".avsc", "milepost.yaml"))},
-    "git": {name: text for name, text in files_of("git").items() if name.endswith((".avsc", "milepost.yaml"))},
+    "demo": folder("demo_bundle"),
+    "shop": folder("starter_bundle"),
+    "git": folder("git_bundle"),
     "small": small.FILES,
     "documented": documented.FILES,
 }
@@ -202,9 +210,9 @@ def test_a_source_that_nobody_answers_for_is_named() -> None:
     """Also one person who answers for all of several sources; one source with an owner is no finding."""
     catalog = load_bundle(documented.FILES)
     assert unowned(catalog.sources.values()) == ("source shop has no owner: nobody is asked when it falls silent",)
-    assert unowned(load_bundle(demo_bundle()).sources.values()) == ()
+    assert unowned(load_bundle(BUNDLES["demo"]).sources.values()) == ()
     assert unowned(load_bundle(small.FILES).sources.values()) == ()
-    one = demo_bundle()
+    one = dict(BUNDLES["demo"])
     for name in (b"registry@", b"weather@"):
         one["milepost.yaml"] = one["milepost.yaml"].replace(name, b"ops@")
     (said,) = unowned(load_bundle(one).sources.values())

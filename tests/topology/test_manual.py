@@ -8,15 +8,15 @@ from html.parser import HTMLParser
 
 import pytest
 
-from milepost.agents.views.manual_drawing import svg
-from milepost.agents.views.manual_page import html
 from milepost.schemas.records import Envelope
 from milepost.topology import fates, line, samples
 from milepost.topology.bundle_picture import DRAWN, NODES_MAX, mermaid
 from milepost.topology.catalog import Catalog, load_bundle
 from milepost.topology.lineage import Lineage
 from milepost.topology.manual import NAMED_MAX, Live, Manual, Text, named
+from milepost.topology.manual_drawing import svg
 from milepost.topology.manual_entries import manual
+from milepost.topology.manual_html import html
 from milepost.topology.manual_markdown import markdown
 from tests.support import documented, small
 from tests.topology.test_lineage import BUNDLES

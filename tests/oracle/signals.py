@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from tests.oracle.log import Signal
 from tests.oracle.oracle import Frame, Oracle, _counts, _moment
 
 
@@ -17,7 +18,7 @@ def latest(oracle: Oracle, of: Mapping[str, Any]) -> list[Any]:
     return sorted(
         (
             event.t_ms, event.source, event.id, *event.rank,
-            sorted((one.rule, sorted(one.fields.items())) for one in event.signals),
+            sorted((one.rule, sorted(_fields(one).items())) for one in event.signals),
         )
         for event in oracle.reading.events
         if event.org == frame.org
@@ -26,3 +27,12 @@ def latest(oracle: Oracle, of: Mapping[str, Any]) -> list[Any]:
         and _counts(event, event.signals[0], frame)
         and (of["from"] is None or event.t_ms >= of["from"])
     )  # fmt: skip
+
+
+def _fields(one: Signal) -> Mapping[str, Any]:
+    """The fields as they are shown: of a tick the action's whole name, by whom, and 1 or 0."""
+    if one.rule != "milepost.action":
+        return one.fields
+    of = one.fields
+    action = "/".join(of[name] for name in ("plan", "milestone", "action"))
+    return {"action": action, "by": of.get("by"), "done": float(of["done"])}

@@ -54,7 +54,7 @@ async function called(path, parameters, signal, how, headers = {}) {
     if (response.ok) throw new Problem({ status: response.status, title: "The worker's answer is not JSON.", detail: path });
   }
   if (response.ok) return body;
-  if (response.status === 401 && (await enter())) return get(path, parameters, signal);
+  if (response.status === 401 && (await enter())) return called(path, parameters, signal, how, headers);
   throw refused(response, body ?? {});
 }
 

@@ -21,7 +21,7 @@ from milepost.ops.settings import DEMO_SECRET, EMBEDDED, Settings
 from milepost.ops.supervise import probe
 from milepost.schemas.errors import MilepostError
 from milepost.schemas.framing import event_fault
-from milepost.topology.accepted import accepted_bundle
+from milepost.topology.lenient import lenient_bundle
 
 Verdict = Literal["ok", "note", "wrong"]
 
@@ -189,7 +189,7 @@ def _definitions(settings: Settings) -> Iterator[Finding]:
         yield Finding(check="definitions", verdict="wrong", said=str(error), fix="start the broker, then look again")
         return
     for org, files in sorted(last.items()):
-        left = accepted_bundle(files).left_out
+        left = lenient_bundle(files).left_out
         if left:
             fix = "mend them (`milepost plan` says each with its fix), and apply the bundle again"
             said = f"of {org}, {len(left)} parts are left out, for this release refuses them; the first: {left[0]}"

@@ -15,6 +15,7 @@ from typing import Any, Final
 import faust
 from faust.types import TP
 
+from milepost import __version__
 from milepost.agents import observing, ticker, views
 from milepost.agents.bindings import Runtime, engine
 from milepost.agents.changelog import read_range
@@ -362,6 +363,7 @@ class Worker:
             }
         return {
             "worker": self.settings.worker,
+            "version": __version__,
             "ready": self.runtime.ready,
             "lag": {name: sum(leg["lag"].values()) for name, leg in legs.items()},
             "fates": {name: leg["fates"] for name, leg in legs.items()},

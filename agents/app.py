@@ -15,6 +15,7 @@ from typing import Any, Final
 import faust
 from faust.types import TP
 
+from milepost import __version__
 from milepost.agents import observing, ticker, views
 from milepost.agents.bindings import Runtime, engine
 from milepost.agents.changelog import read_range
@@ -38,11 +39,11 @@ from milepost.schemas.errors import BundleError, ContractError
 from milepost.schemas.keys import OrgKeys
 from milepost.schemas.serde import wire
 from milepost.topology import describe, line
-from milepost.topology.accepted import accepted_bundle
 from milepost.topology.decisions import Decisions
 from milepost.topology.following import add_definition, add_link
 from milepost.topology.ingest import Ingest
 from milepost.topology.ingest_mark import IngestMark
+from milepost.topology.lenient import lenient_bundle
 from milepost.topology.measure import MeasureLeg, MeasureMark
 from milepost.topology.problems import Problems
 from milepost.topology.reading import Progress, Reader
@@ -63,7 +64,7 @@ PROBLEMS_READ_MAX: Final = 10_000
 def build(settings: Settings) -> tuple[faust.App, Worker]:
     """The Faust app of one worker, with agents attached in the line's order."""
     keys = OrgKeys(settings.secret())
-    decisions = Decisions(accepted_bundle)
+    decisions = Decisions(lenient_bundle)
     app, runtime = engine(settings)
     runtime.bind(Ingest(settings.partitions, decisions, keys), line.leg("ingest"))
     runtime.bind(MeasureLeg(settings.partitions, decisions, keys), line.leg("measure"))
@@ -362,6 +363,7 @@ class Worker:
             }
         return {
             "worker": self.settings.worker,
+            "version": __version__,
             "ready": self.runtime.ready,
             "lag": {name: sum(leg["lag"].values()) for name, leg in legs.items()},
             "fates": {name: leg["fates"] for name, leg in legs.items()},

@@ -6,7 +6,7 @@
     00 "try"   -> Trying         what the owner has in hand after an unclean end, or that it gave the partition back
     tag + key  -> epoch(8) value             a row; value begins with upto(8)
     tag + key  -> null, header epoch         a deleted row
-    tag + epoch(8) n(8) -> epoch(8) upto(8) (u16 key length, u32 value length | FFFFFFFF, key, value)*    a packed store
+    tag + epoch(8) n(8) -> epoch(8) upto(8) rows    a packed store (topology/packed.py)
 
 Every acknowledgement proves that nobody else wrote: the base offset must be the one expected.  If it is not, what lies
 between says what to do (design §7.5).  Numbers are big-endian.
@@ -29,6 +29,7 @@ from milepost.agents import records as records_of
 from milepost.schemas.errors import ContractError, StoreError
 from milepost.schemas.serde import wire
 from milepost.topology.line import LegSpec
+from milepost.topology.packed import DELETED, ROW
 
 log = logging.getLogger("milepost.agents.changelog")
 
@@ -37,7 +38,6 @@ MARK_KEY: Final = b"\x00mark"
 RESET_KEY: Final = b"\x00reset"
 EPOCH_HEADER: Final = "epoch"
 BATCH_BYTES_MAX: Final = 15 * 1024 * 1024
-DELETED: Final = 0xFFFFFFFF
 METADATA_S: Final = 0.1
 """Seconds between two attempts to find the broker."""
 
@@ -45,7 +45,6 @@ EMPTY_MAX: Final = 60
 """Fetches of half a second each that may bring nothing, one after the other."""
 
 _u64 = struct.Struct(">Q")
-_row = struct.Struct(">HI")
 records_of.adopt()
 
 Row = tuple[bytes, bytes | None, int]
@@ -101,7 +100,7 @@ def dump_packed(tag: bytes, rows: Iterable[tuple[bytes, bytes | None]], epoch: i
     """
     head = _u64.pack(epoch)
     parts = [head, _u64.pack(max(x, 0))]
-    append, pack = parts.append, _row.pack
+    append, pack = parts.append, ROW.pack
     for key, value in rows:
         if value is None:
             append(pack(len(key), DELETED))
@@ -111,28 +110,6 @@ def dump_packed(tag: bytes, rows: Iterable[tuple[bytes, bytes | None]], epoch: i
             append(key)
             append(value)
     return tag + head + _u64.pack(number), b"".join(parts), epoch
-
-
-def load_packed(value: bytes) -> list[tuple[bytes, bytes | None]]:
-    """The rows of a packed record; ContractError when its lengths do not add up."""
-    rows: list[tuple[bytes, bytes | None]] = []
-    at, end, unpack = 16, len(value), _row.unpack_from
-    try:
-        while at < end:
-            key_length, value_length = unpack(value, at)
-            at += 6
-            key = value[at : at + key_length]
-            at += key_length
-            if value_length == DELETED:
-                rows.append((key, None))
-            else:
-                rows.append((key, value[at : at + value_length]))
-                at += value_length
-    except struct.error as error:
-        raise ContractError("not_decodable", "a packed changelog record ends in the middle of a row") from error
-    if at != end:
-        raise ContractError("not_decodable", f"a packed changelog record has {end} bytes, its rows say {at}")
-    return rows
 
 
 def epoch_of(record: Any) -> int | None:

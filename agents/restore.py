@@ -17,10 +17,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from milepost.agents import store
-from milepost.agents.changelog import MARK_KEY, OWN_KEY, RESET_KEY, Mark, epoch_of, load_mark, load_packed
+from milepost.agents.changelog import MARK_KEY, OWN_KEY, RESET_KEY, Mark, epoch_of, load_mark
 from milepost.agents.suspicion import TRY_KEY, Trying, load_trying, read_trying
 from milepost.schemas.errors import ContractError, StoreError
 from milepost.topology.line import LegSpec
+from milepost.topology.packed import load_packed
 
 CHANGED_MAX: Final = 200_000
 """Changed keys remembered for derived stores; beyond, everything is derived again."""

@@ -32,10 +32,10 @@ from milepost.schemas.framing import NO_TABLE, RegisteredSchema, Table, table_of
 from milepost.schemas.keys import PART_BYTES_MAX, checked_secret, org_key
 from milepost.schemas.serde import wire
 from milepost.schemas.stamps import Stamp
-from milepost.topology.accepted import accepted_bundle, nothing_holds
 from milepost.topology.breaking import Version, Versions, broken, changed, findings, follow
 from milepost.topology.catalog import Catalog, check_owner, load_bundle
 from milepost.topology.changes import Change, compared, kept, lines
+from milepost.topology.lenient import lenient_bundle, nothing_holds
 from milepost.topology.lineage import unowned
 from milepost.topology.uncompiled import Uncompiled, uncompiled
 
@@ -148,7 +148,7 @@ def plan_bundle(settings: Settings, bundle: Bundle, org: str) -> PlanReport:
     """What applying the bundle would change against the one in force.  Raises BundleError as `apply_bundle` does."""
     files = read_files(bundle)
     _checked(settings, files, org)
-    report = plan_against([accepted_bundle(one.files) for one in history(settings, org)], files, org)
+    report = plan_against([lenient_bundle(one.files) for one in history(settings, org)], files, org)
     if settings.registry_url:
         registering.check(settings, org, files)
     now = in_force(settings, org)
@@ -205,7 +205,7 @@ def history(settings: Settings, org: str) -> list[Attempt]:
     for attempt in attempts(settings):
         if attempt.org != org or (last and last[-1].bundle_id == attempt.bundle_id):
             continue
-        if not nothing_holds(accepted_bundle(attempt.files)):
+        if not nothing_holds(lenient_bundle(attempt.files)):
             last.append(attempt)
     return list(reversed(last))
 
@@ -329,7 +329,7 @@ def _checked(settings: Settings, files: Mapping[str, bytes], org: str) -> Catalo
     contracts: dict[str, list[Version]] = {}
     last: Catalog | None = None
     for attempt in attempts(settings):
-        if attempt.org == org and not nothing_holds(held := accepted_bundle(attempt.files)):
+        if attempt.org == org and not nothing_holds(held := lenient_bundle(attempt.files)):
             follow(contracts, attempt.files, attempt.bundle_id)
             last = held
 

@@ -4,7 +4,7 @@ Each command reads the settings once, calls one function of a room, and prints: 
 JSON document on stdout (`tail`: one a line).  Progress goes to stderr.
 
 Exit codes: 0 done · 1 it failed, or the answer is no · 2 wrong use, or what was declared does not hold · 3 nothing
-answers (worker, broker) · 4 the worker refused the question.
+answers (worker, broker) · 4 the worker refused the question · 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -13,26 +13,27 @@ import contextlib
 import dataclasses
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
 
 import orjson
 import typer
 
-from milepost.ops import options, processes
+from milepost.ops import processes
 from milepost.ops.acts import app as acts
 from milepost.ops.bench import PARTS
 from milepost.ops.connect.commands import app as connect
 from milepost.ops.dead_letters import app as dead_letters
 from milepost.ops.describing import app as describing
 from milepost.ops.doors import app as doors
+from milepost.ops.first_hour import app as first_hour
 from milepost.ops.identity import app as identity
 from milepost.ops.keeping import app as keeping
-from milepost.ops.options import At, Basis, Company, Dims, Json, Window, Zone
+from milepost.ops.options import Json
 from milepost.ops.quality import app as quality
 from milepost.ops.records import app as records
-from milepost.ops.settings import EMBEDDED, VARIABLES, Settings, read_settings
+from milepost.ops.settings import EMBEDDED, Settings, read_settings
 from milepost.ops.whys import app as whys
 from milepost.schemas.errors import DeclarationError, MilepostError, StoreError
 
@@ -40,6 +41,7 @@ FAILED: Final = 1
 DECLARATION: Final = 2
 NOTHING_ANSWERS: Final = 3
 REFUSED: Final = 4
+INTERRUPTED: Final = 130
 
 app = typer.Typer(
     name="milepost",
@@ -58,7 +60,7 @@ BrokerPort = Annotated[int | None, typer.Option(help="Port of the embedded broke
 Partitions = Annotated[int | None, typer.Option(help="Partitions of the topics, fixed at their creation.")]
 
 
-for _part in (identity, records, whys, acts, connect, keeping, quality, dead_letters, doors, describing):
+for _part in (first_hour, identity, records, whys, acts, connect, keeping, quality, dead_letters, doors, describing):
     app.add_typer(_part)
 
 
@@ -95,14 +97,19 @@ def up(
 
 
 @app.command()
-def worker(name: Annotated[str | None, typer.Option(help="Its name in the group (MILEPOST_WORKER).")] = None) -> None:
+def worker(
+    name: Annotated[str | None, typer.Option(help="Its name in the group (MILEPOST_WORKER).")] = None,
+    json: Json = False,
+) -> None:
     """Run one worker in this process, against the broker that is there.  Start more of them to scale out."""
     from milepost.ops.provision import provision
     from milepost.ops.supervise import WORKER
 
-    with _said(json=False):
+    with _said(json):
         settings = _settings(MILEPOST_WORKER=name)
         provision(settings)
+        if json:
+            _print(orjson.dumps({"worker": settings.worker, "broker": settings.bootstrap, "page": f"{settings.url}/"}))
         os.execve(WORKER[0], list(WORKER), {**os.environ, **settings.environment()})
 
 
@@ -141,7 +148,7 @@ def plan(org: Org, folder: Bundle = None, rollback: Rollback = False, to: To = "
     from milepost.ops.apply import plan_bundle
 
     with _said(json):
-        settings = _reachable(_settings())
+        settings = _settings()
         report = plan_bundle(settings, _bundle(settings, folder, org, rollback, to), org)
         _show(json, dataclasses.asdict(report), report.text())
 
@@ -153,27 +160,11 @@ def apply(org: Org, folder: Bundle = None, rollback: Rollback = False, to: To = 
     from milepost.ops.apply import apply_bundle
 
     with _said(json):
-        settings = _reachable(_settings())
+        settings = _settings()
         report = apply_bundle(settings, _bundle(settings, folder, org, rollback, to), org)
         if report.changed:
             note(settings, f"milepost apply {org}", report.bundle)
         _show(json, dataclasses.asdict(report), report.text())
-
-
-@app.command()
-def init(
-    folder: Annotated[Path, typer.Argument(help="Where to; made if it is not there.")] = Path(),
-    force: Annotated[bool, typer.Option("--force", help="Over files that are there.")] = False,
-    schema: Annotated[bool, typer.Option("--schema", help="The schema for editors alone, over the one there.")] = False,
-    for_: Annotated[str, typer.Option("--for", help="shop, or git: what `milepost connect git` sends.")] = "shop",
-    json: Json = False,
-) -> None:
-    """Write a bundle to begin with: definitions, a contract, a test, and the schema by which editors check them."""
-    from milepost.ops import starter
-
-    with _said(json):
-        written = [str(one) for one in starter.write(folder, for_, force=force, schema_only=schema)]
-        _show(json, {"written": written}, "\n".join(written))
 
 
 @app.command()
@@ -191,110 +182,11 @@ def test(
 
 
 @app.command()
-def send(
-    file: Annotated[Path, typer.Argument(help="One JSON event a line; - reads stdin.", allow_dash=True)],
-    wait: Annotated[bool, typer.Option("--wait", help="End when every answer includes what was sent.")] = False,
-    json: Json = False,
-) -> None:
-    """Send events to the worker's gateway.  Exit 1 when any was rejected."""
-    from milepost.ops.send import send_lines, wait_included
-
-    with _said(json), _client() as client, _lines(file) as lines:
-        report = send_lines(client, lines, say=_progress)
-        if wait:
-            wait_included(client, report)
-        _show(json, report.as_data(), report.text())
-        if report.rejected:
-            raise typer.Exit(FAILED)
-
-
-@app.command()
-def query(
-    metric: str,
-    company: Company = None,
-    at: At = None,
-    basis: Basis = None,
-    window: Window = None,
-    tz: Zone = None,
-    dim: Dims = None,
-    by: Annotated[str | None, typer.Option(help="Break down by a dimension, or by company, person, …")] = None,
-    from_: Annotated[str | None, typer.Option("--from", help="A series from this time on.")] = None,
-    to: Annotated[str | None, typer.Option(help="The series' end.")] = None,
-    every: Annotated[str | None, typer.Option(help="The series' step: 1h, 1d, week, month.")] = None,
-    after: Annotated[
-        str | None, typer.Option(help="A receipt that the answer must include: raw-events/3@1288.")
-    ] = None,
-    org: options.Org = None,
-    json: Json = False,
-) -> None:
-    """Ask the worker for a metric: a value, a breakdown (--by) or a series (--from --to --every)."""
-    with _said(json), _client() as client:
-        asked = {**_question(company, at, basis, window, tz, dim), "after": after, "org": org}
-        series = bool(from_ or to or every)
-        if series and by:
-            raise DeclarationError("--by and --from/--to/--every exclude each other: ask for a breakdown or a series")
-        kind = "breakdown" if by else "series" if series else "value"
-        if by:
-            asked["by"] = by
-        if series:
-            asked |= {"from": from_, "to": to, "every": every}
-        answer = client.get(f"/v1/metrics/{_quoted(metric)}/{kind}", **asked)
-        _show(json, answer, _answer(answer))
-
-
-@app.command()
-def tail(
-    topic: Annotated[str, typer.Argument(help="A topic of the line, as raw-events.")],
-    from_start: Annotated[bool, typer.Option(help="From the topic's start.")] = False,
-    count: Annotated[int | None, typer.Option("-n", help="End after so many messages.")] = None,
-    wait: Annotated[bool, typer.Option(help="Wait for more; --no-wait ends at the topic's end.")] = True,
-    json: Json = False,
-) -> None:
-    """Print a topic's messages, decoded, one JSON object a line."""
-    from milepost.ops import tail as tailing
-
-    with _said(json), contextlib.suppress(KeyboardInterrupt):
-        messages = tailing.tail(_settings(), topic, from_start=from_start, wait=wait)
-        with contextlib.closing(messages):  # type: ignore[type-var]
-            for number, message in enumerate(messages, start=1):
-                _print(orjson.dumps(message))
-                if number == count:
-                    return
-
-
-@app.command()
 def digest(json: Json = False) -> None:
     """The digest of the logical content of all tables: one line a table and a total."""
     with _said(json), _client(patience_s=600) as client:
         answer = client.digest()
         _show(json, answer, "\n".join(f"{value}  {name}" for name, value in answer.items()))
-
-
-@app.command()
-def doctor(
-    settings: Annotated[bool, typer.Option("--settings", help="Print the manual of the settings.")] = False,
-    json: Json = False,
-) -> None:
-    """Look at everything a start needs, and say how to mend what is wrong (exit 1 if anything is)."""
-    from milepost.ops import doctor as examination
-
-    with _said(json):
-        if settings:
-            rows = [{"name": name, "default": default, "means": means} for name, (default, means) in VARIABLES.items()]
-            _show(
-                json,
-                rows,
-                "\n".join(f"{row['name']} [{row['default'] or 'empty'}]\n    {row['means']}" for row in rows),
-            )
-            return
-        findings = list(examination.examine(_settings()))
-        lines = [
-            f"{one.verdict:5} {one.check:15} {one.said}" + (f"\n      fix: {one.fix}" if one.fix else "")
-            for one in findings
-        ]
-        _show(json, [dataclasses.asdict(one) for one in findings], "\n".join(lines))
-        if any(one.verdict == "wrong" for one in findings):
-            raise typer.Exit(FAILED)
 
 
 @app.command()
@@ -313,8 +205,10 @@ def reset(
             return
         if not yes:
             _progress("\n".join(["this deletes, for good:", *(f"  {target}" for target in targets)]))
-            if not typer.confirm("delete?", err=True):
-                raise typer.Exit(FAILED)
+            with contextlib.suppress(typer.Abort):  # nobody there to ask: that is no yes
+                yes = typer.confirm("delete?", err=True)
+        if not yes:
+            _fail(json, "nothing was deleted; fix: answer y, or give --yes", FAILED)
         _show(json, {"deleted": resetting.reset(settings)}, f"deleted {len(targets)} of {settings.home}")
 
 
@@ -352,17 +246,20 @@ def _settings(**options: object) -> Settings:
     return read_settings({**os.environ, **given})
 
 
-def _bundle(settings: Settings, folder: str | None, org: str, rollback: bool, to: str) -> Path | dict[str, bytes]:
-    """The bundle that a command names: a folder, or one of the log."""
-    from milepost.ops.apply import earlier_bundle
+def _bundle(settings: Settings, folder: str | None, org: str, rollback: bool, to: str) -> Mapping[str, bytes]:
+    """The bundle that a command names: a folder, or one of the log.  A folder's faults are said before the broker's."""
+    from milepost.ops.apply import checked, earlier_bundle, read_files
 
     if rollback and (folder is None or folder.isdigit()):
-        return earlier_bundle(settings, org, back=int(folder or 1), to=to)
+        return earlier_bundle(_reachable(settings), org, back=int(folder or 1), to=to)
     if to and folder is None:
-        return earlier_bundle(settings, org, to=to)
+        return earlier_bundle(_reachable(settings), org, to=to)
     if folder is None or rollback or to:
         raise DeclarationError("either a folder, or --rollback [N] or --to BUNDLE was expected")
-    return Path(folder)
+    files = read_files(Path(folder))
+    checked(files, org)
+    _reachable(settings)
+    return files
 
 
 def _client(settings: Settings | None = None, *, patience_s: float = 30.0) -> Any:
@@ -372,8 +269,9 @@ def _client(settings: Settings | None = None, *, patience_s: float = 30.0) -> An
 
     settings = settings or _settings()
     if not processes.answers(settings.port, settings.host):
-        raise StoreError(f"no worker answers at {settings.url}; start one with `milepost up`")
-    return Client(settings.url, token=lambda: bearer(settings), patience_s=patience_s)
+        fix = "start one with `milepost up`, or set MILEPOST_PORT to the port of one that runs"
+        raise StoreError(f"no worker answers at {settings.url}; fix: {fix}")
+    return Client(settings.url, token=lambda: bearer(settings), patience_s=patience_s, say=_progress)
 
 
 def _reachable(settings: Settings) -> Settings:
@@ -393,7 +291,7 @@ def _said(json: bool, code: int | None = None) -> Iterator[None]:
         yield
     except Refused as error:
         guess, fix = error.problem.get("guess"), error.problem.get("fix")
-        more = (f"; did you mean {guess}?" if guess else "") + (f"; fix: {fix}" if fix else "")
+        more = (f"; did you mean {guess}?" if guess else "") + (f"{' F' if guess else '; f'}ix: {fix}" if fix else "")
         _fail(json, f"{error}{more}", code or REFUSED, problem=error.problem)
     except DeclarationError as error:
         findings = [dataclasses.asdict(one) for one in getattr(error, "findings", ())]
@@ -402,6 +300,8 @@ def _said(json: bool, code: int | None = None) -> Iterator[None]:
         _fail(json, str(error), code or NOTHING_ANSWERS)
     except MilepostError as error:
         _fail(json, str(error), code or FAILED)
+    except KeyboardInterrupt:
+        _fail(json, "stopped by Ctrl-C", INTERRUPTED)
 
 
 def _fail(json: bool, said: str, code: int, **more: object) -> NoReturn:
@@ -422,17 +322,6 @@ def _print(line: bytes) -> None:
 
 def _progress(line: str) -> None:
     typer.echo(line, err=True)
-
-
-@contextlib.contextmanager
-def _lines(file: Path) -> Iterator[Iterator[bytes]]:
-    if str(file) == "-":
-        yield iter(sys.stdin.buffer)
-        return
-    if not file.is_file():
-        raise DeclarationError(f"{file} is not a file")
-    with file.open("rb") as lines:
-        yield iter(lines)
 
 
 def _quoted(name: str) -> str:

@@ -1,7 +1,8 @@
 """Client: the worker's web views from Python, one connection, the standard library alone.
 
-503 (restoring, handing over) -> waits as long as the worker says, within a deadline
+503 (restoring, handing over) -> waits as long as the worker says, within a deadline, and says so
 4xx                           -> Refused, with the problem's own words
+no JSON, no HTTP              -> StoreError: something else listens on the worker's port
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
+from milepost.ops.broker import Say, silent
 from milepost.schemas.errors import MilepostError, StoreError
 
 PATIENCE_S: Final = 60.0
@@ -25,7 +27,16 @@ DIGEST_S: Final = 1800.0
 """The same for a digest: about ten microseconds a row."""
 
 PAUSE_S_MAX: Final = 2.0
+SAY_S: Final = 3.0
+"""What is waited for is said so often, in seconds."""
 PAGE: Final = 1000
+
+PORT: Final = "set MILEPOST_PORT to the port of the worker's page"
+
+
+def foreign(url: str, expected: str) -> StoreError:
+    """That something else listens where a worker was expected."""
+    return StoreError(f"what answers at {url} is no worker of Milepost: {expected}; fix: {PORT}")
 
 
 class Refused(MilepostError):
@@ -45,14 +56,25 @@ class Client:
 
     token: what is shown at the door, or what makes it anew for each request (access.bearer)
     patience_s: how long a question waits for a worker that is restoring or does not answer yet (then StoreError).
+    answer_s:   how long one answer may take
+    say:        is told when something is waited for
     """
 
-    def __init__(self, url: str, *, token: str | Callable[[], str] = "", patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | Callable[[], str] = "",
+        patience_s: float = PATIENCE_S,
+        answer_s: float = ANSWER_S,
+        say: Say = silent,
+    ) -> None:
         parts = urllib.parse.urlsplit(url)
         self.url = url.rstrip("/")
         self.patience_s = patience_s
+        self._say = say
         self._token = token
-        self._connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port or 80, timeout=ANSWER_S)
+        self._connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port or 80, timeout=answer_s)
 
     def __enter__(self) -> Self:
         return self
@@ -94,24 +116,45 @@ class Client:
 
     def _ask(self, method: str, target: str, body: bytes | None) -> Any:
         deadline, pause = time.monotonic() + self.patience_s, 0.05
+        say_at = time.monotonic() + SAY_S
         while True:
             why = "it does not answer"
             try:
                 status, headers, content = self._once(method, target, body)
                 if status < 400:
-                    return json.loads(content)
+                    return self._read(content)
                 if status != 503:
-                    raise Refused(status, target, _problem(content))
-                why = str(_problem(content).get("detail") or "it is not ready")
+                    raise Refused(status, target, self._problem(content))
+                why = str(_read_or_none(content).get("detail") or "it is not ready")
                 with contextlib.suppress(ValueError):
                     pause = float(headers.get("Retry-After") or pause)
+            except http.client.BadStatusLine as error:
+                self._connection.close()
+                if not isinstance(error, http.client.RemoteDisconnected):
+                    raise foreign(self.url, "HTTP was expected") from error
+                why = f"it ends the connection without an answer ({PORT})"
             except (OSError, http.client.HTTPException) as error:
                 self._connection.close()
-                why = f"{type(error).__name__}: {error}"
-            if time.monotonic() + pause > deadline:
+                why = str(getattr(error, "strerror", None) or error or "the connection ended")
+            now = time.monotonic()
+            if now + pause > deadline:
                 raise StoreError(f"the worker at {self.url} gave no answer in {self.patience_s:.0f} s: {why}")
+            if now > say_at:
+                say_at = now + SAY_S
+                self._say(f"waiting for the worker at {self.url}: {why}")
             time.sleep(min(pause, PAUSE_S_MAX))
             pause = min(pause * 2, PAUSE_S_MAX)
+
+    def _read(self, content: bytes) -> Any:
+        try:
+            return json.loads(content)
+        except ValueError as error:
+            raise foreign(self.url, "JSON was expected") from error
+
+    def _problem(self, content: bytes) -> dict[str, Any]:
+        """Problem details, of which JSON that is no object becomes the detail."""
+        problem = self._read(content)
+        return problem if isinstance(problem, dict) else {"detail": str(problem)[:200]}
 
     def _wait(self, seconds: float) -> None:
         """How long one answer may take from here on."""
@@ -128,10 +171,10 @@ class Client:
         return answer.status, answer.headers, answer.read()
 
 
-def _problem(content: bytes) -> dict[str, Any]:
-    """Problem details; a body that is none (a proxy's, say) becomes the detail."""
+def _read_or_none(content: bytes) -> dict[str, Any]:
+    """Problem details; {} for anything else, of a proxy, say."""
     try:
         problem = json.loads(content)
     except ValueError:
-        return {"detail": content[:200].decode(errors="replace")}
-    return problem if isinstance(problem, dict) else {"detail": str(problem)[:200]}
+        return {}
+    return problem if isinstance(problem, dict) else {}

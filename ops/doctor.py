@@ -1,32 +1,54 @@
-"""Doctor: what a person would look at first when something does not run, each with its fix."""
+"""Doctor: what a person would look at first when something does not run, each with its fix.
+
+    machine      python, packages, java and the broker's jars, home, disk, secret
+    what runs    broker or its ports, topics, definitions, worker, clocks
+
+What is not running is a note, not a fault; what cannot run, or runs wrongly, is `wrong`.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
 import platform
 import shutil
 import stat
+import time
+import urllib.parse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 from typing import Final, Literal
 
+from milepost import __version__
 from milepost.ops import describe, processes, provision, registering
+from milepost.ops.access import bearer
 from milepost.ops.apply import attempts, tables
 from milepost.ops.broker import java_runtime, read_jars, read_lock
+from milepost.ops.client import Client, Refused
 from milepost.ops.registry import read_lock as registry_lock
 from milepost.ops.registry_client import FULL_TRANSITIVE, RegistryClient
 from milepost.ops.settings import DEMO_SECRET, EMBEDDED, Settings
 from milepost.ops.supervise import probe
 from milepost.schemas.errors import MilepostError
 from milepost.schemas.framing import event_fault
-from milepost.topology.accepted import accepted_bundle
+from milepost.topology.bases import written
+from milepost.topology.lenient import lenient_bundle
 
 Verdict = Literal["ok", "note", "wrong"]
 
 DISK_MIN: Final = 2 * 1024**3
 """Bytes that the demo with its broker, jars and state needs, with room to spare."""
+EXACT: Final = (("faust-streaming", "0.15.3"), ("mode-streaming", "0.7.1"), ("aiokafka", "0.14.0"))
+"""Packages whose inner seams are used, and the versions that have them."""
+WRITTEN_MS: Final = 1_767_225_600_000
+"""2026-01-01: a clock that shows less is not set, for this was written later."""
+SKEW_S_MAX: Final = 5.0
+"""How far two clocks may differ, seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +63,18 @@ class Finding:
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """Everything looked at, in the order in which a start would meet it."""
-    for check in (_python, _packages, _java, _jars, _home, _disk, _secret, _broker, _topics, _registry, _worker):
+    for check in (_python, _packages, _java, _jars, _home, _disk, _secret):
         yield from check(settings)
+    try:
+        cluster, why = provision.cluster_id(settings), ""
+    except MilepostError as error:
+        cluster, why = "", str(error)
+    yield from _broker(settings, cluster, why)
+    if cluster:
+        yield from _topics(settings)
+    yield from _registry(settings)
+    yield from _worker(settings)
+    yield from _clock(settings, broker=bool(cluster))
 
 
 def _python(_settings: Settings) -> Iterator[Finding]:
@@ -54,7 +86,7 @@ def _python(_settings: Settings) -> Iterator[Finding]:
 
 
 def _packages(_settings: Settings) -> Iterator[Finding]:
-    for name, exact in (("faust-streaming", "0.15.3"), ("mode-streaming", "0.7.1"), ("aiokafka", "0.14.0")):
+    for name, exact in EXACT:
         try:
             found = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
@@ -120,8 +152,13 @@ def _secret(settings: Settings) -> Iterator[Finding]:
         return
     try:
         secret = settings.secret()
-    except (MilepostError, OSError) as error:
-        yield Finding(check="secret", verdict="wrong", said=str(error), fix="put the organisation's secret back")
+    except MilepostError as error:
+        said, _, fix = str(error).partition("; fix: ")
+        yield Finding(check="secret", verdict="wrong", said=said, fix=fix)
+        return
+    except OSError as error:
+        fix = f"give yourself the right to read it, and nobody else: chmod 600 {path}"
+        yield Finding(check="secret", verdict="wrong", said=f"{path} cannot be read: {error.strerror}", fix=fix)
         return
     where = "MILEPOST_SECRET" if settings.secret_text else str(path)
     if secret == DEMO_SECRET.encode():
@@ -133,15 +170,14 @@ def _secret(settings: Settings) -> Iterator[Finding]:
         yield Finding(check="secret", verdict="ok", said=where)
 
 
-def _broker(settings: Settings) -> Iterator[Finding]:
-    try:
-        cluster = provision.cluster_id(settings)
-    except MilepostError as error:
-        if settings.embedded:
-            yield from _ports(settings)
-        else:
-            fix = "start the cluster, or correct MILEPOST_BROKER"
-            yield Finding(check="broker", verdict="wrong", said=f"{settings.broker}: {error}", fix=fix)
+def _broker(settings: Settings, cluster: str, why: str) -> Iterator[Finding]:
+    """cluster: the id of the one that answers;  why: none does"""
+    if not cluster and settings.embedded:
+        yield from _ports(settings)
+        return
+    if not cluster:
+        said, _, fix = why.partition("; fix: ")
+        yield Finding(check="broker", verdict="wrong", said=said, fix=fix)
         return
     own = settings.home / "broker" / "cluster-id"
     if settings.embedded and (not own.exists() or own.read_text().strip() != cluster):
@@ -189,7 +225,7 @@ def _definitions(settings: Settings) -> Iterator[Finding]:
         yield Finding(check="definitions", verdict="wrong", said=str(error), fix="start the broker, then look again")
         return
     for org, files in sorted(last.items()):
-        left = accepted_bundle(files).left_out
+        left = lenient_bundle(files).left_out
         if left:
             fix = "mend them (`milepost plan` says each with its fix), and apply the bundle again"
             said = f"of {org}, {len(left)} parts are left out, for this release refuses them; the first: {left[0]}"
@@ -242,16 +278,79 @@ def _registered(settings: Settings) -> Iterator[Finding]:
 
 def _worker(settings: Settings) -> Iterator[Finding]:
     status = probe(settings, "/readyz")
-    if status == 200:
-        yield Finding(check="worker", verdict="ok", said=f"{settings.url} is ready")
-    elif status:
-        said = f"{settings.url} answers {status}: restoring, or not ready"
-        yield Finding(check="worker", verdict="note", said=said, fix=f"see {settings.url}/readyz")
-    elif processes.taken(settings.port, settings.host):
+    if status == HTTPStatus.OK:
+        yield _same_version(settings)
+    elif status == HTTPStatus.SERVICE_UNAVAILABLE:
+        said = f"{settings.url} restores or starts, and does not answer yet"
+        yield Finding(check="worker", verdict="note", said=said, fix=f"wait; {settings.url}/readyz says for what")
+    elif status or processes.taken(settings.port, settings.host):
         fix = "stop what listens there, or choose another MILEPOST_PORT"
         yield Finding(check="worker", verdict="wrong", said=f"port {settings.port} is taken by another", fix=fix)
     else:
         yield Finding(check="worker", verdict="note", said="not running; `milepost up` starts it")
+
+
+def _same_version(settings: Settings) -> Finding:
+    try:
+        with Client(settings.url, token=lambda: bearer(settings), patience_s=0.0) as client:
+            runs = client.get("/v1/status").get("version")
+    except MilepostError as error:
+        if isinstance(error, Refused) and error.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            fix = "set MILEPOST_TOKEN to a token that may read, or MILEPOST_HOME to the home with the worker's secret"
+            return Finding(check="worker", verdict="wrong", said=f"{settings.url} does not let us in", fix=fix)
+        fix = f"look into {settings.home / 'log' / settings.worker}.log"
+        return Finding(check="worker", verdict="wrong", said=f"{settings.url} is ready, and says: {error}", fix=fix)
+    if runs != __version__:
+        said = f"{settings.url} runs version {runs or 'before 0.1.0'}, these commands are {__version__}"
+        return Finding(check="worker", verdict="wrong", said=said, fix="start the worker again, from this installation")
+    return Finding(check="worker", verdict="ok", said=f"{settings.url} is ready, version {runs}")
+
+
+def _clock(settings: Settings, *, broker: bool) -> Iterator[Finding]:
+    """Known time is the broker's clock, and what is late is judged by the worker's."""
+    now_ms = time.time_ns() // 1_000_000
+    if now_ms < WRITTEN_MS:
+        said = f"this machine's says {written(now_ms)}"
+        yield Finding(check="clock", verdict="wrong", said=said, fix="set it: `timedatectl set-ntp true`")
+        return
+    others = {
+        "the newest record's": _newest_ms(settings) if broker else None,
+        f"the worker's ({settings.url})": _worker_ms(settings),
+    }
+    wrong = False
+    for whose, at_ms in others.items():
+        # A record may be old; it cannot be from the future.  A worker's clock may err both ways.
+        ahead_s = 0.0 if at_ms is None else (at_ms - now_ms) / 1000
+        if ahead_s > SKEW_S_MAX or (ahead_s < -SKEW_S_MAX and whose.startswith("the worker")):
+            wrong = True
+            way = "ahead of" if ahead_s > 0 else "behind"
+            said = f"{whose} time is {abs(ahead_s):,.0f} s {way} this machine's clock"
+            fix = "set both clocks: `timedatectl set-ntp true`; events until then count as known when they were not"
+            yield Finding(check="clock", verdict="wrong", said=said, fix=fix)
+    if not wrong:
+        compared = [whose for whose, at_ms in others.items() if at_ms is not None]
+        against = f"agrees with {' and '.join(compared)}" if compared else "nothing runs that it could be held against"
+        yield Finding(check="clock", verdict="ok", said=f"{written(now_ms)}; {against}")
+
+
+def _newest_ms(settings: Settings) -> int | None:
+    """When the newest record of the raw log was appended, by the broker's clock."""
+    try:
+        return provision.newest_ms(settings, "raw-events")
+    except MilepostError:
+        return None  # no broker, or no topic: said above
+
+
+def _worker_ms(settings: Settings) -> int | None:
+    """What the worker's clock says, to the second; None when none answers."""
+    parts = urllib.parse.urlsplit(settings.url)
+    try:
+        with contextlib.closing(HTTPConnection(parts.hostname or "", parts.port, timeout=2)) as connection:
+            connection.request("GET", "/healthz")
+            said = connection.getresponse().getheader("Date")
+        return None if said is None else int(parsedate_to_datetime(said).timestamp() * 1000)
+    except (OSError, HTTPException, ValueError):
+        return None
 
 
 def _tried(check: str, what: Callable[[], str]) -> Finding:

@@ -215,7 +215,7 @@ def read_flights(folder: Path | None = None, *, week: bool = False) -> Flights:
     """
     flights = find_file(folder, "flights.csv", "flights.csv.zip")
     if flights is None:
-        raise DeclarationError(f"{folder} has neither flights.csv nor flights.csv.zip")
+        raise DeclarationError(f"{folder} has neither flights.csv nor flights.csv.zip; fix: leave out --data")
     airlines = find_file(folder, "airlines.csv") or find_file(None, "airlines.csv")
     found = Flights(file=read_rows(flights, _COLUMNS), airlines=_airlines(airlines) if airlines else ())
     found._scan(week)

@@ -44,6 +44,7 @@ def restore(
     """Fill an empty deployment with a backup; start the worker afterwards, and finish when it has taken all."""
     from milepost.ops import cli
     from milepost.ops.backup import finish as end
+    from milepost.ops.backup import read_manifest
     from milepost.ops.backup import restore as fill
 
     with cli._said(json):
@@ -55,6 +56,7 @@ def restore(
                 end(settings, client.get("/v1/status"))
             cli._show(json, {"finished": True}, "the restore is finished: the cleaner works again")
             return
+        read_manifest(folder)  # before a broker is started, or its jars are fetched, for nothing
         with _broker(cli._settings()) as settings:
             done = fill(settings, folder, say=cli._progress)
         cli._show(json, done.as_data(), f"{done.records:,} records restored; start the worker: it makes the rest again")

@@ -21,9 +21,9 @@ from milepost.ops.apply import attempts, read_files
 from milepost.ops.settings import Settings
 from milepost.schemas.errors import DeclarationError
 from milepost.topology import bundle_picture, openlineage
-from milepost.topology.accepted import accepted_bundle, nothing_holds
 from milepost.topology.catalog import load_bundle
 from milepost.topology.definitions import Catalog
+from milepost.topology.lenient import lenient_bundle, nothing_holds
 from milepost.topology.manual_entries import manual
 from milepost.topology.manual_markdown import markdown
 
@@ -53,7 +53,7 @@ def in_force(settings: Settings, org: str | None) -> Defined:
     """The definitions that an organisation applied last; without a name, of the only one there is."""
     newest: dict[str, Defined] = {}
     for attempt in attempts(settings):
-        catalog = accepted_bundle(attempt.files)
+        catalog = lenient_bundle(attempt.files)
         if not nothing_holds(catalog):
             newest[attempt.org] = Defined(org=attempt.org, catalog=catalog, at_ms=attempt.k_ms or attempt.at_ms)
     if org is None and len(newest) == 1:

@@ -12,14 +12,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic, ResourceType
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
 
+from milepost.ops import processes
 from milepost.ops.settings import Settings
 from milepost.schemas.errors import DeclarationError, StoreError
 from milepost.topology.line import Topic, all_topics
 
 PATIENCE_S: Final = 30.0
+ANSWER_S: Final = 10.0
+LISTENS_S: Final = 1.0
 
 OUTSIDE: Final[Mapping[str, str]] = {"min.insync.replicas": "2", "unclean.leader.election.enable": "false"}
 """What production adds to each topic, when it is replicated (design §11)."""
@@ -91,7 +102,7 @@ def set_config(settings: Settings, topic: str, config: Mapping[str, str]) -> Non
         time.sleep(0.05)
 
 
-def found(admin: AdminClient, names: Sequence[str]) -> Mapping[str, Found]:
+def found(admin: Admin, names: Sequence[str]) -> Mapping[str, Found]:
     """Those of `names` that exist at the broker."""
     metadata = _metadata(admin)
     there = [name for name in names if name in metadata.topics]
@@ -151,9 +162,42 @@ def cluster_id(settings: Settings) -> str:
     return str(metadata.cluster_id)
 
 
-def admin_client(settings: Settings) -> AdminClient:
-    # librdkafka would write each failed connection to stderr by itself; we say once, and what to do.
-    return AdminClient({"bootstrap.servers": settings.bootstrap, "log_level": 0, "client.id": "milepost-provision"})
+def cluster_topics(settings: Settings) -> Mapping[str, int]:
+    """All topics of the cluster and their partitions; StoreError if none answers."""
+    return {name: len(topic.partitions) for name, topic in _metadata(admin_client(settings)).topics.items()}
+
+
+def newest_ms(settings: Settings, topic: str) -> int | None:
+    """When the newest record of a topic was appended; None where it holds none.  StoreError without a broker."""
+    name, admin = settings.topic(topic), admin_client(settings)
+    there = _metadata(admin).topics.get(name)
+    if there is None:
+        return None
+    newest: Any = OffsetSpec
+    asked = {TopicPartition(name, number): newest.max_timestamp() for number in there.partitions}
+    answers = admin.list_offsets(asked, request_timeout=PATIENCE_S)
+    found: list[Any] = [_result(future, f"asking for the newest record of {name}") for future in answers.values()]
+    return max((one.timestamp for one in found if one.timestamp >= 0), default=None)
+
+
+class Admin(AdminClient):
+    """An admin client that knows whose broker it asks, so that an error can say where and what to do."""
+
+    def __init__(self, settings: Settings) -> None:
+        # librdkafka would write each failed connection to stderr by itself; we say once, and what to do.
+        super().__init__({"bootstrap.servers": settings.bootstrap, "log_level": 0, "client.id": "milepost-provision"})
+        self.settings = settings
+
+    def no_broker(self, why: str) -> StoreError:
+        """That none answers."""
+        fix = "start one with `milepost up`, or name it with MILEPOST_BROKER"
+        if not self.settings.embedded:
+            fix = "start the cluster, or correct MILEPOST_BROKER"
+        return StoreError(f"no Kafka broker answers at {self.settings.bootstrap} ({why}); fix: {fix}")
+
+
+def admin_client(settings: Settings) -> Admin:
+    return Admin(settings)
 
 
 def _compare(targets: Sequence[Wanted], there: Mapping[str, Found]) -> None:
@@ -196,15 +240,25 @@ def create(settings: Settings, topic: Wanted) -> bool:
     return True
 
 
-def _metadata(admin: AdminClient) -> Any:
+def _metadata(admin: Admin) -> Any:
+    settings = admin.settings
+    if settings.embedded and not _listens(settings.broker_port):
+        raise admin.no_broker("nothing listens there")  # librdkafka would wait for it
     try:
-        return admin.list_topics(timeout=10)
+        return admin.list_topics(timeout=ANSWER_S)
     except KafkaException as error:
         cause: Any = error.args[0]
-        raise StoreError(
-            f"no Kafka broker answers ({cause.str()}); "
-            "fix: start one with `milepost up`, or name it with MILEPOST_BROKER"
-        ) from error
+        raise admin.no_broker(cause.str()) from error
+
+
+def _listens(port: int) -> bool:
+    """Whether anything listens on a port within a second: a broker that is started again may be there in a moment."""
+    until = time.monotonic() + LISTENS_S
+    while not processes.answers(port):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def _result(future: Any, doing: str) -> object:

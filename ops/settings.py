@@ -75,6 +75,7 @@ PARTITIONS_MAX: Final = 256
 _PEER: Final = re.compile(r"^https?://[A-Za-z0-9.\[\]:_-]{1,255}$")
 _HOST: Final = re.compile(r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")
 _REGISTRY: Final = re.compile(r"^https?://[A-Za-z0-9.\[\]:_-]{1,255}(/[A-Za-z0-9._/-]{0,255})?$")
+_ADDRESS: Final = re.compile(r"\s*([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}\s*")
 _NAME: Final = re.compile(r"^[a-z0-9][a-z0-9_-]{0,62}$")
 
 
@@ -255,8 +256,8 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
     unknown = sorted(name for name in env if name.startswith("MILEPOST_") and name not in VARIABLES.keys() | _OTHERS)
     if unknown:
         near = difflib.get_close_matches(unknown[0], VARIABLES, n=1)
-        guess = f"; did you mean {near[0]}?" if near else ""
-        raise DeclarationError(f"{unknown[0]} is no setting{guess}; `milepost doctor --settings` lists them")
+        guess = f"; did you mean {near[0]}? `" if near else "; `"
+        raise DeclarationError(f"{unknown[0]} is no setting{guess}milepost doctor --settings` lists them")
 
     def text(name: str, default: str = "") -> str:
         return env.get(name, "").strip() or default
@@ -280,6 +281,8 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         return given
 
     broker = text("MILEPOST_BROKER")
+    if broker and not all(map(_ADDRESS.fullmatch, broker.split(","))):
+        raise DeclarationError(f"MILEPOST_BROKER={broker[:128]!r}: expected host:port, or several with commas between")
     jars = text("MILEPOST_JARS")
     host = text("MILEPOST_HOST", "127.0.0.1")
     token = text("MILEPOST_TOKEN")

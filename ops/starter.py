@@ -34,6 +34,8 @@ def write(folder: Path, kind: str = "shop", *, force: bool = False, schema_only:
     if kind not in KINDS:
         raise DeclarationError(f"--for {kind}: there is no such bundle to begin with; fix: one of {', '.join(KINDS)}")
     files = {SCHEMA: schema()} | ({} if schema_only else files_of(kind))
+    if folder.exists() and not folder.is_dir():
+        raise DeclarationError(f"{folder} is not a folder; fix: another name")
     there = [name for name in files if (folder / name).exists() and not schema_only]
     if there and not force:
         fix = "fix: another folder, --schema for the schema alone, or --force"
@@ -43,8 +45,21 @@ def write(folder: Path, kind: str = "shop", *, force: bool = False, schema_only:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(text)
     except OSError as error:
-        raise DeclarationError(f"{folder} cannot be written: {error}") from error
+        raise DeclarationError(f"{folder} cannot be written: {error.strerror}; fix: another folder") from error
     return [folder / name for name in sorted(files)]
+
+
+def following(folder: Path, kind: str) -> str:
+    """What to do next, for people."""
+    sends = "milepost connect git PATH" if kind == "git" else "milepost send events.ndjson"
+    steps = (
+        (f"milepost test {folder}", "its rules, tested as data"),
+        ("milepost up", "in a second terminal"),
+        (f"milepost apply {folder} --org NAME", "in force for your organisation"),
+        (sends, "and `milepost query` says what can be asked"),
+    )
+    width = max(len(typed) for typed, _ in steps)
+    return "\n".join(["next:", *(f"  {typed:{width}}  # {why}" for typed, why in steps)])
 
 
 def schema() -> bytes:

@@ -126,10 +126,7 @@ class Supervisor:
         """Start all parts; returns when they are ready."""
         settings = self.settings
         if not self.broker_only and processes.taken(settings.port, settings.host):
-            raise DeclarationError(
-                f"port {settings.port} is taken, the page and the web views need it; "
-                "fix: stop what listens there, or choose another port (--port, MILEPOST_PORT)"
-            )
+            raise DeclarationError(_occupied(settings))
         try:
             if self.broker is not None:
                 self.broker.start()
@@ -272,6 +269,19 @@ class Supervisor:
 
     def _told(self) -> str:
         return processes.last_lines(self.log)
+
+
+def _occupied(settings: Settings) -> str:
+    """That the page's port is taken, and by whom: most often by an `up` that was forgotten."""
+    if probe(settings, "/readyz") in (200, 503):
+        return (
+            f"a worker of Milepost answers at {settings.url} already; fix: use it, or stop it where it was started "
+            "(Ctrl-C), or start another beside it with MILEPOST_HOME, --port and --broker-port of its own"
+        )
+    return (
+        f"port {settings.port} is taken, the page and the web views need it; "
+        "fix: stop what listens there, or choose another port (--port, MILEPOST_PORT)"
+    )
 
 
 def probe(settings: Settings, path: str) -> int:

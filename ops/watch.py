@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from milepost.ops.client import Refused
+from milepost.ops.client import Refused, foreign
 from milepost.schemas.errors import StoreError
 
 SILENT_S: Final = 45.0
@@ -57,7 +57,7 @@ def watch(
                     last = frame.id or last
                     yield frame
         except (OSError, http.client.HTTPException) as error:
-            why = f"{type(error).__name__}: {error}"
+            why = str(getattr(error, "strerror", None) or error or "the connection ended")
         if time.monotonic() > until:
             raise StoreError(f"the worker at {url} gave no answer in {patience_s:.0f} s: {why}")
         time.sleep(RETRY_S)
@@ -72,11 +72,10 @@ def _opened(connection: http.client.HTTPConnection, target: str, token: str, las
     if answer.status == 503:
         raise OSError("the worker starts or stops")
     if answer.status != 200:
-        content = answer.read()
         try:
-            problem = json.loads(content)
-        except ValueError:
-            problem = {"detail": content[:200].decode(errors="replace")}
+            problem = json.loads(answer.read())
+        except ValueError as error:
+            raise foreign(f"http://{connection.host}:{connection.port}", "JSON was expected") from error
         raise Refused(answer.status, target, problem)
     return answer
 

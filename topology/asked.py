@@ -136,7 +136,7 @@ def organisation(reader: Reader, name: str | None) -> str:
         if len(known) == 1:
             return known[0]
         if not known:
-            raise UnknownOrganisation("no organisation has definitions yet", fix="milepost apply FOLDER")
+            raise UnknownOrganisation("no organisation has definitions yet", fix="milepost apply FOLDER --org NAME")
         raise UnknownOrganisation(
             f"there are {len(known)} organisations: say which", guess=known[0], fix=f"org={known[0]}"
         )

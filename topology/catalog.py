@@ -126,7 +126,7 @@ def compiled(
 ) -> Catalog:
     """The catalog of what holds; what has a fault, and what depends on it, is a finding and not in it.
 
-    rules_unread, writes_unread: refusals for what was not in `text` already (accepted.py)
+    rules_unread, writes_unread: refusals for what was not in `text` already (lenient.py)
     """
     rules = RuleReader(files, text, findings)
     rules.read()

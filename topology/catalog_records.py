@@ -23,7 +23,7 @@ MILESTONE: Final = "milestone."
 class RecordReader:
     """Reads `records`, over sources that were read.
 
-    refused: in place of those with a finding, writes that refuse each event (accepted.py)
+    refused: in place of those with a finding, writes that refuse each event (lenient.py)
     """
 
     def __init__(self, text: BundleText, sources: Mapping[str, Source], findings: Findings) -> None:

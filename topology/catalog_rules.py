@@ -26,7 +26,7 @@ class RuleReader:
     """Reads `sources` and `signals`.
 
     broken:  names of signals that have a finding
-    refused: in their place, rules that refuse each event; of use where the bundle is taken all the same (accepted.py)
+    refused: in their place, rules that refuse each event; of use where the bundle is taken all the same (lenient.py)
     """
 
     def __init__(self, files: Mapping[str, bytes], text: BundleText, findings: Findings) -> None:

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from milepost.schemas.errors import BundleError, Finding
 from milepost.schemas.framing import NO_TABLE, Table
 from milepost.topology.acceptances import Acceptances
-from milepost.topology.accepted import nothing_holds
 from milepost.topology.breaking import Version, follow
 from milepost.topology.catalog import Catalog
 from milepost.topology.completions import Completions
 from milepost.topology.graph import Folding, Graph, Item
+from milepost.topology.lenient import nothing_holds
 from milepost.topology.memberships import Membership, Memberships
 
 
@@ -36,7 +36,7 @@ class Applied:
 class Decisions:
     """All decisions that this worker has read.
 
-    `load` turns the files of a bundle of the log into a catalog (`accepted.accepted_bundle`); it is handed in, so that
+    `load` turns the files of a bundle of the log into a catalog (`lenient.lenient_bundle`); it is handed in, so that
     tests can count.
     """
 

@@ -155,7 +155,7 @@ class Write:
     """What an event does to a record.
 
     record: type of the record;  id: names below `data`, the record's id;  fields: name -> names below `data`
-    refused: why each event's write is a dead letter (accepted.py), else ""
+    refused: why each event's write is a dead letter (lenient.py), else ""
     """
 
     record: str
@@ -275,7 +275,7 @@ class Catalog:
     rules_by_type, measures: with those of what people do for plans (acts.py), if there is a plan with such an action
     writes:     event type -> what it does to records
     milestones: as they are declared; what holds in a plan is the plan's own
-    left_out:   of a bundle in the log: what does not hold in this release and is not here (accepted.py)
+    left_out:   of a bundle in the log: what does not hold in this release and is not here (lenient.py)
     """
 
     bundle_id: bytes

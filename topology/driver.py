@@ -25,11 +25,11 @@ from milepost.schemas.keys import OrgKeys, raw_place
 from milepost.schemas.serde import wire
 from milepost.schemas.stamps import Stamp
 from milepost.topology import line
-from milepost.topology.accepted import accepted_bundle
 from milepost.topology.catalog import Catalog, bundle_id, load_bundle
 from milepost.topology.decisions import Decisions
 from milepost.topology.following import add_definition, add_link
 from milepost.topology.ingest import Ingest
+from milepost.topology.lenient import lenient_bundle
 from milepost.topology.measure import MeasureLeg, MeasureMark
 from milepost.topology.reading import Progress
 from milepost.topology.records import RecordLeg
@@ -56,7 +56,7 @@ class Driver:
     partitions: int = 4
     chunk: int = 500
     seed: int = 0
-    load: Callable[[Mapping[str, bytes]], Catalog] = accepted_bundle
+    load: Callable[[Mapping[str, bytes]], Catalog] = lenient_bundle
     topics: dict[str, list[list[Message]]] = field(init=False)
     decisions: Decisions = field(init=False)
     org_keys: OrgKeys = field(init=False)

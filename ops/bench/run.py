@@ -81,7 +81,7 @@ def run(settings: Settings, plan: Plan, *, json_: bool = False) -> int:
     """
     unknown = sorted(set(plan.only) - PARTS.keys())
     if unknown:
-        raise DeclarationError(f"--only {unknown[0]}: there is no such part; the parts are {', '.join(PARTS)}")
+        raise DeclarationError(f"--only {unknown[0]}: there is no such part; known are {', '.join(PARTS)}")
     with stopping_on_signals():
         figures = measure(settings, plan, say=demo.Progress().say)
     print(json.dumps(figures) if json_ else report.table(figures), flush=True)

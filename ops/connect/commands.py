@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from milepost.ops import completing
 from milepost.ops.options import Json, Org
 
 app = typer.Typer(
@@ -71,7 +72,9 @@ def ndjson(
 
 @app.command()
 def webhook(
-    system: Annotated[str, typer.Argument(help="segment, or snowplow.")], org: Org = None, json: Json = False
+    system: Annotated[str, typer.Argument(help="segment, or snowplow.", autocompletion=completing.systems)],
+    org: Org = None,
+    json: Json = False,
 ) -> None:
     """Where a system posts its events to, and a post to try it with."""
     from milepost.ops import cli

@@ -27,7 +27,7 @@ from milepost.ops.broker import Say, silent
 from milepost.ops.client import Client
 from milepost.ops.connect.git import Commit, Repository
 from milepost.ops.connect.targets import needs_source, organisation_of
-from milepost.ops.send import Item, SendReport, send_events
+from milepost.ops.send import Item, SendReport, known, send_events
 from milepost.ops.settings import Settings
 from milepost.ops.starter import files_of
 from milepost.schemas.errors import ContractError, DeclarationError, StoreError
@@ -175,7 +175,7 @@ def send_history(client: Client, settings: Settings, wish: Wish, *, say: Say = s
         return report
     place = _hash(org, str(repository.folder))
     note = Note.read(settings.home / "connect" / (settings.namespace or "default") / f"git-{place}.json")
-    if note.probe is None or not _known(client, note.probe):
+    if note.probe is None or not known(client, note.probe):
         note = Note(note.file)
     if note.shallow != cut:
         note.tips, note.shallow = set(), cut
@@ -269,11 +269,11 @@ def _send_authors(
         if len(found) > AUTHORS_MAX:
             raise DeclarationError(f"the history names more than {AUTHORS_MAX:,} authors; fix: fewer refs")
     addresses = {mail for mail in found.values() if mail is not None}
-    known = {mail for mail, _ in note.authors.values()}
+    noted = {mail for mail, _ in note.authors.values()}
     members = {mail: membership_event(report.org, mail) for mail in sorted(addresses)}
     report.alone = sum(one is None for one in members.values())
     first = [listed_event(report.org, who, mail) for who, mail in found.items() if who not in note.authors]
-    first += [one for mail, one in members.items() if one is not None and mail not in known]
+    first += [one for mail, one in members.items() if one is not None and mail not in noted]
     then = []
     for who, mail in found.items():
         before, times = note.authors.get(who, (mail, 0))
@@ -331,13 +331,6 @@ def _fault(date: str, now_ms: int) -> str | None:
     except ContractError as error:
         return error.detail
     return "it lies ahead (future_event)"
-
-
-def _known(client: Client, event: Mapping[str, Any]) -> bool:
-    """Whether the log holds an event; sending it again changes nothing."""
-    report = SendReport()
-    send_events(client, _items([event]), report)
-    return report.outcomes["duplicate"] == 1
 
 
 def _items(events: Iterable[Mapping[str, Any]]) -> Iterator[Item]:

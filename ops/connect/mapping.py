@@ -207,7 +207,8 @@ def mapping_of(file: Path, org: str | None) -> RowMapping:
         with file.open("rb") as held:
             return read_mapping(str(file), held.read(BYTES_MAX), org)
     except OSError as error:
-        raise DeclarationError(f"{file} cannot be read: {error.strerror}") from error
+        expected = "a YAML file was expected that says how rows become events"
+        raise DeclarationError(f"{file} cannot be read: {error.strerror}; {expected}") from error
 
 
 def read_mapping(file: str, text: bytes, org: str | None) -> RowMapping:

@@ -153,7 +153,7 @@ def _below(row: Row, column: str) -> Any:
 @contextmanager
 def _opened(file: Path, encoding: str) -> Iterator[IO[str]]:
     if not file.is_file():
-        raise DeclarationError(f"{file} is not a file")
+        raise DeclarationError(f"{file} is not a file; the table was expected there")
     try:
         with file.open(encoding=encoding, newline="") as lines:
             yield lines

@@ -21,9 +21,9 @@ from milepost.agents.changelog import (
     dump_row,
     epoch_of,
     load_mark,
-    load_packed,
 )  # fmt: skip
 from milepost.schemas.errors import ContractError, StoreError
+from milepost.topology.packed import load_packed
 from tests.agents.memory import MemoryLog, Rec
 from tests.agents.toy import SPEC
 

@@ -12,7 +12,6 @@ from typing import Any
 import orjson
 import pytest
 
-from milepost.agents.changelog import load_packed
 from milepost.ops.apply import demo_bundle
 from milepost.ops.bench import PARTS, contestants, history, job, kills, rates, report, rules, streams
 from milepost.ops.bench.peer import run_program
@@ -23,6 +22,7 @@ from milepost.ops.settings import read_settings
 from milepost.schemas.errors import DeclarationError, StoreError
 from milepost.topology.catalog import load_bundle
 from milepost.topology.driver import Driver
+from milepost.topology.packed import load_packed
 from tests.support.broker import shared_jars
 
 

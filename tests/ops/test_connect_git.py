@@ -77,6 +77,18 @@ def test_counts_are_those_of_git(repository: Written, tmp_path: Path, mailmap: b
         assert to.ask("authors", at_ms=at_ms) == len(expected)
 
 
+def test_the_repository_has_what_makes_counting_hard(repository: Written) -> None:
+    """Sixty authors, addresses that differ in case alone, one that several people share, and a map that moves some."""
+    authors = {(name, mail) for name, mail in repository.log("--no-mailmap", "--format=%an%x00%ae")}
+    mails = {mail for _, mail in authors}
+    assert len(authors) == 60
+    assert len({mail.lower() for mail in mails}) < len(mails)
+    assert len({name for name, mail in authors if mail.lower() == b"team@shared.example"}) >= 3
+    moved = repository.log("--use-mailmap", "--format=%ae%x00%aE")
+    assert sum(before.lower() != after.lower() for before, after in moved) > COMMITS // 20
+    assert repository.counts("%aE", 2**40) != repository.counts("%ae", 2**40)
+
+
 def test_lines_files_and_merges_are_those_of_git(repository: Written, tmp_path: Path) -> None:
     """A merge counts once and writes nothing, an empty commit counts; lines and files are those of `--numstat`."""
     to = client()

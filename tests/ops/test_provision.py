@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,6 +78,11 @@ def test_too_few_brokers_are_said(settings: Settings) -> None:
 
 
 def test_no_broker_is_said(settings: Settings) -> None:
-    """Where no broker answers, the operator is told how to start one."""
-    with pytest.raises(StoreError, match=r"no Kafka broker answers.*fix: start one with `milepost up`"):
-        provision.provision(replace(settings, broker=f"127.0.0.1:{free_ports(1)[0]}"))
+    """Where no broker answers, the operator is told where, and how to start one or to name another."""
+    (port,) = free_ports(1)
+    with pytest.raises(StoreError, match=rf"no Kafka broker answers at 127.0.0.1:{port} .*fix: start the cluster, or"):
+        provision.provision(replace(settings, broker=f"127.0.0.1:{port}"))
+    begun = time.monotonic()
+    with pytest.raises(StoreError, match=rf"answers at 127.0.0.1:{port} .*fix: start one with `milepost up`"):
+        provision.provision(replace(settings, broker="", broker_port=port))
+    assert time.monotonic() - begun < 5, "where nothing listens at all, nobody waits for a broker"

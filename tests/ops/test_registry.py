@@ -26,7 +26,7 @@ from milepost.ops.registry import EmbeddedRegistry, RegistryLock, read_registry
 from milepost.ops.registry_client import FULL_TRANSITIVE, Incompatible, RegistryClient
 from milepost.ops.registry_keeper import RegistryKeeper
 from milepost.ops.settings import Settings
-from milepost.ops.tail import tail
+from milepost.ops.tail import beginning, tail
 from milepost.schemas.errors import BundleError, DeclarationError, StoreError
 from milepost.schemas.keys import raw_place
 from milepost.schemas.serde import wire
@@ -242,7 +242,9 @@ def test_a_line_loses_nothing_while_the_registry_is_away(settings: Settings, reg
         deployment.settle()
         with deployment.worker.client() as client:
             assert client.value("visits")["value"] == 601
-        values = [line["value"] for line in tail(deployment.settings, "raw-events", from_start=True, wait=False)]
+        values = [
+            line["value"] for line in tail(deployment.settings, "raw-events", begin=beginning("start"), wait=False)
+        ]
         shown = [value for value in values if value.get("schema") == id]
         assert len(shown) == 601 and {value["contract"] for value in shown} == {"RawEvent"}
 

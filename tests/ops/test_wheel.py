@@ -5,28 +5,21 @@ files of the repository -> copy -> wheel -> an empty environment -> milepost dem
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import os
 import re
-import shutil
 import subprocess
-import sys
-import sysconfig
-import venv
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.support import flights_expected as other
+from tests.support import wheels
 from tests.support.broker import broker_ports, shared_jars
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
-ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("agents", "ops", "schemas", "topology")
+ROOT, ROOMS = wheels.ROOT, wheels.ROOMS
 BUNDLES = (
     ("demo", "milepost.yaml"), ("demo", "tests/departures.yaml"), ("demo", "tests/weather.yaml"), ("starter", "milepost.yaml"), ("starter", "tests/orders.yaml"),
 )  # fmt: skip
@@ -36,34 +29,7 @@ KIND = 0o170000
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy that holds what a clone holds, without git's folder."""
-    folder = tmp_path_factory.mktemp("wheel")
-    clone = folder / "clone"
-    clone.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, clone)
-    for name in ("src", *ROOMS):
-        left_out = shutil.ignore_patterns("__pycache__", "*.egg-info")
-        shutil.copytree(ROOT / name, clone / name, symlinks=True, ignore=left_out)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(clone)]
-    if _setuptools() >= 77:  # what pyproject.toml asks for is here: nothing has to be fetched
-        command.insert(-1, "--no-build-isolation")
-    built = subprocess.run(command, env=_environment(), capture_output=True, text=True, timeout=240)
-    assert built.returncode == 0, built.stdout + built.stderr
-    (found,) = folder.glob("*.whl")
-    return found
-
-
-def _setuptools() -> int:
-    try:
-        return int(importlib.metadata.version("setuptools").split(".")[0])
-    except importlib.metadata.PackageNotFoundError:
-        return 0
-
-
-def _environment() -> dict[str, str]:
-    """The environment without the paths that lead to the clone."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    return wheels.built(tmp_path_factory.mktemp("wheel"))
 
 
 def _shipped() -> set[str]:
@@ -103,53 +69,17 @@ def test_the_wheel_holds_ordinary_files(wheel: Path) -> None:
     assert {top for top in tops if not re.fullmatch(r"milepost-[^/]+\.dist-info", top)} == {"milepost"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Empty:
-    """An environment that holds the wheel and, by a path, what it depends on; and an empty directory."""
-
-    folder: Path
-    here: Path
-
-    @property
-    def python(self) -> Path:
-        return self.folder / "bin" / "python"
-
-    @property
-    def milepost(self) -> Path:
-        return self.folder / "bin" / "milepost"
-
-
 @pytest.fixture
-def empty(wheel: Path, tmp_path: Path) -> Empty:
-    folder, here, others = tmp_path / "environment", tmp_path / "here", tmp_path / "others"
-    here.mkdir()
-    venv.create(folder, system_site_packages=False, with_pip=False, symlinks=True)
-    _link_dependencies(others)
-    (site,) = folder.glob("lib/python*/site-packages")
-    (site / "dependencies.pth").write_text(f"{others}\n")
-    made = Empty(folder=folder, here=here)
-    pip = [sys.executable, "-m", "pip", "--python", str(made.python), "install", "--quiet", "--no-index", "--no-deps"]
-    done = subprocess.run([*pip, str(wheel)], env=_environment(), capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return made
+def empty(wheel: Path, tmp_path: Path) -> wheels.Empty:
+    return wheels.installed(wheel, tmp_path)
 
 
-def _link_dependencies(folder: Path) -> None:
-    """All that is installed where the tests run, but for milepost itself and for `.pth` files, which may lead to it."""
-    folder.mkdir()
-    paths = sysconfig.get_paths()
-    for site in sorted({paths["purelib"], paths["platlib"]}):
-        for entry in Path(site).iterdir():
-            if "milepost" not in entry.name and entry.suffix != ".pth" and entry.name != "__pycache__":
-                (folder / entry.name).symlink_to(entry)
-
-
-def test_a_wheel_alone_runs_the_demo(empty: Empty, tmp_path: Path) -> None:
+def test_a_wheel_alone_runs_the_demo(empty: wheels.Empty, tmp_path: Path) -> None:
     """Installed from the wheel, in an empty directory, the first week ends with 0 and answers as the CSV does."""
     where = subprocess.run(
         [empty.python, "-c", "import milepost.agents, milepost.ops; print(milepost.__file__, milepost.ops.__file__)"],
         cwd=empty.here,
-        env=_environment(),
+        env=wheels.environment(),
         capture_output=True,
         text=True,
         timeout=60,
@@ -162,7 +92,7 @@ def test_a_wheel_alone_runs_the_demo(empty: Empty, tmp_path: Path) -> None:
         [empty.milepost, "demo", "--exit", "--json", "--week"],
         cwd=empty.here,
         env={
-            **_environment(),
+            **wheels.environment(),
             "MILEPOST_HOME": str(home),
             "MILEPOST_JARS": str(shared_jars()),
             "MILEPOST_BROKER_PORT": str(broker_port),

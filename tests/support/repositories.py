@@ -57,7 +57,8 @@ class Written:
     def counts(self, field: str, before: int) -> Counter[str]:
         """Commits with an author date before a moment (s), by `%ae` or `%aE` in small letters; by name without one."""
         found: Counter[str] = Counter()
-        for name, mail, date in self.log(f"--format=%an%x00{field}%x00%at"):
+        mapped = "--use-mailmap" if field == "%aE" else "--no-mailmap"  # %aE maps whatever is said, %ae never
+        for name, mail, date in self.log(mapped, f"--format=%an%x00{field}%x00%at"):
             if int(date) < before:
                 text = mail.decode("utf-8", "backslashreplace").lower()
                 found[text or f"{name.decode('utf-8', 'backslashreplace')} <>"] += 1

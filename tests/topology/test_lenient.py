@@ -1,4 +1,4 @@
-"""Accepted: a bundle that an older release applied and this one's checks refuse holds as far as it can, and stops nobody."""
+"""Lenient: a bundle that an older release applied and this one's checks refuse holds as far as it can, and stops nobody."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import pytest
 
 from milepost.schemas.errors import BundleError
 from milepost.schemas.serde import wire
-from milepost.topology.accepted import accepted_bundle, nothing_holds
 from milepost.topology.catalog import Catalog, bundle_id, load_bundle
 from milepost.topology.digest import digest
 from milepost.topology.driver import Driver
+from milepost.topology.lenient import lenient_bundle, nothing_holds
 from milepost.topology.questions import Question, Questions
 from milepost.topology.refusals import QuestionError, UnknownMetric
 from milepost.topology.steps import run
@@ -95,7 +95,7 @@ def test_what_holds_is_as_it_was_and_the_rest_is_named(pairs: list[tuple[str, st
     bundle = changed(*pairs)
     with pytest.raises(BundleError) as refused:
         load_bundle(bundle)
-    whole, found = load_bundle(files(WHOLE)), accepted_bundle(bundle)
+    whole, found = load_bundle(files(WHOLE)), lenient_bundle(bundle)
     assert found.bundle_id == bundle_id(bundle) and not nothing_holds(found)
     assert refused.value.findings[0] in found.left_out
     for section in ("sources", "rules", "metrics", "milestones", "plans", "records", "reactions"):
@@ -105,7 +105,7 @@ def test_what_holds_is_as_it_was_and_the_rest_is_named(pairs: list[tuple[str, st
     assert {one.name for one in found.measures} == {
         one.measure.name for one in found.metrics.values() if one.measure is not None
     }
-    assert accepted_bundle(files(WHOLE)) is whole and whole.left_out == ()
+    assert lenient_bundle(files(WHOLE)) is whole and whole.left_out == ()
 
 
 def lived(older: dict[str, bytes], events: int = 30) -> Driver:
@@ -149,7 +149,7 @@ def test_the_line_goes_on_behind_its_marker(pairs: list[tuple[str, str]], gone: 
             assert "GET /readyz says which" in (refused.value.fix or "")
         else:
             assert value(made, metric) == value(usual(), metric)
-    assert made.decisions.left_out() == {ORG: accepted_bundle(changed(*pairs)).left_out}
+    assert made.decisions.left_out() == {ORG: lenient_bundle(changed(*pairs)).left_out}
 
 
 def test_a_part_that_is_left_out_touches_no_other() -> None:
@@ -218,7 +218,7 @@ def test_whatever_lies_in_the_log_is_read(seed: int) -> None:
             case _:
                 text[at:at] = text[chance.randrange(len(text)) :][: chance.randrange(1, 30)]
     damaged = {**FILES, "milepost.yaml": bytes(text)}
-    found = accepted_bundle(damaged)
+    found = lenient_bundle(damaged)
     assert found.bundle_id == bundle_id(damaged)
     if nothing_holds(found):
         return

@@ -1,4 +1,4 @@
-"""Accepted: a bundle that lies in the log, as far as it holds in this release.
+"""Lenient: a bundle that lies in the log, as far as it holds in this release.
 
     files -> the checks of plan and apply pass -> its catalog, whole
              they do not -> each part with a fault is taken out -> the catalog of what holds, and what was left out
@@ -38,7 +38,7 @@ ALONE: Final = frozenset({"owner", "expect"})
 """Keys of a source without which it is read as it was."""
 
 
-def accepted_bundle(files: Mapping[str, bytes]) -> Catalog:
+def lenient_bundle(files: Mapping[str, bytes]) -> Catalog:
     """The catalog of a bundle of the log; `left_out` says what of it does not hold.  Equal files give the same object
     while it is remembered."""
     try:

@@ -1,4 +1,4 @@
-"""A bundle that an older release applied and this one refuses, on a real broker: the worker goes on and says what it lacks."""
+"""Lenient bundles, on a real broker: what an older release applied and this one refuses; the worker goes on and says what it lacks."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from milepost.ops.client import Refused
 from milepost.ops.flights import ORG, FlightEvent
 from milepost.ops.settings import Settings
 from milepost.schemas.errors import BundleError
-from milepost.topology.accepted import accepted_bundle
 from milepost.topology.catalog import Catalog, bundle_id, load_bundle
+from milepost.topology.lenient import lenient_bundle
 from tests.support.workers import Deployment, week
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -40,7 +40,7 @@ def apply_as_before(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> 
     """Apply it with the checks of a release that had none of today's."""
 
     def unchecked(files: Mapping[str, bytes], _: str) -> Catalog:
-        return accepted_bundle(files)
+        return lenient_bundle(files)
 
     with monkeypatch.context() as patched:
         patched.setattr("milepost.ops.apply.checked", unchecked)

@@ -124,7 +124,7 @@ def test_claims_that_do_not_hold_open_nothing(settings: Settings, claims: dict[s
         {"jku": "http://127.0.0.1/keys"}, {"x5u": "http://127.0.0.1/keys"}, {"jwk": STRANGER.as_dict(private=False)},
         {"crit": ["exp"]}, {"b64": False, "crit": ["b64"]},
     ],
-    ids=str,
+    ids="-".join,  # a key of the process is no name: every test process names a test the same
 )  # fmt: skip
 def test_headers_that_say_otherwise_open_nothing(settings: Settings, header: dict[str, Any]) -> None:
     """Another type, no key or another one's, an address or a key inside the token, how else to read it."""

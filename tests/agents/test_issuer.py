@@ -38,7 +38,7 @@ RSA = RSAKey.generate_key(2048, {"kid": "one", "use": "sig"})
 OTHER = RSAKey.generate_key(2048, {"kid": "two", "use": "sig"})
 STRANGER = RSAKey.generate_key(2048, {"kid": "one"})
 EC = ECKey.generate_key("P-256", {"kid": "ec"})
-NOW = int(time.time())
+NOW = 1_795_000_000
 CLAIMS: dict[str, Any] = {
     "iss": "https://issuer.example.org", "aud": "milepost", "sub": "ann", "iat": NOW, "exp": NOW + 3600, "roles": ["read"],
 }  # fmt: skip

@@ -193,7 +193,7 @@ def filled() -> Driver:
 def served(worker: Worker) -> Iterator[Site]:
     """The views on a free port, in a thread of their own."""
     loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
 
     async def start() -> tuple[web.AppRunner, int]:

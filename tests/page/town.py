@@ -8,7 +8,7 @@ later than its code.  `Town.fly` lets more of them leave while a browser looks.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,22 +37,9 @@ class Counter(Worker):
     driver: Driver = field(kw_only=True)
     now: int = NOW
     landings: int = 0
-    quality: Any = None
 
     def now_ms(self) -> int:
         return self.now
-
-    async def dead_letters(self) -> Sequence[Mapping[str, Any]]:
-        problems: dict[str, dict[str, Any]] = {}
-        for letter in self.driver.dead_letters:
-            said = {name: letter[name] for name in ("reason", "stage", "rule", "detail", "org", "source", "type")}
-            one = problems.setdefault(
-                letter["problem"].hex(), {**said, "problem": letter["problem"].hex(), "count": 0, "last_k_ms": 0}
-            )
-            one["count"] += 1
-            one["last_k_ms"] = max(one["last_k_ms"], letter["k_ms"])
-            one["example"] = f"raw-events/{letter['partition']}@{letter['offset']}"
-        return sorted(problems.values(), key=lambda one: (-one["last_k_ms"], one["problem"]))
 
     def status(self) -> Mapping[str, Any]:
         return {

@@ -45,10 +45,15 @@ def check(page: Any, client: Client, question: dict[str, str]) -> Counter[tuple[
     achieved = page.locator("[data-tile=achieved] .figure").inner_text()
     assert achieved == str(sum(row["state"] == "achieved" for row in rows))
     problems = client.get("/v1/dead-letters")["problems"]
-    assert page.locator("[data-tile=dead-letters] .figure").inner_text() == str(sum(one["count"] for one in problems))
+    assert page.locator("[data-tile=dead-letters] .figure").inner_text() == str(sum(one["open"] for one in problems))
     lines = page.locator("#problems tbody tr").all()
     assert {line.get_attribute("data-problem"): int(line.get_attribute("data-count")) for line in lines} == {
         one["problem"]: one["count"] for one in problems
+    }
+    sources = client.get("/v1/quality", **when(question))["sources"]
+    shown_sources = page.locator(".sources > li").all()
+    assert {one.get_attribute("data-source"): one.get_attribute("data-state") for one in shown_sources} == {
+        one["source"]: one["state"] or "" for one in sources
     }
     assert fits(page)
     return expected

@@ -8,7 +8,7 @@ later than its code.  `Town.fly` lets more of them leave while a browser looks.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from milepost.topology.bases import instant, written
 from milepost.topology.driver import Driver
 from tests.agents.test_views import Site, Tables, Worker, served
 
+MINUTE = 60_000
 HOUR = 3_600_000
 DAY = 24 * HOUR
 START = instant("2013-01-01T00:00:00Z")
@@ -37,22 +38,9 @@ class Counter(Worker):
     driver: Driver = field(kw_only=True)
     now: int = NOW
     landings: int = 0
-    quality: Any = None
 
     def now_ms(self) -> int:
         return self.now
-
-    async def dead_letters(self) -> Sequence[Mapping[str, Any]]:
-        problems: dict[str, dict[str, Any]] = {}
-        for letter in self.driver.dead_letters:
-            said = {name: letter[name] for name in ("reason", "stage", "rule", "detail", "org", "source", "type")}
-            one = problems.setdefault(
-                letter["problem"].hex(), {**said, "problem": letter["problem"].hex(), "count": 0, "last_k_ms": 0}
-            )
-            one["count"] += 1
-            one["last_k_ms"] = max(one["last_k_ms"], letter["k_ms"])
-            one["example"] = f"raw-events/{letter['partition']}@{letter['offset']}"
-        return sorted(problems.values(), key=lambda one: (-one["last_k_ms"], one["problem"]))
 
     def status(self) -> Mapping[str, Any]:
         return {
@@ -111,24 +99,31 @@ def flight(id: str, carrier: str | None, t_ms: int, number: int) -> dict[str, An
 def filled(*, days: int = DAYS, names: Mapping[str, str] = NAMES) -> Driver:
     driver = Driver(b"a secret of thirty-two bytes long", partitions=2)
     driver.apply("port-authority", demo_bundle(), START, k_ms=START)
-    for carrier, name in names.items():
-        known = START + (10 * DAY if carrier == "DL" else 0)
-        driver.produce(_listed("airline.listed", carrier, START, carrier=carrier, name=name), NOW, known_ms=known)
-    for number in range(3):
-        told = _listed("aircraft.listed", f"N{number}", START, tailnum=f"N{number}", model="A320", seats=150 + number)
-        driver.produce(told, NOW, known_ms=START)
-    for hour in range(days * 24):
-        t_ms = START + hour * HOUR
-        flying = ["UA", *(["AA"] if hour % 2 else []), *(["DL"] if hour < 240 else [])]
-        for carrier in flying:
-            known = t_ms + (3 * DAY if hour % 50 == 49 else 60_000)
-            driver.produce(flight(f"{carrier}{hour}", carrier, t_ms, hour), NOW, known_ms=known)
-        if hour % 300 == 100:
-            driver.produce(flight(f"nobody{hour}", None, t_ms, hour), NOW, known_ms=t_ms)
+    for event, known_ms in sorted(_events(days, names), key=lambda one: one[1]):
+        driver.produce(event, known_ms)
     driver.run()
     driver.tick(NOW)
     driver.run()
     return driver
+
+
+def _events(days: int, names: Mapping[str, str]) -> Iterator[tuple[dict[str, Any], int]]:
+    """(event, known time)."""
+    for carrier, name in names.items():
+        known = START + (10 * DAY if carrier == "DL" else MINUTE)
+        yield _listed("airline.listed", carrier, START, carrier=carrier, name=name), known
+    for number in range(3):
+        yield (
+            _listed("aircraft.listed", f"N{number}", START, tailnum=f"N{number}", model="A320", seats=150 + number),
+            START + MINUTE,
+        )
+    for hour in range(days * 24):
+        t_ms = START + hour * HOUR
+        flying = ["UA", *(["AA"] if hour % 2 else []), *(["DL"] if hour < 240 else [])]
+        for carrier in flying:
+            yield flight(f"{carrier}{hour}", carrier, t_ms, hour), t_ms + (3 * DAY if hour % 50 == 49 else 2 * MINUTE)
+        if hour % 300 == 100:
+            yield flight(f"nobody{hour}", None, t_ms, hour), t_ms + 2 * MINUTE
 
 
 def _listed(type: str, id: str, t_ms: int, **data: Any) -> dict[str, Any]:

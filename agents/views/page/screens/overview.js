@@ -116,13 +116,13 @@ function begun(root, so) {
 function tiles({ told, letters, quality }, world, href) {
   const rows = told?.rows ?? null;
   const reached = rows?.filter((row) => row.state === "achieved").length;
-  const lost = letters?.problems.reduce((sum, one) => sum + one.count, 0);
+  const lost = letters?.problems.reduce((sum, one) => sum + (one.open ?? one.count), 0);
   const unmatched = quality?.sources.reduce((sum, one) => sum + (one.unmatched.events ?? 0), 0);
   return [
     tile("companies", `${world.companies.length}${world.more ? "+" : ""}`, "companies", href({ screen: "company", company: "" })),
     tile("achieved", rows === null ? "–" : words.number(reached), rows === null ? "milestones achieved" : `of ${words.number(rows.length)} milestones achieved`, "#portfolio"),
     tile("unmatched", unmatched === undefined ? "–" : words.number(unmatched), "events of no known company", "#sources"),
-    tile("dead-letters", lost === undefined ? "–" : words.number(lost), lost === 1 ? "dead letter" : "dead letters", "#letters", lost > 0),
+    tile("dead-letters", lost === undefined ? "–" : words.number(lost), lost === 1 ? "dead letter not repaired" : "dead letters not repaired", "#letters", lost > 0),
   ];
 }
 
@@ -204,9 +204,10 @@ function problems({ problems: rows, next }, tz) {
   return [make("div", { class: "wide" }, make("table", { id: "problems" },
     make("thead", {}, make("tr", {}, ["Problem", "Last seen"].map((text) => make("th", { scope: "col", text })), make("th", { scope: "col", class: "num", text: "Events" }))),
     make("tbody", {}, rows.map((one) => make("tr", { data: { problem: one.problem, count: String(one.count) } },
-      make("th", { scope: "row" }, make("span", { text: words.sentence(one.reason ?? "unknown") }), make("span", { class: "muted", text: [one.source, one.type, one.detail].filter(Boolean).join(" · ") }),
+      make("th", { scope: "row" }, make("span", { text: words.sentence(one.reason ?? "unknown") }),
+        one.state && one.state !== "open" ? make("span", { class: "tag", text: one.state }) : null, make("span", { class: "muted", text: [one.source, one.type, one.detail].filter(Boolean).join(" · ") }),
         one.example ? make("span", { class: "muted" }, "for example ", make("code", { text: one.example })) : null),
       make("td", {}, one.last_k_ms ? moment(one.last_k_ms, tz) : "–"),
       make("td", { class: "num", text: words.number(one.count) })))))),
-  next ? make("p", { class: "muted", text: "There are more problems: GET /v1/dead-letters lists them all." }) : null];
+  make("p", { class: "muted" }, next ? "There are more problems. " : "", make("code", { text: "milepost dead-letters" }), " lists, explains and repairs them.")];
 }

@@ -9,8 +9,10 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 
+from milepost.ops.access import Role
 from tests.page import goldens
 from tests.page.site import MARKUP, SCRIPT, Shops, shops
+from tests.support.doors import token
 
 pytestmark = pytest.mark.page
 
@@ -165,6 +167,22 @@ def test_a_foreign_page_cannot_decide(page: Any, decided: Shops) -> None:
         Content_Type="application/json", Origin="http://elsewhere.example", Host=f"127.0.0.1:{decided.site.port}",
     )  # fmt: skip
     assert answer.status == 403 and decided.worker.sent == []
+
+
+def test_what_was_refused_for_want_of_a_token_is_asked_again_as_it_was(page: Any, decided: Shops) -> None:
+    """Behind the door the effect, which is posted, is there like every other answer, and nothing was decided by it."""
+    text = token(decided.worker.book, *Role)
+    page.goto(f"{decided.url}/?{urlencode({**NOW, 'at': '2013-02-01T00:00:00Z', 'basis': 'corrected'})}")
+    page.locator("#door input").fill(text, timeout=WAIT_MS)
+    page.keyboard.press("Enter")
+    page.locator("#review li").wait_for(timeout=WAIT_MS)
+    page.context.clear_cookies()
+    page.locator("#decide-keys").fill("code:N1\ncode:S1")
+    page.locator("#decide-look").click()
+    page.locator("#door input").fill(text, timeout=WAIT_MS)
+    page.keyboard.press("Enter")
+    page.locator("#effect-after").wait_for(timeout=WAIT_MS)
+    assert names(page, "before") == ["North & Sons", "South Ltd"] and decided.worker.sent == []
 
 
 def test_a_restoring_worker_is_waited_for(page: Any, decided: Shops) -> None:

@@ -78,7 +78,7 @@ export class Explain {
     const { operands, rows, unit, value } = answer;
     const formula = operands.length > 1 || operands[0]?.metric !== question.metric;
     const of = (row) => eventRow(row, { tz: question.tz, units, formula, open: (position) => this.turn({ event: position }) });
-    const columns = [{ head: "Event" }, { head: "Time" }, { head: "Company" }, ...(formula ? [{ head: "Counts for" }] : []), { head: "Adds", num: true }, { head: "Known" }];
+    const columns = [{ head: "Event" }, { head: "Adds", num: true }, { head: "Time" }, { head: "Company" }, ...(formula ? [{ head: "Counts for" }] : []), { head: "Known" }];
     const events = table("The events behind it, by time", columns, rows.map(of), { class: "explain-events" });
     const parts = operands.map((one) => [sentence(one.metric), number(one.value, units(one.metric)), number(one.counted), number(one.recomputed, units(one.metric))]);
     return [
@@ -127,10 +127,10 @@ function eventRow(row, { tz, units, formula, open }) {
     make("th", { scope: "row" },
       button(`${row.source} / ${row.id}`, () => open(row.position), { class: "link", data: { key: row.position } }),
       make("span", { class: "muted block", text: said })),
+    make("td", { class: "num", text: number(row.adds, unit === "ratio" ? "" : unit) }),
     make("td", { class: "when", text: inWords(fromRfc3339(row.time), tz) }),
     make("td", { text: row.key ?? row.company }),
     formula ? make("td", { text: row.metrics.map(sentence).join(", ") }) : null,
-    make("td", { class: "num", text: number(row.adds, unit === "ratio" ? "" : unit) }),
     make("td", { class: "when", text: inWords(fromRfc3339(row.known), tz) }));
 }
 

@@ -202,7 +202,7 @@ function errors(problems, tz, open) {
     make("td", {}, one.example.startsWith("raw-events/")
       ? button(one.example, () => open(one.example), { class: "link", data: { key: one.problem, opens: one.example }, "aria-label": `The raw event ${one.example}` }) : one.example)));
   return [
-    table("Dead letters by problem", [{ head: "Problem" }, { head: "Stage" }, { head: "From" }, { head: "Records", num: true }, { head: "Last" }, { head: "Example" }], lines),
+    table("Dead letters by problem", [{ head: "Problem" }, { head: "Stage" }, { head: "From" }, { head: "Records", num: true }, { head: "Last" }, { head: "Example" }], lines, { class: "problems" }),
     next ? make("p", { class: "muted", text: `These are the newest ${rows.length} problems.` }) : null,
   ];
 }

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from milepost.agents.views import SendFailed
 from milepost.agents.views.openapi import EVERYBODY, Route
 from milepost.ops.access import ALL, Role
 from milepost.ops.apply import demo_bundle
@@ -46,6 +47,8 @@ def two() -> Driver:
         data = {"carrier": carrier, "flight": 1, "tailnum": "N1", "origin": "EWR", "dest": "IAH", "dep_delay": 1.0,
                 "distance": 1.0}  # fmt: skip
         driver.produce(event(org="rival", id=f"r{carrier}", data=data), NOW, known_ms=start + 86_400_000)
+    for org, name in (("rival", CANARY), ("port-authority", "United Air Lines")):  # a problem of each
+        driver.produce(event(org=org, id="bad", data={"carrier": 7, "tailnum": name}), NOW, known_ms=start + 86_400_000)
     driver.run()
     driver.tick(NOW)
     driver.run()
@@ -185,7 +188,36 @@ def test_a_receipt_of_another_organisation_is_unknown(site: Site, tokens: Mappin
             for whose in ("theirs", "rival")
         }
         assert told["theirs"] == {"receipt": f"raw-events/{place}", "outcome": "unknown", "failed_rules": []}
-        assert told["rival"]["outcome"] == "accepted"
+        assert told["rival"]["outcome"] in ("accepted", "dead_letter")
+        shown = {
+            whose: site.call(
+                "GET", f"/v1/events/raw-events/{place}/record", None, Authorization=f"Bearer {tokens[whose]}"
+            )
+            for whose in ("theirs", "rival")
+        }
+        assert (shown["theirs"].status, shown["rival"].status) == (404, 200) and b"rival" not in shown["theirs"].body
+
+
+def test_a_problem_of_another_organisation_is_not_there(site: Site, tokens: Mapping[str, str]) -> None:
+    """Problems among the dead letters are listed, shown and repaired by the organisation that they are of, or by all."""
+
+    def problems(whose: str) -> dict[str, str]:
+        listed = site.call("GET", "/v1/dead-letters", None, Authorization=f"Bearer {tokens[whose]}").json["problems"]
+        return {row["problem"]: row["org"] for row in listed}
+
+    every = problems("all")
+    assert set(every.values()) == {"rival", "port-authority"}
+    for whose, org in (("theirs", "port-authority"), ("rival", "rival")):
+        assert set(problems(whose).values()) == {org}
+        given = {"Authorization": f"Bearer {tokens[whose]}", "Content_Type": "application/json"}
+        for problem, of in every.items():
+            path = f"/v1/dead-letters/{problem}"
+            got = [site.call("GET", path, None, **given), site.call("GET", f"{path}/members", None, **given)]
+            assert [one.status for one in got] == ([200, 200] if of == org else [404, 404])
+            if of != org:
+                assert site.call("POST", f"{path}/repair", b'{"mapping": {}}', **given).status in (403, 404, 422)
+                assert CANARY not in got[0].body.decode() or org == "rival"
+    assert not site.worker.sent
 
 
 @pytest.mark.parametrize("route", table(), ids=lambda route: route.name)
@@ -455,21 +487,20 @@ def test_a_change_has_its_lines_before_and_after(site: Site, tokens: Mapping[str
     assert [one["status"] for one in site.worker.noted] == [0, 422]
 
 
-def test_a_change_without_its_line_is_not_begun(site: Site, tokens: Mapping[str, str]) -> None:
-    """When the audit cannot be written the change is refused with 503, and nothing was sent."""
+def test_a_change_without_its_line_is_not_begun(
+    site: Site, tokens: Mapping[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the audit cannot be written a change is refused with 503, though the broker takes everything else."""
+
+    async def refused(change: Mapping[str, Any]) -> None:
+        raise SendFailed("no audit")
+
     body = json.dumps({"keys": ["airline_name:Delta", "carrier_code:DL"], "org": "port-authority"}).encode()
-    site.worker.fails = True
-    try:
-        got = site.call(
-            "POST",
-            "/v1/identity/unlink",
-            body,
-            Authorization=f"Bearer {tokens['all']}",
-            Content_Type="application/json",
-        )
-    finally:
-        site.worker.fails = False
-    assert got.status == 503 and not site.worker.sent and not site.worker.noted
+    given = {"Authorization": f"Bearer {tokens['all']}", "Content_Type": "application/json"}
+    monkeypatch.setattr(site.worker, "note", refused, raising=False)
+    assert site.call("POST", "/v1/identity/link", body, **given).status == 503 and not site.worker.sent
+    monkeypatch.undo()
+    assert site.call("POST", "/v1/identity/link", body, **given).status == 202 and len(site.worker.sent) == 1
 
 
 def test_every_change_of_the_table_is_audited(

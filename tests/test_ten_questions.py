@@ -14,14 +14,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from milepost.ops.settings import Settings
 from tests.agents.test_manual_views import driven
 from tests.agents.test_views import Tables, Worker, filled, served
+from tests.page.conftest import browser, page  # noqa: F401  fixtures
+from tests.page.site import LATE, Shops, shops
 from tests.support.leafing import Leafing
+
+WAIT_MS = 90_000
+TEN_DAYS = "metric=uses&at=2013-01-10T00:00:00Z&basis=corrected&window=all&tz=UTC"
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +106,80 @@ def test_7_which_source_is_stale(visits: Leafing, airports: Leafing) -> None:
     assert visits.follow(first.about.links[0]).heading == "Source app"
     assert visits["Source app"].facts["Promises"].text.startswith("an event at least every 15 minutes")
     assert not any(one.heading == "To look at first" and "stale" in one.about.text for one in airports.parts)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shops]:
+    """The page of three shops: one event came late, and a link between two of them was refused."""
+    with shops(tmp_path_factory.mktemp("home")) as made:
+        yield made
+
+
+def opened(page: Any, site: Shops, address: str) -> None:  # noqa: F811
+    page.set_default_timeout(WAIT_MS)
+    page.goto(f"{site.url}/?{address}")
+    shown(page)
+
+
+def shown(page: Any) -> None:  # noqa: F811
+    """Wait until the page says that it is up to date with its address."""
+    page.wait_for_function(
+        "() => { const s = document.getElementById('status').dataset;"
+        " return s.state === 'ready' && '?' + s.question === location.search; }",
+        timeout=WAIT_MS,
+    )
+
+
+@pytest.mark.page
+def test_8_why_a_number_is_so(page: Any, site: Shops) -> None:  # noqa: F811
+    """A button beside the number opens the events that were counted; each leads to the record as it came, and the
+    number's definition to what it means."""
+    opened(page, site, TEN_DAYS)
+    number = page.get_by_role("region", name="Uses").locator("output").inner_text()
+    page.get_by_role("button", name="Why this number?").click()
+    shown(page)
+    why = page.get_by_role("dialog", name="Why this: uses")
+    counted = why.get_by_role("region", name="The events behind it, by time").get_by_role("row")
+    assert counted.count() - 1 == int(number) > 10
+    assert f"{number} events are behind it. Added again just now they give the same." in why.inner_text()
+    why.get_by_role("button", name="till / use-3", exact=True).click()
+    shown(page)
+    record = json.loads(page.locator("#explain[open] #raw").text_content())
+    assert (record["id"], record["source"]) == ("use-3", "till")
+    page.keyboard.press("Escape")
+    shown(page)
+    page.get_by_text("Definition", exact=True).locator("xpath=..").get_by_role("link").click()
+    page.get_by_role("article", name="Metric uses", exact=True).wait_for(timeout=WAIT_MS)
+    assert page.url.endswith("/docs#metric-uses")
+
+
+@pytest.mark.page
+def test_9_what_was_shown_then(page: Any, site: Shops) -> None:  # noqa: F811
+    """One switch: the number without what came late, as the engine gives it, with the moment in words beside it."""
+    opened(page, site, TEN_DAYS)
+    number = page.get_by_role("region", name="Uses").locator("output")
+    now = int(number.inner_text())
+    page.get_by_role("radio", name="As shown").check()
+    shown(page)
+    told = site.get("/v1/metrics/uses/value", at="2013-01-10T00:00:00Z", basis="as_shown")
+    assert int(number.inner_text()) == told["value"] < now
+    assert "as shown 10 Jan 2013, 00:00" in page.get_by_role("banner").inner_text()
+    page.get_by_role("radio", name="Corrected").first.check()
+    shown(page)
+    page.get_by_role("button", name="What was shown then").click()
+    shown(page)
+    assert LATE in page.get_by_role("main").inner_text()
+
+
+@pytest.mark.page
+def test_10_who_waits_to_be_matched(page: Any, site: Shops) -> None:  # noqa: F811
+    """The queue on the identity's screen: the two keys that an event proposed, why they were not joined, and the event."""
+    opened(page, site, TEN_DAYS)
+    page.get_by_role("navigation", name="Screens").get_by_role("link", name="Identity").click()
+    shown(page)
+    waits = page.get_by_role("region", name="Waiting for a decision").get_by_role("listitem")
+    (waiting,) = site.get("/v1/identity/review")["review"]
+    assert waits.count() == 1
+    said = waits.first.inner_text()
+    assert waiting["means"] in said and waiting["record"] in said and "V1" in said
+    assert page.said == []

@@ -8,7 +8,7 @@ import { get } from "../api.js";
 import { Breakdown } from "../breakdown.js";
 import { Chart, stepInWords } from "../chart.js";
 import { Compare, askCompared } from "../compare.js";
-import { fill, make } from "../element.js";
+import { fill, make, redraw } from "../element.js";
 import { Explain, VALUE, askExplained, ofPoint, ofRow } from "../explain.js";
 import { content } from "../live.js";
 import { button } from "../parts.js";
@@ -190,7 +190,8 @@ function showValue(now, metric, answer, failure) {
   $("facts").hidden = !answer;
   $("lag-row").hidden = typeof answer?.shown_lag_ms !== "number";
   $("lag").textContent = typeof answer?.shown_lag_ms === "number" ? lengthInWords(answer.shown_lag_ms) : "";
-  $("definition").textContent = [answer?.definition, answer?.version].filter(Boolean).join(" ");
+  const defined = [answer?.definition, answer?.version].filter(Boolean).join(" ");
+  redraw($("definition"), defined ? make("a", { href: `/docs#metric-${encodeURIComponent(now.metric)}`, text: defined }) : null);
 }
 
 function coversWords(now, answer) {

@@ -44,6 +44,8 @@ MINUTE_MS: Final = 60_000
 MINUTES: Final = PANE_MS // MINUTE_MS
 EXAMPLES_MAX: Final = 3
 """Examples that a pane keeps of unmatched events: those known first."""
+FORWARDED_MAX: Final = 256
+"""Forwarded records that were refused in a pane and are told from their copies; of further ones a copy counts, too."""
 LOST: Final = "missing_key"
 STORE: Final = "quality"
 ROWS_A_STEP: Final = 500
@@ -69,6 +71,7 @@ class Note(NamedTuple):
     unmatched: bool
     example: tuple[int, int, str, str]
     """First position (partition, offset), the key that is missing, and whether it is absent or means nothing."""
+    forwarded: bool = False
 
 
 class Example(msgspec.Struct, array_like=True, frozen=True, order=True):
@@ -103,13 +106,19 @@ class Refused(msgspec.Struct, array_like=True):
 
 
 class Pane(msgspec.Struct, array_like=True):
-    """What was counted of a source in a quarter of an hour of known time.  newest_ms: largest event time; -1: none"""
+    """What was counted of a source in a quarter of an hour of known time.
+
+    newest_ms: the largest event time; -1: none
+    forwarded: first positions of those refused that came from another partition.  Who forwards may crash and forward
+               again; an event that was accepted knows its copies, one that was refused is counted by this
+    """
 
     minutes: dict[int, Minute] = {}
     types: dict[str, int] = {}
     newest_ms: int = -1
     refused: dict[str, Refused] = {}
     examples: list[Example] = []
+    forwarded: list[tuple[int, int]] = []
 
     def add(self, other: Pane) -> None:
         """Add the counts of another partition, or of a later slice."""
@@ -140,6 +149,10 @@ class Pane(msgspec.Struct, array_like=True):
         at, within = divmod(note.k_ms % PANE_MS, MINUTE_MS)
         if note.reason:
             partition, offset = note.example[:2]
+            if note.forwarded:
+                if (partition, offset) in self.forwarded:
+                    return
+                self.forwarded = sorted({*self.forwarded, (partition, offset)})[:FORWARDED_MAX]
             self.add(Pane(refused={note.reason: Refused(1, note.k_ms, partition, offset)}))
             if note.reason == LOST and note.counted:
                 self.minutes.setdefault(at, Minute()).lost += 1
@@ -222,7 +235,9 @@ def refused(at: Partition, catalogs: Mapping[bytes, Catalog], envelope: Envelope
         key = next((f"{one.entity}/{one.key}" for one in source.identities if one.required), "")
     sent, example = (envelope.org, envelope.source), (a.partition, a.offset, key, "missing")
     assert isinstance(at.mark, IngestMark)
-    at.mark.counted.append(Note(sent, a.k_ms, a.record.offset, reason, -1, envelope.type, counted, False, example))
+    forwarded = a.genuine is not None and a.genuine.kind == stamps.FORWARDED
+    note = Note(sent, a.k_ms, a.record.offset, reason, -1, envelope.type, counted, False, example, forwarded)
+    at.mark.counted.append(note)
 
 
 def _imported(a: Arrived) -> bool:

@@ -292,6 +292,21 @@ def test_what_a_row_holds_already_is_not_counted_twice() -> None:
     assert dict(again.state["ingest", 0].stores["quality"].scan(b"", b"\xff" * 30)) == rows
 
 
+def test_a_refused_record_that_is_forwarded_twice_counts_once() -> None:
+    """Who forwards may crash and do it again: the copies say where the record first came, so they are one."""
+    at = made("{freshness: 15m}")
+    partition, offset = at.produce({**visit("bad", T0 + M), "type": "none"}, T0 + M)
+    record = at.topics["raw-events"][partition].pop(offset)
+    astray = (partition + 1) % 3
+    at.append("raw-events", astray, record.key, record.value, (), T0 + M)
+    at.run()
+    copy = at.topics["raw-events"][partition][-1]
+    assert copy.value == record.value and copy.headers
+    at.append("raw-events", partition, copy.key, copy.value, copy.headers, T0 + 2 * M)
+    (reason,) = told(at, 10)["schema"]["by_reason"]
+    assert (reason["records"], at.fates["ingest"]["dead:unknown_type"]) == (1, 2)
+
+
 def test_a_quarter_of_an_hour_keeps_few_examples() -> None:
     """A row is bounded whatever comes: three examples, a count a type and reason, fifteen minutes."""
     at = made("{unmatched_max: 1%}", partitions=1)

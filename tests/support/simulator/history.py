@@ -12,7 +12,7 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -90,15 +90,17 @@ def history(seed: int, *, plan: Plan | None = None, scenario: Scenario | None = 
     )  # fmt: skip
 
 
-def histories(seeds: Iterable[int]) -> Iterator[Outcome]:
-    """The outcome of each seed, in order."""
+def histories(
+    seeds: Iterable[int], scenario: Callable[[int], Scenario] = scenario_of, *, keep: bool = False
+) -> Iterator[Outcome]:
+    """The outcome of each seed, in order.  scenario: another input;  keep: whoever takes an outcome ends its world"""
     enabled, hook = gc.isenabled(), sys.unraisablehook
     gc.disable()
     # A killed process is torn down by the collector, in the middle of whatever it awaited: that is not worth a word.
     sys.unraisablehook = _nothing
     try:
         for number, seed in enumerate(seeds, 1):
-            yield history(seed)
+            yield history(seed, scenario=scenario(seed), keep=keep)
             if number % COLLECTED_EVERY == 0:
                 gc.collect()
     finally:

@@ -179,7 +179,7 @@ def another_cluster(kit: Kit) -> Settings:
 
 def held(kit: Kit) -> Settings:
     settings = kit.outside()
-    provision.set_config(settings, "raw-events", {"min.compaction.lag.ms": str(10**12)})
+    provision.set_config(settings, "raw-events", {"min.compaction.lag.ms": str(100 * 3_600_000)})
     return settings
 
 

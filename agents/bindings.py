@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
 import faust
-from confluent_kafka import KafkaException
+from confluent_kafka import Consumer, KafkaException
 from confluent_kafka.admin import AdminClient
 from faust.types import TP
 
@@ -31,7 +31,7 @@ from milepost.agents.ending import STUCK, end
 from milepost.agents.holding import Holding
 from milepost.agents.landing import IDLE_S, Place
 from milepost.agents.leg_runtime import LegRuntime
-from milepost.agents.lookups import committed, describe, end_offsets, start_offsets
+from milepost.agents.lookups import asker, committed, describe, end_offsets, start_offsets
 from milepost.agents.producer import LegProducer
 from milepost.agents.standby import DECIDED_S, Standbys
 from milepost.agents.store import Stamp
@@ -149,6 +149,7 @@ class Runtime:
         self._writer: ChangelogWriter | None = None
         self._outputs: dict[str, LegProducer] = {}
         self._admin: AdminClient | None = None
+        self._asker: Consumer | None = None  # made when somebody asks
         self._starting = asyncio.Lock()
         self._watchdog: asyncio.Task[None] | None = None
         self._answered_since = time.monotonic()
@@ -281,6 +282,9 @@ class Runtime:
         writer, self._writer = self._writer, None
         if writer is not None:
             await writer.stop()
+        consumer, self._asker = self._asker, None
+        if consumer is not None:
+            await asyncio.to_thread(consumer.close)
 
     def holding(self, leg: LegRuntime, number: int, stamp: Stamp) -> Holding:
         assert self._writer is not None
@@ -362,8 +366,9 @@ class Runtime:
 
     async def committed(self, tps: set[TP]) -> dict[TP, int]:
         """How far source partitions are committed: what was to be sent of what lies before is acknowledged."""
-        assert self._admin is not None
-        return await asyncio.to_thread(committed, self._admin, self.settings.group, tps)
+        if self._asker is None:
+            self._asker = asker(self.settings.bootstrap, self.settings.group)
+        return await asyncio.to_thread(committed, self._asker, tps)
 
     async def _look_at_checkpoints(self) -> None:
         """A client that waits for what never comes looks like one whose broker is away; but the broker can be asked."""

@@ -44,7 +44,8 @@ UNLANDED_MAX: Final = 16_384
 asked only when it is so much further, or at the log's end: then no answer ever shows less than one before it.  Who was
 given the partition in order has all that was folded, and is asked at once."""
 GATE_S: Final = 10.0
-"""A partition is asked after so many seconds of being open in any case: its next record may wait for a decision."""
+"""A partition that has not moved for so many seconds is asked in any case: its next record may wait for a decision.
+While it moves it is not asked, however slow it is."""
 
 
 class Holding(Landing):
@@ -78,7 +79,6 @@ class Holding(Landing):
         self._taken_at = 0.0
         self._log = writer.at(place.changelog, number)
         self._slice = SLICE_FIRST
-        self._opened_at = 0.0
         self._answers_from = 0
 
     # -- being given
@@ -190,7 +190,6 @@ class Holding(Landing):
             return False
         self.partition = at
         self.state = "open"
-        self._opened_at = time.monotonic()
         self._touch()
         self._arm_idle()
         return True
@@ -318,7 +317,7 @@ class Holding(Landing):
         if self.state != "open" or at is None:
             return False
         if self._answers_from:
-            if at.next_offset < self._answers_from and time.monotonic() - self._opened_at < GATE_S:
+            if at.next_offset < self._answers_from and time.monotonic() - self.moved_at < GATE_S:
                 return False
             self._answers_from = 0
         return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 from faust.types import TP
 
@@ -21,10 +21,25 @@ def start_offsets(admin: AdminClient, tps: set[TP]) -> dict[TP, int]:
     return _offsets(admin, tps, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
 
 
-def committed(admin: AdminClient, group: str, tps: set[TP]) -> dict[TP, int]:
-    """What a group has committed: behind it every checkpoint has landed, and its outputs before it.  Blocks."""
-    wanted = ConsumerGroupTopicPartitions(group, [TopicPartition(tp.topic, tp.partition) for tp in tps])
-    found = admin.list_consumer_group_offsets([wanted], request_timeout=30)[group].result().topic_partitions or []
+def asker(bootstrap: str, group: str) -> Consumer:
+    """What asks for a group's offsets; it joins nothing.
+
+    Not the admin client: librdkafka 2.16 aborts the process when the coordinator goes away while that asks (its issues
+    3663 and 4605), which ended workers in the middle of a broker's restart.
+    """
+    return Consumer(
+        {"bootstrap.servers": bootstrap, "group.id": group, "client.id": "milepost-offsets", "log_level": 3}
+    )
+
+
+def committed(consumer: Consumer, tps: set[TP]) -> dict[TP, int]:
+    """What a group has committed: behind it every checkpoint has landed, and its outputs before it; below 0: nothing.
+
+    Blocks.  KafkaException when the broker does not say."""
+    found = consumer.committed([TopicPartition(tp.topic, tp.partition) for tp in tps], timeout=30)
+    for one in found:
+        if one.error is not None:
+            raise KafkaException(one.error)
     return {TP(one.topic, one.partition): int(one.offset) for one in found}
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
 
 from milepost.agents import holding as module
+from milepost.agents.changelog import read_range
 from milepost.agents.opening import Bounds
 from milepost.ops.settings import Settings
 from tests.agents.harness import events, read_topic, send
@@ -89,7 +91,14 @@ def test_after_a_kill_nobody_is_told_less_than_before(settings: Settings, monkey
         await second.take_over()
         await second.open(replace(BOUNDS, source_end=end + 1000))
         assert not second.answers, "the log is longer than what was restored"
-        monkeypatch.setattr(module, "GATE_S", 0.0)
+        monkeypatch.setattr(module, "GATE_S", 0.5)
+        send(settings, events(40, seed=54, partitions=1, repeats=0))
+        async for some in read_range(settings.bootstrap, second.place.source, 0, end, end + 40):
+            for start in range(0, len(some), 5):
+                await second.fold(some[start : start + 5])
+                await asyncio.sleep(0.1)
+                assert not second.answers, "it moves, slowly"
+        await asyncio.sleep(0.6)
         assert second.answers, "its next record may wait for a decision: it is not silent for ever"
 
     assert bench(settings, body, monkeypatch).ended == []

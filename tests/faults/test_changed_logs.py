@@ -185,7 +185,7 @@ def test_a_changed_partition_count_is_refused(deployment: Deployment) -> None:
 
     grow("signals")
     refused(deployment, "3 partitions")
-    grow("raw-events", "dead-letters", *CHANGELOGS)
+    grow("raw-events", "record-changes", "dead-letters", *CHANGELOGS)
     refused(deployment, "MILEPOST_PARTITIONS")
     deployment.settings = replace(deployment.settings, partitions=3)
     refused(deployment, "given other partitions")

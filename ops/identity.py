@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from milepost.ops.options import By, Json, Org
+from milepost.schemas.errors import DeclarationError
 
 app = typer.Typer(
     name="identity", help="Who is one with whom: resolve, review, link, unlink, membership.", no_args_is_help=True
@@ -72,7 +73,9 @@ def resolve(
     from milepost.ops import cli
 
     with cli._said(json), cli._client() as client:
-        kind, _, value = key.partition(":")
+        kind, colon, value = key.partition(":")
+        if not colon or not value:
+            raise DeclarationError(f"{key[:64]!r} is no key:value; expected one as carrier_code:UA")
         told = client.get("/v1/identity/resolve", entity=entity, key=kind, value=value, at=at, org=org)
         lines = [f"{key} is {told['metakey']}", *(f"  {_why(one)}" for one in told["links"])]
         cli._show(json, told, "\n".join(lines))

@@ -199,6 +199,9 @@ class Repository:
         )
 
     def _checked(self, done: subprocess.CompletedProcess[bytes]) -> bytes:
+        if b"not a git repository" in done.stderr:
+            fix = "fix: the folder of a clone, or of a bare repository"
+            raise DeclarationError(f"{self._command[2]} is not a git repository; {fix}")
         if done.returncode != 0:
             raise DeclarationError(f"{self._command[2]}: git says: {_words(done.stderr)}")
         return done.stdout

@@ -2,7 +2,7 @@
 
 import { enter } from "./door.js";
 
-const RETRY_MS = [1000, 2000, 4000, 8000, 15000, 30000];
+const RETRY_MS = [1000, 2000, 4000, 5000];
 const PATIENCE_MS = 20_000;  // an answer that takes longer is on a connection that nobody holds any more
 
 /** A failed call.  `status` 0: no answer at all.  `retryMs` is null when asking again cannot help. */

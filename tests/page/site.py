@@ -9,7 +9,6 @@ have two values.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -92,22 +91,6 @@ class Taking(Worker):
         self.driver.run()
         self.sent.extend(outputs)
         return offsets
-
-    async def dead_letters(self) -> Sequence[Mapping[str, Any]]:
-        letters = self.driver.dead_letters
-        count = Counter(one["problem"] for one in letters)
-        last = {one["problem"]: one for one in letters}
-        said = ("reason", "stage", "rule", "detail", "org", "source", "type")
-        return [
-            {
-                **{name: one[name] for name in said},
-                "problem": problem.hex(),
-                "count": count[problem],
-                "last_k_ms": one["k_ms"],
-                "example": f"{one['topic']}/{one['partition']}@{one['offset']}",
-            }
-            for problem, one in sorted(last.items())
-        ]
 
     def topology(self) -> Mapping[str, Any]:
         return {"partitions": self.driver.partitions, "legs": describe.legs(), **describe.data(self.driver.partitions)}

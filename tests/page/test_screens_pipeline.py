@@ -77,7 +77,8 @@ def test_dead_letters_lead_to_their_event(page: Any, site: Shops) -> None:
     (problem,) = site.get("/v1/dead-letters")["problems"]
     row = page.locator("#errors tr[data-problem]")
     assert row.get_attribute("data-count") == str(problem["count"]) == "1"
-    assert problem["stage"] in row.inner_text()
+    assert problem["stage"] in row.inner_text() and problem["open"] == 1
+    assert [one.inner_text() for one in row.locator("td.num").all()] == ["1", "1"]
     row.locator("button").click()
     settled(page)
     assert SCRIPT in page.locator("#event[open] #raw").text_content()

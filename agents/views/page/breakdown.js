@@ -24,7 +24,8 @@ export class Breakdown {
 
   /** model: {rows: [{key, label, value, reason}], by, unit, heading}, or null with the words that say why there are none. */
   show(model, words = "") {
-    const held = this.body.contains(document.activeElement) ? document.activeElement.closest("tr").dataset.key : null;
+    const held = this.body.contains(document.activeElement) ? document.activeElement : null;
+    const [row, name] = [held?.closest("tr").dataset.key, held?.dataset.opens];
     if (model?.by !== this.model?.by) this.folded = true;
     this.model = model;
     const none = model?.by === "company" ? "No company has values in this window." : "There is nothing to break down in this window.";
@@ -32,7 +33,8 @@ export class Breakdown {
     this.note.hidden = !this.note.textContent;
     this.draw();
     // "Live" draws anew every few seconds: whoever stands on a row stays on it.
-    if (held !== null) [...this.body.rows].find((row) => row.dataset.key === held)?.querySelector("button")?.focus();
+    const buttons = [...[...this.body.rows].find((one) => one.dataset.key === row)?.querySelectorAll("button") ?? []];
+    if (held !== null) (buttons.find((one) => one.dataset.opens === name) ?? buttons[0])?.focus();
   }
 
   sort(by) {

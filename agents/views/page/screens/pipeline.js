@@ -198,11 +198,12 @@ function errors(problems, tz, open) {
     make("td", { text: one.stage }),
     make("td", { text: [one.source, one.type].filter(Boolean).join(" / ") }),
     make("td", { class: "num", text: number(one.count) }),
+    make("td", { class: one.open ? "num bad" : "num", text: number(one.open) }),
     make("td", { class: "when", text: inWords(one.last_k_ms, tz) }),
     make("td", {}, one.example.startsWith("raw-events/")
       ? button(one.example, () => open(one.example), { class: "link", data: { key: one.problem, opens: one.example }, "aria-label": `The raw event ${one.example}` }) : one.example)));
   return [
-    table("Dead letters by problem", [{ head: "Problem" }, { head: "Stage" }, { head: "From" }, { head: "Records", num: true }, { head: "Last" }, { head: "Example" }], lines, { class: "problems" }),
+    table("Dead letters by problem", [{ head: "Problem" }, { head: "Stage" }, { head: "From" }, { head: "Records", num: true }, { head: "To repair", num: true }, { head: "Last" }, { head: "Example" }], lines, { class: "problems" }),
     next ? make("p", { class: "muted", text: `These are the newest ${rows.length} problems.` }) : null,
   ];
 }

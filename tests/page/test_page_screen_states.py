@@ -66,6 +66,6 @@ def test_text_from_data_stays_text(page: Any, airport: Town) -> None:
     page.locator(".those a", has_text="<img src=x").click()
     page.wait_for_function("text => document.getElementById('whose')?.textContent === text", arg=MARKUP)
     settled(page)
-    assert MARKUP in page.locator(".keys").inner_text()
+    assert MARKUP in page.locator("ul.keys").inner_text()
     assert page.locator("main img, aside img").count() == 0 and page.title() != "owned"
     assert quiet(page)

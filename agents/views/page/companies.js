@@ -17,8 +17,14 @@ export class Companies {
     });
     search.addEventListener("keydown", (event) => this.searchKey(event));
     list.addEventListener("keydown", (event) => this.listKey(event));
-    list.addEventListener("focus", () => this.activate(Math.max(0, this.shown.findIndex((c) => this.is(c)))));
+    // Pressed with a pointer the list must not scroll: the row would move away under it, and the click would miss.
+    list.addEventListener("pointerdown", () => { this.pointed = true; });
+    list.addEventListener("focus", () => {
+      this.activate(Math.max(0, this.shown.findIndex((c) => this.is(c))), !this.pointed);
+      this.pointed = false;
+    });
     list.addEventListener("click", (event) => {
+      this.pointed = false;
       const option = event.target.closest("[role=option]");
       if (option) this.choose(this.shown[Number(option.dataset.index)]);
     });

@@ -252,7 +252,7 @@ def test_bytes_of_every_kind_to_every_call_with_a_body(worker: Deployment, sized
     calls = [
         (path, [*call["post"]["requestBody"]["content"], "text/plain"])
         for path, call in document["paths"].items()
-        if "post" in call
+        if "requestBody" in call.get("post", {})  # a session is begun and ended without a body
     ]
     assert len(calls) >= 6
     session, wrong, statuses = requests.Session(), list[str](), Counter[int]()

@@ -39,7 +39,7 @@ def flights() -> tuple[list[FlightEvent], list[FlightEvent]]:
 def apply_as_before(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     """Apply it with the checks of a release that had none of today's."""
 
-    def unchecked(files: Mapping[str, bytes], _: str) -> Catalog:
+    def unchecked(files: Mapping[str, bytes], *_: object) -> Catalog:
         return lenient_bundle(files)
 
     with monkeypatch.context() as patched:

@@ -29,6 +29,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from milepost.agents import faults
 from milepost.agents.breathing import Read, answered
+from milepost.agents.turns import for_ever
 from milepost.ops import logs
 from milepost.schemas.errors import ContractError, StoreError
 from milepost.schemas.keys import leaf_partition
@@ -54,8 +55,6 @@ PAUSE_S: Final = 1.0
 """How often the ticks are looked at, seconds."""
 WAIT_S_MAX: Final = 5.0
 """How long a question that found no answer waits until it is asked again, seconds at most."""
-AGAIN_S: Final = 60.0
-"""After what nobody expected the leg goes on where it was, so many seconds later: a defect here stops no other leg."""
 RANGE_MAX: Final = STRETCH_MAX
 """Bucket ends between two marks at most: what a crash says again."""
 LOOK_S: Final = 5.0
@@ -109,19 +108,7 @@ class Achieving:
 
     async def run(self) -> None:
         """Recognise for ever."""
-        waits = ""
-        while True:
-            await asyncio.sleep(PAUSE_S)
-            try:
-                await self.turn()
-                waits = ""
-            except (Unavailable, StoreError, Lost) as error:
-                if waits != str(error):
-                    waits = str(error)
-                    log.info("recognition waits: %s", waits)
-            except Exception:
-                log.exception("recognition of milestones stopped; it goes on in %.0f s", AGAIN_S)
-                await asyncio.sleep(AGAIN_S)
+        await for_ever(self.turn, log, "recognition", pause_s=PAUSE_S, later=(Unavailable, StoreError, Lost))
 
     async def turn(self) -> None:
         """Everything that can be said now.  Raises Unavailable, StoreError, Lost: look again later."""

@@ -23,6 +23,7 @@ from typing import Any, Final
 import orjson
 
 from milepost.agents.breathing import Read, answered
+from milepost.agents.turns import for_ever
 from milepost.agents.views.services import SendFailed
 from milepost.schemas.errors import StoreError
 from milepost.schemas.keys import raw_place
@@ -39,8 +40,6 @@ log = logging.getLogger("milepost.agents.watching")
 
 PAUSE_S: Final = 5.0
 """How often sources are looked at, seconds."""
-AGAIN_S: Final = 60.0
-"""After what nobody expected it goes on so many seconds later: a defect here stops no leg."""
 REST_S_MAX: Final = 1.0
 SENT_MAX: Final = 1_000
 """Records that one turn sends at most; the next goes on where it stopped."""
@@ -73,19 +72,9 @@ class Watching:
 
     async def run(self) -> None:
         """Watch for ever."""
-        waits = ""
-        while True:
-            await asyncio.sleep(PAUSE_S)
-            try:
-                await self.turn()
-                waits = ""
-            except (Unavailable, StoreError, SendFailed) as error:
-                if waits != str(error):
-                    waits = str(error)
-                    log.info("the watch over sources waits: %s", waits)
-            except Exception:
-                log.exception("the watch over sources stopped; it goes on in %.0f s", AGAIN_S)
-                await asyncio.sleep(AGAIN_S)
+        await for_ever(
+            self.turn, log, "the watch over sources", pause_s=PAUSE_S, later=(Unavailable, StoreError, SendFailed)
+        )
 
     async def turn(self) -> int:
         """Say what is new; answers how many records were sent.  Raises Unavailable, StoreError, SendFailed."""

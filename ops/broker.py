@@ -10,23 +10,21 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import fcntl
 import hashlib
 import importlib.resources
 import json
 import os
 import shutil
-import signal
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self
+from typing import Any
 
 from milepost.ops import processes
+from milepost.ops.embedded import Embedded, alone
 from milepost.schemas.errors import DeclarationError
 
 Say = Callable[[str], None]
@@ -40,7 +38,7 @@ def silent(_line: str) -> None:
     """Progress for nobody."""
 
 
-class EmbeddedBroker:
+class EmbeddedBroker(Embedded):
     """One Kafka broker on the loopback, a context manager.
 
     home:       folder of the deployment; data, log and configuration go to home/broker
@@ -54,6 +52,9 @@ class EmbeddedBroker:
     another broker uses the home, or Kafka stops or does not answer in time.
     """
 
+    name = "broker"
+    stop_s = STOP_S_MAX
+
     def __init__(
         self,
         home: Path,
@@ -64,16 +65,13 @@ class EmbeddedBroker:
         measured: bool = False,
         say: Say = silent,
     ) -> None:
-        self.folder = Path(home).absolute() / "broker"
+        super().__init__(Path(home).absolute() / "broker", say)
         self.jars = jars or Path(os.environ.get("MILEPOST_JARS", "") or Path(home).absolute() / "kafka")
         self.port = port
         self.controller_port = port + 1
         self.properties = dict(properties or {})
         self.measured = measured
-        self.say = say
-        self.process: subprocess.Popen[bytes] | None = None
         self._any_port = port == 0
-        self._guard: IO[str] | None = None
 
     @property
     def bootstrap(self) -> str:
@@ -84,50 +82,20 @@ class EmbeddedBroker:
     def log(self) -> Path:
         return self.folder / "kafka.log"
 
-    @property
-    def running(self) -> bool:
-        return self.process is not None and self.process.poll() is None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.stop()
-
-    def start(self) -> None:
-        """Start and return when the broker answers as the cluster of this home."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._claim()
-        try:
-            self._end_leftover()
-            if self._any_port:
-                self.port, self.controller_port = processes.free_ports(2)
-            self._refuse_taken_ports()
-            java, class_path = java_runtime(), read_jars(self.jars, self.say)
-            cluster = self.cluster_id()
-            config = self._write_config()
-            if not (self.folder / "data" / "meta.properties").exists():
-                self._format(java, class_path, cluster, config)
-            begun = time.monotonic()
-            command = [java, *self._flags(), "-cp", class_path, "kafka.Kafka", str(config)]
-            self.process = processes.spawn(command, log=self.log)
-            (self.folder / "pid").write_text(str(self.process.pid))
-            self._await(cluster)
-            self.say(f"Kafka {read_lock().kafka} answers on {self.bootstrap} after {time.monotonic() - begun:.1f} s")
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        """Stop the broker and wait for its end.  Data stays.  Stopping twice is no error."""
-        if self.process is not None:
-            processes.stop(self.process, patience_s=STOP_S_MAX)
-            self.process = None
-            (self.folder / "pid").unlink(missing_ok=True)
-        if self._guard is not None:
-            self._guard.close()
-            self._guard = None
+    def _run(self) -> None:
+        """Start it as the cluster of this home."""
+        if self._any_port:
+            self.port, self.controller_port = processes.free_ports(2)
+        self._refuse_taken_ports()
+        java, class_path = java_runtime(), read_jars(self.jars, self.say)
+        cluster = self.cluster_id()
+        config = self._write_config()
+        if not (self.folder / "data" / "meta.properties").exists():
+            self._format(java, class_path, cluster, config)
+        begun = time.monotonic()
+        self._spawn([java, *self._flags(), "-cp", class_path, "kafka.Kafka", str(config)], self.log)
+        self._await(cluster)
+        self.say(f"Kafka {read_lock().kafka} answers on {self.bootstrap} after {time.monotonic() - begun:.1f} s")
 
     def cluster_id(self) -> str:
         """The id of this home's cluster: a UUID in Kafka's base64, made at the first start."""
@@ -136,32 +104,8 @@ class EmbeddedBroker:
             path.write_text(new_cluster_id() + "\n")
         return path.read_text().strip()
 
-    def _claim(self) -> None:
-        guard = (self.folder / "lock").open("w")
-        try:
-            fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            guard.close()
-            raise DeclarationError(
-                f"another milepost already runs a broker in {self.folder}; fix: stop it, or set another MILEPOST_HOME"
-            ) from error
-        self._guard = guard
-
-    def _end_leftover(self) -> None:
-        """Stop a broker whose parent was killed: we hold the lock, so nobody else looks after it."""
-        note = self.folder / "pid"
-        if not note.exists():
-            return
-        pid = int(note.read_text() or 0)
-        if processes.runs(pid, str(self.folder / "server.properties")):
-            self.say(f"stopping the broker that a killed run left behind (process {pid})")
-            for sign, patience_s in ((signal.SIGTERM, STOP_S_MAX), (signal.SIGKILL, 5.0)):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, sign)
-                end = time.monotonic() + patience_s
-                while time.monotonic() < end and processes.runs(pid, str(self.folder / "server.properties")):
-                    time.sleep(0.05)
-        note.unlink(missing_ok=True)
+    def _sign(self) -> str:
+        return str(self.folder / "server.properties")
 
     def _refuse_taken_ports(self) -> None:
         for port in (self.port, self.controller_port):
@@ -247,7 +191,7 @@ def read_jars(folder: Path, say: Say = silent, lock: JarLock | None = None) -> s
     lock = lock or read_lock()
     there = folder / lock.kafka
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder / "lock"):
+    with alone(folder / "lock"):
         if not there.exists():
             _fetch(lock, folder, there, say)
         _check(lock, there)
@@ -318,14 +262,6 @@ def _check(lock: JarLock, folder: Path) -> None:
             f"Kafka's jars differ from the committed list, the broker is not started: {'; '.join(wrong[:3])}{more}; "
             f"fix: delete {folder} and start again"
         )
-
-
-@contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """One process at a time: two that start together fetch once."""
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _properties(port: int, controller_port: int, folder: Path) -> dict[str, str]:

@@ -10,24 +10,21 @@ was applied stands in the log (`ops/registering.py`), so the line runs on when i
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import importlib.resources
 import json
 import os
 import shutil
-import signal
-import subprocess
 import tarfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Final, Self
+from typing import Any, Final
 
 from milepost.ops import processes
 from milepost.ops.broker import Say, java_runtime, silent
+from milepost.ops.embedded import Embedded, alone
 from milepost.ops.registry_client import RegistryClient
 from milepost.schemas.errors import DeclarationError, StoreError
 
@@ -38,7 +35,7 @@ STOP_S_MAX: Final = 10.0
 HEAP: Final = "256m"
 
 
-class EmbeddedRegistry:
+class EmbeddedRegistry(Embedded):
     """One Apicurio on the loopback, a context manager.
 
     home: folder of the deployment; data, log and configuration go to home/registry
@@ -50,14 +47,14 @@ class EmbeddedRegistry:
     or it stops or does not answer in time.
     """
 
+    name = "registry"
+    stop_s = STOP_S_MAX
+
     def __init__(self, home: Path, port: int = 0, *, jars: Path | None = None, say: Say = silent) -> None:
-        self.folder = Path(home).absolute() / "registry"
+        super().__init__(Path(home).absolute() / "registry", say)
         self.jars = jars or Path(os.environ.get("MILEPOST_JARS", "") or Path(home).absolute() / "kafka")
         self.port = port
-        self.say = say
-        self.process: subprocess.Popen[bytes] | None = None
         self._any_port = port == 0
-        self._guard: IO[str] | None = None
 
     @property
     def url(self) -> str:
@@ -68,77 +65,23 @@ class EmbeddedRegistry:
     def log(self) -> Path:
         return self.folder / "registry.log"
 
-    @property
-    def running(self) -> bool:
-        return self.process is not None and self.process.poll() is None
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.stop()
-
-    def start(self) -> None:
-        """Start and return when it answers, with FULL_TRANSITIVE as its own level."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._claim()
-        try:
-            self._end_leftover()
-            if self._any_port:
-                (self.port,) = processes.free_ports(1)
-            if processes.taken(self.port):
-                raise DeclarationError(
-                    f"port {self.port} is taken, the embedded registry needs it; fix: stop what listens there, choose "
-                    "another port (MILEPOST_REGISTRY_PORT), or use the registry that is there (MILEPOST_REGISTRY=URL)"
-                )
-            java, there = java_runtime(), read_registry(self.jars, self.say)
-            begun = time.monotonic()
-            self.process = processes.spawn(self._command(java, there), log=self.log)
-            (self.folder / "pid").write_text(str(self.process.pid))
-            self._await()
-            self.say(f"Apicurio {read_lock().version} answers on {self.url} after {time.monotonic() - begun:.1f} s")
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        """Stop it and wait for its end.  Data stays.  Stopping twice is no error."""
-        if self.process is not None:
-            processes.stop(self.process, patience_s=STOP_S_MAX)
-            self.process = None
-            (self.folder / "pid").unlink(missing_ok=True)
-        if self._guard is not None:
-            self._guard.close()
-            self._guard = None
-
-    def _claim(self) -> None:
-        guard = (self.folder / "lock").open("w")
-        try:
-            fcntl.flock(guard, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            guard.close()
+    def _run(self) -> None:
+        """Start it with FULL_TRANSITIVE as its own level."""
+        if self._any_port:
+            (self.port,) = processes.free_ports(1)
+        if processes.taken(self.port):
             raise DeclarationError(
-                f"another milepost already runs a registry in {self.folder}; fix: stop it, or set another MILEPOST_HOME"
-            ) from error
-        self._guard = guard
+                f"port {self.port} is taken, the embedded registry needs it; fix: stop what listens there, choose "
+                "another port (MILEPOST_REGISTRY_PORT), or use the registry that is there (MILEPOST_REGISTRY=URL)"
+            )
+        java, there = java_runtime(), read_registry(self.jars, self.say)
+        begun = time.monotonic()
+        self._spawn(self._command(java, there), self.log)
+        self._await()
+        self.say(f"Apicurio {read_lock().version} answers on {self.url} after {time.monotonic() - begun:.1f} s")
 
-    def _end_leftover(self) -> None:
-        """Stop a registry whose parent was killed: we hold the lock, so nobody else looks after it."""
-        note = self.folder / "pid"
-        if not note.exists():
-            return
-        pid = int(note.read_text() or 0)
-        data = self._data_option()
-        for sign, patience_s in ((signal.SIGTERM, STOP_S_MAX), (signal.SIGKILL, 5.0)):
-            end = time.monotonic() + patience_s
-            if processes.runs(pid, data):
-                self.say(f"stopping the registry that a killed run left behind (process {pid})")
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, sign)
-            while time.monotonic() < end and processes.runs(pid, data):
-                time.sleep(0.05)
-        note.unlink(missing_ok=True)
+    def _sign(self) -> str:
+        return self._data_option()
 
     def _data_option(self) -> str:
         return f"-Dapicurio.datasource.url=jdbc:h2:file:{self.folder / 'data' / 'registry'}"
@@ -203,8 +146,7 @@ def read_registry(folder: Path, say: Say = silent, lock: RegistryLock | None = N
     lock = lock or read_lock()
     there = folder / f"apicurio-{lock.version}"
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as guard:
-        fcntl.flock(guard, fcntl.LOCK_EX)  # two processes that start together fetch once
+    with alone(folder / "lock"):
         if not there.exists():
             _fetch(lock, folder, there, say)
         _check(lock, there)

@@ -210,6 +210,11 @@ def whose(asking: Asking) -> str | None:
     return None if asking.who is None else asking.who.org
 
 
+def hidden(asking: Asking, org: str | None) -> bool:
+    """Whether what is of `org` (None: nobody can say) is not for whoever asks: as if it were not there."""
+    return whose(asking) not in (None, org)
+
+
 async def found(doors: Doors, asking: Query, make: Callable[[], Steps[T]]) -> T:
     """The result of the steps that `make` gives, each part from its owner; it includes what `after=` names.
 

@@ -27,7 +27,7 @@ from aiohttp import web
 
 from milepost.agents import faults
 from milepost.agents.breathing import answered, breathing
-from milepost.agents.views.asking import Asking, Doors, Late, Parameter, answer, included, paged, whose
+from milepost.agents.views.asking import Asking, Doors, Late, Parameter, answer, hidden, included, paged, whose
 from milepost.agents.views.bodies import typed_body
 from milepost.agents.views.openapi import Route
 from milepost.agents.views.parameters import DRY_RUN, ORG, PAGING, in_path
@@ -213,9 +213,8 @@ async def _found(doors: Doors, asking: Asking) -> tuple[Problems, Problem]:
     if len(text) == 2 * ID_BYTES:
         with contextlib.suppress(ValueError):
             problem = whole.problems.get(bytes.fromhex(text))
-    mine = whose(asking)
-    if problem is None or (mine is not None and problem.org != mine):
-        seen = [id.hex() for id, one in whole.problems.items() if mine is None or one.org == mine]
+    if problem is None or hidden(asking, problem.org):
+        seen = [id.hex() for id, one in whole.problems.items() if not hidden(asking, one.org)]
         guess = closest(text, seen)
         raise Unknown(f"there is no problem {text[:64]!r}", guess=guess, fix="GET /v1/dead-letters lists them")
     return whole, problem

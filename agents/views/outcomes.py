@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from milepost.agents.views.asking import Asking, Doors, answer, found, included, whose
+from milepost.agents.views.asking import Asking, Doors, answer, found, hidden, included
 from milepost.schemas import keys
 from milepost.schemas.keys import raw_key, raw_place
 from milepost.schemas.records import Envelope
@@ -42,8 +42,7 @@ async def outcome(doors: Doors, asking: Asking) -> web.Response:
     envelope = (
         None if record is None or record.value is None else decode.read(record.value, services.reader.decisions.table)
     )
-    if whose(asking) is not None and (not isinstance(envelope, Envelope) or envelope.org != whose(asking)):
-        # What others sent is not told from what is not there.
+    if hidden(asking, envelope.org if isinstance(envelope, Envelope) else None):
         return answer({"receipt": str(one), "outcome": "unknown", "failed_rules": []})
     told: dict[str, Any] = {"outcome": "unknown"}
     if record is not None and isinstance(envelope, Envelope):

@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from milepost.agents.views.asking import Asking, Doors, answer, whose
+from milepost.agents.views.asking import Asking, Doors, answer, hidden
 from milepost.agents.views.openapi import Route
 from milepost.agents.views.parameters import in_path
 from milepost.agents.views.problems import Problem
@@ -36,9 +36,8 @@ async def record(doors: Doors, asking: Asking) -> web.Response:
     envelope = (
         None if found is None or found.value is None else decode.read(found.value, services.reader.decisions.table)
     )
-    # What others sent is not told from what is not there.
-    hidden = whose(asking) is not None and (not isinstance(envelope, Envelope) or envelope.org != whose(asking))
-    if found is None or found.value is None or envelope is None or hidden:
+    theirs = hidden(asking, envelope.org if isinstance(envelope, Envelope) else None)
+    if found is None or found.value is None or envelope is None or theirs:
         raise Problem(
             404,
             "nothing lies there any more",

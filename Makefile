@@ -34,7 +34,8 @@ format: .venv/.dev ## rewrite the code in its format
 	$(BIN)/ruff check --fix .
 
 campaign: .venv/.dev ## every fault in full: kills, zombies, lost folders, broken networks; ends in a report
-	@$(BIN)/python -m pytest tests/faults --campaign --fault-report=build/campaign.json $(ARGS)
+	@$(BIN)/python -m pytest -n $(TESTERS) --dist worksteal --campaign --fault-report=build/campaign.json \
+	  tests/faults tests/agents tests/ops tests/page $(ARGS)
 
 soak: .venv/.dev ## faults at random for MINUTES=30, the seed printed (ARGS="--seed 7")
 	@$(BIN)/python -m tests.support.soak --minutes $(MINUTES) --report build/soak.json $(ARGS)

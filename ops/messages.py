@@ -1,6 +1,6 @@
 """Messages: one message of any topic of ours as people and programs read it.
 
-    raw-events          JSON as it came, or our contracts; the engine's stamp beside it
+    raw-events          JSON as it came, our contracts, or a tick; the engine's stamp beside it
     signals, milestones, … , dead-letters    Avro single-object encoding: the contract's name and its fields
     *-changelog         own, mark, reset, try; a row: its store, the epoch and offset it was written at, its bytes;
                         a packed record: its rows
@@ -52,6 +52,8 @@ def decoded(message: Any, topic: str = "", known: Callable[[], Table] = lambda: 
         stamp = _bytes(content)
         if name == stamps.HEADER and stamp is not None and len(stamp) == stamps.SIZE:
             line["first"] = _plain(stamps.unpack(stamp))
+            if value == b"" and stamp[:1] == stamps.TICK:
+                line["value"] = {"control": "tick"}
     return line
 
 

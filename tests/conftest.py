@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # the rooms below agents are tested where no Kafka client is 
     from tests.support.broker import TestBroker
     from tests.support.workers import Deployment
 
+FAULTS = Path(__file__).parent / "faults"
 _FULL_YEAR = os.environ.get("MILEPOST_FULL_YEAR", "") == "1"
 
 # A setting of the person who runs the tests must not change what they test.
@@ -30,6 +31,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """What `make campaign` sets: the faults in full, and where their report goes."""
     parser.addoption("--campaign", action="store_true", help="the faults in their full counts (make campaign)")
     parser.addoption("--fault-report", default="", metavar="FILE", help="write the faults' report as JSON")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is marked `campaign` runs with --campaign only; of other rooms than the faults nothing else runs then."""
+    campaign = config.getoption("--campaign")
+    left_out = [
+        item
+        for item in items
+        if (item.get_closest_marker("campaign") is None) is campaign
+        and not (campaign and item.path.is_relative_to(FAULTS))
+    ]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        kept = set(items) - set(left_out)
+        items[:] = [item for item in items if item in kept]
 
 
 @pytest.fixture(scope="session")

@@ -98,6 +98,7 @@ def ask(deployment: Deployment, body: bytes, content_type: str = "application/js
         connection.close()
 
 
+@pytest.mark.campaign
 def test_a_foreign_tombstone_is_answered_by_the_first_record(deployment: Deployment) -> None:
     """A tombstone changes no table, is counted, and the log ends with the event's own bytes again."""
     gone = some()[0]
@@ -154,6 +155,7 @@ def test_garbage_on_signals_becomes_dead_letters(deployment: Deployment) -> None
     assert deployment.dead() == {("metrics", "not_decodable"): len(junk) + 1}
 
 
+@pytest.mark.campaign
 def test_garbage_among_the_decisions_is_passed_over(deployment: Deployment) -> None:
     """Bytes that are no bundle and no link are refused, counted, and the definitions in force stay in force."""
     bundle = wire("Bundle").encode(
@@ -170,6 +172,7 @@ def test_garbage_among_the_decisions_is_passed_over(deployment: Deployment) -> N
     assert "is not a bundle and is passed over" in deployment.worker.log
 
 
+@pytest.mark.campaign
 def test_garbage_among_the_dead_letters_hides_none(deployment: Deployment) -> None:
     """Bytes on `dead-letters` that are none of ours are left out of the answer; the real ones are in it."""
     deployment.put("dead-letters", garbage(56, (b"k", b"l"), deployment.settings.partitions))
@@ -179,7 +182,7 @@ def test_garbage_among_the_dead_letters_hides_none(deployment: Deployment) -> No
     assert deployment.dead() == {("decode", "not_decodable"): 1}
 
 
-@pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
+@pytest.mark.parametrize("running", [True, pytest.param(False, marks=pytest.mark.campaign)], ids=["running", "stopped"])
 def test_garbage_on_the_changelogs_covers_nothing(deployment: Deployment, running: bool) -> None:
     """Foreign bytes under our own keys, with a worker or without: what they cover is written again, and restored right."""
     if not running:

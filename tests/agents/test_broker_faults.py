@@ -24,6 +24,7 @@ from tests.support.broker import TestBroker, shared_jars
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 
+@pytest.mark.campaign
 def test_a_broker_that_dies_and_stands_still_loses_nothing(tmp_path: Path) -> None:
     """kill -9 and restart, then SIGSTOP beyond the session: the worker goes on by itself, counts are exact."""
     port = free_ports(2)[0]

@@ -105,6 +105,7 @@ def right(deployment: Deployment, first: Mapping[str, bytes], expected: Mapping[
         assert client.value("on_time_departures")["value"] == len(punctual) > PART / 4
 
 
+@pytest.mark.campaign
 def test_a_rule_edited_twice_judges_each_event_by_its_position(settings: Settings) -> None:
     """A rule edited twice in the middle of the stream: each event judged by the version its log position says, also
     after repeats, a replay of the log into an empty engine, and a restart: kill -9 between the edits and behind them,

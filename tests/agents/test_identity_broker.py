@@ -14,6 +14,7 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow]
 UA, AA = "carrier_code:UA", "carrier_code:AA"
 
 
+@pytest.mark.campaign
 def test_two_airlines_are_one_while_a_person_says_so(settings: Settings) -> None:
     """A link by hand joins what is asked, without moving a cell; an unlink, asked of a worker that has lost its state,
     gives back what there was."""

@@ -66,6 +66,7 @@ def holds(deployment: Deployment, behind: int) -> dict[str, Any]:
     return ready
 
 
+@pytest.mark.campaign
 def test_a_bundle_of_an_older_release_stops_nobody(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Applied with the checks of then, it holds as far as it can, live, after a kill and after a lost folder; readiness,
     log, telemetry and doctor say what is left out.  An apply of it now is refused, and a rollback over HTTP ends it."""

@@ -23,7 +23,10 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 @pytest.mark.parametrize(
     "run",
-    [Run(partitions=3, chunk=7, repeats=0.5, seed=11), Run(partitions=1, chunk=4000, repeats=0.0, seed=12, lost=True)],
+    [
+        pytest.param(Run(partitions=3, chunk=7, repeats=0.5, seed=11), marks=pytest.mark.campaign),
+        Run(partitions=1, chunk=4000, repeats=0.0, seed=12, lost=True),
+    ],
     ids=str,
 )
 def test_the_worker_has_the_tables_of_the_driver(settings: Settings, run: Run) -> None:

@@ -35,6 +35,7 @@ BUNDLE = {
 }
 
 
+@pytest.mark.campaign
 def test_breaches_are_said_once_whoever_watches(settings: Settings) -> None:
     """A deploy breaks the schema, the watcher dies, the source falls silent and comes back: each worker, and the raw log
     folded anew, tell the same breaches, and each beginning and end counts once."""

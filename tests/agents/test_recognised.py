@@ -86,6 +86,7 @@ def marks(status: dict[str, Any], partitions: int) -> int:
     return min(done) if len(done) == partitions else 0
 
 
+@pytest.mark.campaign
 def test_killed_in_the_middle_nothing_is_missing_and_nothing_said_otherwise(settings: Settings) -> None:
     """Three kill -9 while it says what four days have brought; at the end each record is there, with one content."""
     first_ms = int(time.time() * 1000) // DAY_MS * DAY_MS - 5 * DAY_MS

@@ -48,6 +48,7 @@ def more(made: list[Event], n: int, seed: int) -> list[Event]:
 PASSAGE = {"after_fetch": 1, "after_fold": 4, "own_appended": 2, "restored": 2}
 
 
+@pytest.mark.campaign
 def test_killed_at_every_crash_point_the_counts_are_exact(settings: Settings, workers: list[ToyWorker]) -> None:
     """One worker after another dies at each crash point in turn; the state folder is lost twice on the way."""
     make_topics(settings)
@@ -70,6 +71,7 @@ def test_killed_at_every_crash_point_the_counts_are_exact(settings: Settings, wo
     assert echoed == {(number, key) for number, key, _ in made}
 
 
+@pytest.mark.campaign
 def test_killed_ten_times_under_load_the_counts_are_exact(settings: Settings, workers: list[ToyWorker]) -> None:
     """Ten kill -9 at random moments; what was folded and not checkpointed is folded again and counted once."""
     make_topics(settings)

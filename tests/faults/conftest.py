@@ -1,16 +1,18 @@
 """The sizes of the faults, and their report.
 
     make test      one of each kind
-    make campaign  pytest tests/faults --campaign: the full counts; void (exit 1) when it did not reach the code
+    make campaign  pytest --campaign of all rooms: the full counts; void (exit 1) when it did not reach the code
 
-What is marked `campaign` runs there only.  A test that has two sizes takes the fixture `sized`: `sized(25, 3)` is 25 in the campaign and 3 elsewhere.
+What is marked `campaign`, in any room, runs there only.  A test that has two sizes takes the fixture `sized`: `sized(25, 3)` is 25 in the campaign and 3 elsewhere.
 """
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +23,8 @@ from tests.support.own_broker import OwnBroker, own_broker
 from tests.support.report import REPORT
 
 Sized = Callable[[int, int], int]
+ROOMS = {"tests/faults", "tests/agents", "tests/ops", "tests/page"}
+"""What the campaign is asked for: the first whole, of the others what is marked."""
 
 
 @pytest.fixture(scope="session")
@@ -56,25 +60,25 @@ def fragile_settings(fragile: OwnBroker, tmp_path: Path) -> Settings:
     )
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what only the campaign takes."""
-    if config.getoption("--campaign"):
-        return
-    left_out = [item for item in items if item.get_closest_marker("campaign")]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
-
-
 def whole_campaign(config: pytest.Config) -> bool:
     """Whether the run is the campaign and nothing was left out."""
     option = config.option
-    return bool(option.campaign and not option.keyword and not option.markexpr and config.args == ["tests/faults"])
+    return bool(option.campaign and not option.keyword and not option.markexpr and set(config.args) == ROOMS)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object | None) -> None:
+    """A test process has ended: take its part of the report.  One that died has none, and the run is failed by that."""
+    if dumped := getattr(node, "workeroutput", {}).get("faults"):
+        REPORT.take(json.loads(dumped))
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Write the report; a whole campaign that did not reach the code has failed."""
     if REPORT.empty:
+        return
+    if hasattr(session.config, "workeroutput"):  # a test process: the one that started it writes the report
+        session.config.workeroutput["faults"] = json.dumps(REPORT.dumped())
         return
     path = session.config.getoption("--fault-report")
     if path:

@@ -101,7 +101,7 @@ def test_a_changelog_without_its_head_is_enough_while_the_folder_is_there(deploy
     right(deployment)
 
 
-@pytest.mark.parametrize("share", [0.5, 1.0], ids=["half", "all"])
+@pytest.mark.parametrize("share", [pytest.param(0.5, marks=pytest.mark.campaign), 1.0], ids=["half", "all"])
 @dealt("F17", "logs changed under the engine")
 def test_a_changelog_without_its_head_is_rebuilt_from_the_log(deployment: Deployment, share: float) -> None:
     """Without the folder too, state is folded from the first record again, once: the next restore finds it whole."""

@@ -40,7 +40,7 @@ def test_the_runs_meet_every_pair() -> None:
     assert len({run.seed for run in RUNS}) == len(RUNS)
 
 
-IN_EVERY_RUN = {22, 28}
+IN_EVERY_RUN = {22}
 """Seeds of those that `make test` takes too."""
 
 

@@ -131,7 +131,7 @@ def test_record_survives_every_crash_point(settings: Settings, sized: Sized) -> 
     """One life after another ends at each crash point of `record` while events come in; some have lost their folders."""
     assert set(RECORD_PASSAGE) == set(POINTS)
     fleet = Fleet.of_late(61, planned=False)
-    points = list(POINTS) if sized(1, 0) else ["after_fold", "outputs_half", "batch_acked", "restoring"]
+    points = list(POINTS) if sized(1, 0) else ["outputs_half", "restoring"]
     with fault("F3", "kill -9 at each crash point", seed=61) as told, Deployment(settings) as deployment:
         fleet.apply(deployment)
         for point, some in zip(points, fleet.parts(len(points)), strict=True):
@@ -153,7 +153,7 @@ def test_achieve_survives_every_crash_point(settings: Settings, sized: Sized) ->
     """Killed where something is known and not said, said and not marked, marked and not acknowledged, and while it reads
     what was said: the next life says the rest, and nothing otherwise."""
     fleet = Fleet.of_late(62)
-    points = list(ACHIEVE_PASSAGE) if sized(1, 0) else ["after_fold", "outputs_acked", "restoring"]
+    points = list(ACHIEVE_PASSAGE) if sized(1, 0) else ["outputs_acked"]
     with fault("F3", "kill -9 at each crash point", seed=62) as told, Deployment(settings) as deployment:
         fleet.apply(deployment)
         fleet.send(deployment, fleet.disordered(62))
@@ -244,6 +244,7 @@ achieve.Achieving._ask = slowly
 """
 
 
+@pytest.mark.campaign
 def test_a_zombie_of_achieve_says_nothing_otherwise(settings: Settings) -> None:
     """Stopped in the middle of what it has to say, replaced and woken: its records are the bytes of its heir's."""
     fleet = Fleet.of_late(64)

@@ -165,6 +165,7 @@ def test_a_rolling_restart(settings: Settings, sized: Sized, campaign: bool) -> 
         within(told, sharing.seen, GRACEFUL_S)
 
 
+@pytest.mark.campaign
 def test_two_of_three_are_killed(settings: Settings, sized: Sized, campaign: bool) -> None:
     """Two of three workers are killed with -9, one after the other: no answer of those that are left is wrong, and they
     are without answers for no longer than the session time-out and 5 s."""

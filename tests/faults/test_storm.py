@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow]
 Sized = Callable[[int, int], int]
 
 
+@pytest.mark.campaign
 def test_a_storm_of_rebalances_loses_nothing(settings: Settings, sized: Sized, campaign: bool) -> None:
     """Every 2 to 5 s a worker joins, stops or is killed, under load: nothing is lost or doubled."""
     chance = random.Random(71)

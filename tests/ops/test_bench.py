@@ -204,6 +204,7 @@ def test_what_is_missing_is_said_with_its_fix(monkeypatch: pytest.MonkeyPatch, t
         contestants.quix_python()
 
 
+@pytest.mark.campaign
 @pytest.mark.broker
 def test_every_contestant_that_is_here_does_the_same_work(tmp_path: Path) -> None:
     """A quick run on a real broker: each contestant's cells are the expected ones; what cannot run says why."""

@@ -70,6 +70,7 @@ def wanted(one: Stands) -> tuple[Stands, int]:
 # --- milestones
 
 
+@pytest.mark.campaign
 def test_every_milestone_of_every_airline_stands_as_the_csv_says(
     year: Driver, by_airline: dict[str, pl.DataFrame], complete_to: datetime
 ) -> None:

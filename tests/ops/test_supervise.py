@@ -20,7 +20,7 @@ from milepost.ops import processes
 from milepost.ops.settings import Settings
 from milepost.ops.supervise import EXIT_DECLARATION, Supervisor
 from milepost.schemas.errors import DeclarationError, StoreError
-from tests.support.broker import shared_jars
+from tests.support.broker import broker_ports, shared_jars
 
 READY = """
 import http.server, os, sys
@@ -90,7 +90,7 @@ def test_a_taken_page_port_is_refused_with_the_fix(settings: Settings) -> None:
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_whatever_ends_us_leaves_no_process(tmp_path: Path, sign: signal.Signals) -> None:
     """Ctrl-C, SIGTERM and kill -9 of `up` end the embedded broker and the worker."""
-    broker_port, port = processes.free_ports(2)
+    broker_port, port = broker_ports()
     code = f"""
         import sys
         from milepost.ops.settings import read_settings

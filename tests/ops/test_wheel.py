@@ -38,7 +38,7 @@ def _shipped() -> set[str]:
     wanted = {f"ops/{one}_bundle/{file}" for one, file in BUNDLES}
     for room in ROOMS:
         for path in (ROOT / room).rglob("*"):
-            if path.is_file() and path.suffix in suffixes and "grafana" not in path.parts:
+            if path.is_file() and path.suffix in suffixes and not {"grafana", "results"} & set(path.parts):
                 wanted.add(str(path.relative_to(ROOT)))
     return {f"milepost/{one}" for one in wanted} | {
         f"milepost/{one}" for one in ("__init__.py", "__main__.py", "py.typed")

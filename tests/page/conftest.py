@@ -45,13 +45,3 @@ def page(browser: Any) -> Iterator[Page]:
     opened.said = said
     yield opened
     context.close()
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is long, but with --campaign: `pytest tests/page --campaign`."""
-    if config.getoption("--campaign"):
-        return
-    left_out = [item for item in items if item.get_closest_marker("campaign")]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]

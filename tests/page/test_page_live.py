@@ -99,7 +99,7 @@ def test_it_follows_what_happens(page: Any, airport: Town, screen: str) -> None:
 
 
 CUTS: tuple[tuple[str, Mode, int], ...] = (
-    ("overview", "refused", 30),
+    ("overview", "refused", 3),
     ("company", "black_hole", 8),
     ("metric", "reset", 5),
 )

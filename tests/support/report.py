@@ -10,7 +10,8 @@
         told.holds("I1", conservation(fates))  # counted as checked; AssertionError when a list names faults
     mutant("no guard by upto", killed_by="simulator, seed 7")    # killed_by="" is a survivor
 
-`REPORT` collects for the whole pytest session; tests/faults/conftest.py writes it as JSON and prints the table.
+`REPORT` collects for the whole pytest session, of test processes too; tests/faults/conftest.py writes it as JSON and
+prints the table.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -81,6 +82,11 @@ class Told:
         self.notes += other.notes
         self.failed += other.failed
 
+    def dumped(self) -> dict[str, Any]:
+        """The row as plain values."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {name: dict(value) if isinstance(value, Counter) else value for name, value in values.items()}
+
 
 class Report:
     """Everything that one run has dealt and found."""
@@ -97,6 +103,19 @@ class Report:
     def add_mutant(self, name: str, killed_by: str) -> None:
         with self._lock:
             self.mutants[name] = killed_by
+
+    def dumped(self) -> dict[str, Any]:
+        """All of it as plain values, for another process."""
+        with self._lock:
+            return {"faults": [one.dumped() for one in self.faults.values()], "mutants": dict(self.mutants)}
+
+    def take(self, dumped: Mapping[str, Any]) -> None:
+        """Add what another process has dealt and found."""
+        for one in dumped["faults"]:
+            counters = {name: Counter(one[name]) for name in ("checked", "violated", "points")}
+            self.add(Told(**{**one, **counters}))
+        for name, killed_by in dumped["mutants"].items():
+            self.add_mutant(name, killed_by)
 
     @property
     def empty(self) -> bool:

@@ -32,6 +32,23 @@ def test_rows_of_one_fault_add_up(tmp_path: Path) -> None:
     assert "26" in told_lines and "survived: no own" in told_lines
 
 
+def test_test_processes_report_as_one() -> None:
+    """What two processes dealt, sent as JSON, is what one would have: table, totals, points and mutants."""
+    parts, whole = [Report(), Report()], Report()
+    for number, part in enumerate(parts):
+        for report in (part, whole):
+            with fault("F2", "kill -9", seed=number, report=report) as told:
+                told.recovered(1.0 + number)
+                told.holds("I1", [])
+                told.fired("batch_sent", 2)
+            report.add_mutant(f"m{number}", "a test" if number else "")
+    gathered = Report()
+    for part in parts:
+        gathered.take(json.loads(json.dumps(part.dumped())))
+    assert gathered.data() == whole.data() and gathered.table() == whole.table()
+    assert gathered.totals().points == {"batch_sent": 4}
+
+
 def test_a_violation_fails_and_is_kept() -> None:
     """An invariant that does not hold raises with its faults named, and the row says so."""
     report = Report()

@@ -6,10 +6,8 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
 import pytest
 
-from milepost.agents.views.quality import Quality
 from milepost.schemas.errors import BundleError
 from milepost.topology import quality
 from milepost.topology.bases import written
@@ -53,7 +51,6 @@ def told(at: Driver, minute: float, at_minute: int | None = None, basis: str | N
     at_ms = None if at_minute is None else T0 + at_minute * M
     question = QualityQuestion(now_ms=now_ms, at_ms=at_ms, basis=basis)
     answer = run(QualityQuestions(at.reader).states(question, 0, 10))
-    msgspec.convert(answer, Quality, strict=True)
     (row,) = answer["sources"]
     assert isinstance(row, dict)
     return row

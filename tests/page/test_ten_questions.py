@@ -23,7 +23,6 @@ import pytest
 from milepost.ops.settings import Settings
 from tests.agents.test_manual_views import driven
 from tests.agents.test_views import Tables, Worker, filled, served
-from tests.page.conftest import browser, page  # noqa: F401  fixtures
 from tests.page.site import Shops, shops
 from tests.support.leafing import Leafing
 
@@ -115,13 +114,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shops]:
         yield made
 
 
-def opened(page: Any, site: Shops, address: str) -> None:  # noqa: F811
+def opened(page: Any, site: Shops, address: str) -> None:
     page.set_default_timeout(WAIT_MS)
     page.goto(f"{site.url}/?{address}")
     shown(page)
 
 
-def shown(page: Any) -> None:  # noqa: F811
+def shown(page: Any) -> None:
     """Wait until the page says that it is up to date with its address."""
     page.wait_for_function(
         "() => { const s = document.getElementById('status').dataset;"
@@ -131,7 +130,7 @@ def shown(page: Any) -> None:  # noqa: F811
 
 
 @pytest.mark.page
-def test_8_why_a_number_is_so(page: Any, site: Shops) -> None:  # noqa: F811
+def test_8_why_a_number_is_so(page: Any, site: Shops) -> None:
     """A button beside the number opens the events that were counted; each leads to the record as it came, and the
     number's definition to what it means."""
     opened(page, site, TEN_DAYS)
@@ -154,7 +153,7 @@ def test_8_why_a_number_is_so(page: Any, site: Shops) -> None:  # noqa: F811
 
 
 @pytest.mark.page
-def test_9_what_was_shown_then(page: Any, site: Shops) -> None:  # noqa: F811
+def test_9_what_was_shown_then(page: Any, site: Shops) -> None:
     """One switch: the number without what came late, as the engine gives it, with the moment in words beside it; and a
     button says what has changed it since."""
     opened(page, site, TEN_DAYS.replace("01-10", "01-04"))
@@ -173,7 +172,7 @@ def test_9_what_was_shown_then(page: Any, site: Shops) -> None:  # noqa: F811
 
 
 @pytest.mark.page
-def test_10_who_waits_to_be_matched(page: Any, site: Shops) -> None:  # noqa: F811
+def test_10_who_waits_to_be_matched(page: Any, site: Shops) -> None:
     """The queue on the identity's screen: the two keys that an event proposed, why they were not joined, and the event."""
     opened(page, site, TEN_DAYS)
     page.get_by_role("navigation", name="Screens").get_by_role("link", name="Identity").click()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +23,8 @@ FAULTS = Path(__file__).parent / "faults"
 _FULL_YEAR = os.environ.get("MILEPOST_FULL_YEAR", "") == "1"
 
 # A setting of the person who runs the tests must not change what they test.
-_KEPT = ("MILEPOST_TEST_BROKER", "MILEPOST_JARS")
+_BROKER = "MILEPOST_TEST_BROKER"
+_KEPT = (_BROKER, "MILEPOST_JARS")
 for _name in [name for name in os.environ if name.startswith("MILEPOST_") and name not in _KEPT]:
     del os.environ[_name]
 os.environ.pop("FAULT_AT", None)
@@ -31,6 +34,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """What `make campaign` sets: the faults in full, and where their report goes."""
     parser.addoption("--campaign", action="store_true", help="the faults in their full counts (make campaign)")
     parser.addoption("--fault-report", default="", metavar="FILE", help="write the faults' report as JSON")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Several test processes share one broker, which the process that starts them keeps."""
+    if not config.getoption("numprocesses", None) or config.option.collectonly or _BROKER in os.environ:
+        return
+    from milepost.schemas.errors import MilepostError
+    from tests.support.broker import running_broker
+
+    kept = contextlib.ExitStack()
+    try:
+        os.environ[_BROKER] = kept.enter_context(running_broker()).bootstrap
+    except MilepostError as error:  # the tests that need one say so, the others run
+        print(f"no broker for all test processes: {error}", file=sys.stderr)
+        return
+    kept.callback(os.environ.pop, _BROKER)
+    config.add_cleanup(kept.close)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -23,11 +23,14 @@ def records(start: int, stop: int) -> list[Rec]:
     return [Rec(offset, b"k", b"v") for offset in range(start, stop)]
 
 
+ALL = records(0, ZONE)
+
+
 def life(note: Trying | None, x: int, bad: int, end: int) -> tuple[Trying | None, int, bool]:
     """One life of an owner whose process ends when it folds `bad`: (last note, last mark, everything passed)."""
     held = Suspicion(note, x, end)
     while x + 1 < end:
-        part: Sequence[Rec] = held.part(records(x + 1, end))  # type: ignore[assignment]
+        part: Sequence[Rec] = held.part(ALL[x + 1 : end])  # type: ignore[assignment]
         crashes = held.crashes(part[0])
         if crashes >= CRASHES_MAX:
             return note, x, True

@@ -19,7 +19,7 @@ from tests.support import flights_expected as csv
 from tests.support.flights_driver import year_driver
 from tests.support.flights_milestones import LAST, TERMS, Stands, courses, stands
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.campaign]
 
 NOW: Final = datetime(2014, 2, 5, tzinfo=UTC)
 COMPLETE: Final = datetime(2014, 1, 5, tzinfo=UTC)
@@ -70,7 +70,6 @@ def wanted(one: Stands) -> tuple[Stands, int]:
 # --- milestones
 
 
-@pytest.mark.campaign
 def test_every_milestone_of_every_airline_stands_as_the_csv_says(
     year: Driver, by_airline: dict[str, pl.DataFrame], complete_to: datetime
 ) -> None:

@@ -10,7 +10,7 @@ BIN := .venv/bin
 ARGS ?=
 MINUTES ?= 30
 # Test processes at a time, each with a broker of its own: the tests with workers mostly wait.
-TESTERS ?= 3
+TESTERS ?= 4
 
 .PHONY: help demo test check format campaign soak bench docs lock wheel clean chromium prometheus
 
@@ -34,7 +34,7 @@ format: .venv/.dev ## rewrite the code in its format
 	$(BIN)/ruff check --fix .
 
 campaign: .venv/.dev ## every fault in full: kills, zombies, lost folders, broken networks; ends in a report
-	@$(BIN)/python -m pytest -n $(TESTERS) --dist worksteal --campaign --fault-report=build/campaign.json \
+	@$(BIN)/python -m pytest -n 3 --dist worksteal --campaign --fault-report=build/campaign.json \
 	  tests/faults tests/agents tests/ops tests/page $(ARGS)
 
 soak: .venv/.dev ## faults at random for MINUTES=30, the seed printed (ARGS="--seed 7")

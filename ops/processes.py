@@ -8,14 +8,22 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
+
+from milepost.schemas.errors import StoreError
 
 _PR_SET_PDEATHSIG = 1
+PORTS: Final = (10_000, 32_000)
+"""Below the ports that Linux (from 32,768), macOS and Windows (from 49,152) give to connections."""
+_TRIES_MAX: Final = 1_000
+_chance: Final = random.SystemRandom()
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
@@ -69,12 +77,18 @@ def taken(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """`count` different ports that nobody listens on at this moment."""
+    """`count` different ports that nobody listens on at this moment, of those that no system gives to a connection on
+    its way out: else any program could take one before it is used."""
+    found: list[int] = []
     with contextlib.ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
+        for _ in range(_TRIES_MAX):
+            if len(found) == count:
+                return found
+            probe, port = stack.enter_context(socket.socket()), _chance.randrange(*PORTS)
+            with contextlib.suppress(OSError):  # taken: another one
+                probe.bind(("127.0.0.1", port))
+                found.append(port)
+    raise StoreError(f"no {count} free ports from {PORTS[0]} to {PORTS[1]}; fix: end what has taken them")
 
 
 def answers(port: int, host: str = "127.0.0.1") -> bool:

@@ -167,6 +167,7 @@ def shares(deployment: Deployment) -> dict[str, dict[int, int]]:
     return found
 
 
+@pytest.mark.campaign
 def test_thirty_kills_in_a_row(settings: Settings, sized: Sized, campaign: bool) -> None:
     """Killed every 0.1 to 1 s, mostly before it is ready, at times in the middle of a restore: exact in the end."""
     chance = random.Random(34)

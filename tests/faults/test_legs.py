@@ -170,6 +170,7 @@ def test_achieve_survives_every_crash_point(settings: Settings, sized: Sized) ->
         assert spoken
 
 
+@pytest.mark.campaign
 def test_folders_of_records_are_lost_and_damaged(settings: Settings, sized: Sized) -> None:
     """A folder of records deleted under the running worker, deleted and damaged while it is down: nothing by hand."""
     fleet = Fleet.of_late(63, planned=False)

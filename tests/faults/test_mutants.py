@@ -18,9 +18,9 @@ from tests.support.report import mutant as tell
 
 ALL: Final = mutants.mutants()
 QUICK: Final = (
-    "batch-before-outputs", "late-mark-counts", "origin-dropped", "late-event-dropped", "algorithms-too-wide",
+    "batch-before-outputs", "origin-dropped", "algorithms-too-wide",
 )  # fmt: skip
-"""One of the steps, one of the restore, one of the signals, one against the oracle, one of the doors."""
+"""One of the steps, one of the signals, one of the doors."""
 
 WANTED: Final = (
     "no-guard-by-upto", "commit-before-batch", "batch-before-outputs", "local-write-before-batch", "no-own",

@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
+import pytest
+
 from milepost.agents.faults import POINTS
 from tests.support.mutants import ROOT
 from tests.support.report import fault
@@ -54,6 +56,7 @@ def test_no_history_ends_wrong(sized: Sized) -> None:
         told.holds("I14", [f"nobody died at {point}" for point in POINTS if not total[f"killed at {point}"]])
 
 
+@pytest.mark.campaign
 def test_a_seed_is_a_history() -> None:
     """The same seed gives the same history, event by event, also in another process with other hashes."""
     first = [one.trace for one in histories(range(20))]

@@ -135,6 +135,7 @@ def test_a_broken_row_is_named_with_its_line(tmp_path: Path) -> None:
 # --- aircraft
 
 
+@pytest.mark.campaign
 def test_every_aircraft_is_the_record_that_its_row_is(driver: Driver, planes: pl.DataFrame) -> None:
     """Value and history of all 3,322: the fields of the row, written once, on the first day of the year."""
     questions, late = RecordQuestions(driver.reader), 0

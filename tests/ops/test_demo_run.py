@@ -112,6 +112,7 @@ def home(tmp_path: Path) -> Home:
             return Home(folder=tmp_path / "home", broker_port=broker_port, port=port)
 
 
+@pytest.mark.campaign
 def test_the_first_week_answers_as_the_csv_and_a_second_start_imports_nothing(home: Home) -> None:
     """Totals, airlines, airports and milestones are those of polars; the second start sends nothing, answers and digest
     are the same, and its worker knows the aircraft."""

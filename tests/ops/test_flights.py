@@ -60,6 +60,7 @@ def tally(events: Iterable[FlightEvent]) -> dict[str, float | None]:
     }
 
 
+@pytest.mark.campaign
 def test_the_year_adds_up(year: Flights, frame: pl.DataFrame) -> None:
     """Over everything the events give the known totals, and each airline's are those of the CSV."""
     everything = list(year)

@@ -177,6 +177,7 @@ def test_a_contract_made_incompatible_is_refused_and_leaves_nothing(registered: 
     assert tables(registered).id == before and len(list(attempts(registered))) == count
 
 
+@pytest.mark.campaign
 def test_another_registry_than_the_log_knows_is_refused(registered: Settings, tmp_path: Path) -> None:
     """Its ids mean other things: nothing is applied, and the fix is said."""
     apply_bundle(registered, FILES, ORG)
@@ -257,6 +258,7 @@ def test_a_line_loses_nothing_while_the_registry_is_away(settings: Settings, reg
         assert len(shown) == 601 and {value["contract"] for value in shown} == {"RawEvent"}
 
 
+@pytest.mark.campaign
 def test_a_registry_that_ends_is_started_again(tmp_path: Path) -> None:
     """Killed under the keeper it comes back with its data; stopped it stays away."""
     needed()

@@ -74,6 +74,7 @@ def empty(wheel: Path, tmp_path: Path) -> wheels.Empty:
     return wheels.installed(wheel, tmp_path)
 
 
+@pytest.mark.campaign
 def test_a_wheel_alone_runs_the_demo(empty: wheels.Empty, tmp_path: Path) -> None:
     """Installed from the wheel, in an empty directory, the first week ends with 0 and answers as the CSV does."""
     where = subprocess.run(

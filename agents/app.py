@@ -101,6 +101,7 @@ class Worker:
         runtime.closing.append(self.milestones.stop)
         self.watching = Watching(self, self.gather, self.send, self._watches, self.milestones.sure)
         self.doors = Doorkeeping(settings)
+        runtime.opening.append(self.doors.start)  # who may ask is known while a worker restores or waits for room, too
         runtime.closing.append(self.doors.stop)
         topics = (settings.topic("dead-letters"), settings.topic("raw-events"))
         self._dead = Letters(settings.bootstrap, *topics, self._dead_ends)
@@ -113,7 +114,6 @@ class Worker:
         self._gateway = Gateway(self.settings.bootstrap, self.settings.namespace)
         outputs = ticker.ticks(self.settings.partitions, self.org_key)
         self._ticker = asyncio.create_task(self._tick(outputs), name="ticker")
-        await self.doors.start()
         self.milestones.start()
         self._watch = asyncio.create_task(self.watching.run(), name="watch")
         if self.runtime.standbys is not None:

@@ -154,6 +154,8 @@ class Runtime:
         self._watchdog: asyncio.Task[None] | None = None
         self._answered_since = time.monotonic()
         self.standbys: Standbys | None = None
+        self.opening: list[Callable[[], Awaitable[None]]] = []
+        """Run before anything is restored, which may take long."""
         self.closing: list[Callable[[], Awaitable[None]]] = []
         self._to_follow: dict[str, Callable[[Any], None]] = {}
 
@@ -264,6 +266,8 @@ class Runtime:
             for name, on_record in self._to_follow.items():
                 self.followers[name] = Follower(bootstrap, self.settings.topic(name), on_record)
                 await self.followers[name].start()
+            for begin in self.opening:
+                await begin()
             self._watchdog = asyncio.create_task(self._watch(), name="restore watchdog")
             self._writer = writer
 

@@ -243,6 +243,7 @@ class ChunkConsumer(driver.Consumer):
 
     async def _place(self) -> Mapping[TP, int]:
         placed: dict[TP, int] = {}
+        unsaid: set[TP] = set()
         for tp in self.assignment():
             if self._is_changelog_tp(tp):
                 continue
@@ -255,7 +256,8 @@ class ChunkConsumer(driver.Consumer):
             if placed:
                 await self._thread.seek_wait(placed)
                 for tp, offset in placed.items():
-                    await self._check_committed(tp, offset)
+                    if await self._committed_below(tp, offset):
+                        unsaid.add(tp)
                 # Restored, and from now on written by us alone: else the fetcher would read our own writes back.
                 await self._thread.call_thread(self._pause_changelogs)
         except IllegalStateError:
@@ -264,6 +266,8 @@ class ChunkConsumer(driver.Consumer):
             return {}
         for tp in placed:
             self._ranges[tp] = Ranges()
+            if tp in unsaid:  # a life that ended between its batch and its commit: nothing more may come to say it with
+                self._ranges[tp].landed(placed[tp])
             self._untaken[tp] = self._untaken_bytes[tp] = 0
             self._placed.add(tp)
         self._room.set()
@@ -279,7 +283,8 @@ class ChunkConsumer(driver.Consumer):
         if not self._is_changelog_tp(tp):
             super().verify_event_path(now, tp)
 
-    async def _check_committed(self, tp: TP, offset: int) -> None:
+    async def _committed_below(self, tp: TP, offset: int) -> bool:
+        """Whether the group's offset, which people see, is behind what is restored."""
         consumer = self._thread._ensure_consumer()
         committed = await self._thread.call_thread(consumer.committed, driver.ensure_aiokafka_TP(tp))
         if committed is not None and committed > offset:
@@ -287,6 +292,7 @@ class ChunkConsumer(driver.Consumer):
                 "%s/%s: committed %s, restored up to %s: state was lost and is rebuilt from there",
                 tp.topic, tp.partition, committed, offset,
             )  # fmt: skip
+        return (committed or 0) < offset
 
     async def perform_seek(self) -> None:
         """Seek, and remember where reading starts."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import sys
+import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +26,8 @@ _FULL_YEAR = os.environ.get("MILEPOST_FULL_YEAR", "") == "1"
 
 # A setting of the person who runs the tests must not change what they test.
 _BROKER = "MILEPOST_TEST_BROKER"
-_KEPT = (_BROKER, "MILEPOST_JARS")
+_TURNS = "TEST_TURNS"
+_KEPT = (_BROKER, _TURNS, "MILEPOST_JARS")
 for _name in [name for name in os.environ if name.startswith("MILEPOST_") and name not in _KEPT]:
     del os.environ[_name]
 os.environ.pop("FAULT_AT", None)
@@ -38,7 +41,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Several test processes share one broker, which the process that starts them keeps."""
-    if not config.getoption("numprocesses", None) or config.option.collectonly or _BROKER in os.environ:
+    if not config.getoption("numprocesses", None) or config.option.collectonly:
+        return
+    folder = tempfile.TemporaryDirectory(prefix="milepost-turns-")
+    config.add_cleanup(folder.cleanup)
+    os.environ[_TURNS] = folder.name
+    if _BROKER in os.environ:
         return
     from milepost.schemas.errors import MilepostError
     from tests.support.broker import running_broker
@@ -66,6 +74,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=left_out)
         kept = set(items) - set(left_out)
         items[:] = [item for item in items if item in kept]
+    if campaign:  # first, before others are on their way for minutes
+        items.sort(key=lambda item: item.get_closest_marker("alone") is None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Of several test processes of the campaign the others wait while one measures with all of the machine."""
+    if _TURNS not in os.environ or not item.config.getoption("--campaign"):
+        return (yield)
+    with (Path(os.environ[_TURNS]) / "turn").open("ab") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
+        return (yield)
 
 
 @pytest.fixture(scope="session")

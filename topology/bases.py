@@ -256,7 +256,8 @@ def unit_start(unit: str, instant_ms: int, tz: str) -> int:
     have no gap between them.
     """
     today = _local(instant_ms, tz).date()
-    for day in (today + timedelta(days=1), today):
+    tomorrow = () if today == date.max else (today + timedelta(days=1),)  # the calendar's last day has none
+    for day in (*tomorrow, today):
         first = _first_day(unit, day)
         start = _instant(datetime(first.year, first.month, first.day), tz)
         if start <= instant_ms:

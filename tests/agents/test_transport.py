@@ -188,7 +188,7 @@ def test_a_seek_beside_a_fetch_is_repeated(consumer: ChunkConsumer, monkeypatch:
         monkeypatch.setattr(made, "_is_changelog_tp", lambda _tp: False)
         monkeypatch.setattr(made, "_get_active_partitions", lambda: {tp})
         monkeypatch.setattr(made, "_getmany", fetched)
-        monkeypatch.setattr(made, "_check_committed", _nothing)
+        monkeypatch.setattr(made, "_committed_below", _nothing)
         monkeypatch.setattr(made._thread, "seek_wait", seek_wait)
         monkeypatch.setattr(made._thread, "call_thread", _nothing)
         made.resume_flow()

@@ -129,7 +129,9 @@ def test_a_disk_that_is_full_at_the_start_is_waited_for(settings: Settings, smal
         ballast = Ballast(small_disk)
         worker = deployment.start(ready=False)
         deployment.wait(lambda: "no room" in reasons(deployment), "the full disk is not said")
-        assert not deployment.worker.status()["ready"]
+        deployment.wait(
+            lambda: deployment.worker.status().get("ready") is False, "it does not say that it is not ready"
+        )
         ballast.throw()
         deployment.settle()
         assert deployment.digest() == driver_digest(firsts(SOME))

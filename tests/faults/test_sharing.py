@@ -125,6 +125,13 @@ def within(told: Told, seen: Seen, bound_s: float) -> None:
     assert seen.longest_run_s <= bound_s * (3 if busy else 1), (seen.runs, load)
 
 
+def opened(sharing: Sharing) -> list[int]:
+    """How many partitions of `measure` each worker has opened, the fewest first."""
+    legs = [one.status().get("legs", {}) for one in sharing.deployment.running]
+    return sorted(len(one["measure"]["open"]) if one else 0 for one in legs)
+
+
+@pytest.mark.alone
 def test_two_then_three_then_one_in_order(settings: Settings, campaign: bool) -> None:
     """Workers 2 and 3 come, and leave in order, under 5,000 events/s: no answer is wrong, and nobody is without answers
     for 5 s."""
@@ -133,9 +140,7 @@ def test_two_then_three_then_one_in_order(settings: Settings, campaign: bool) ->
             sharing.start("worker-2")
             time.sleep(2)
             sharing.start("worker-3")
-            time.sleep(2)
-            parts = [len(one.status()["legs"]["measure"]["open"]) for one in sharing.deployment.running]
-            assert sorted(parts) == [1, 1, 2], parts
+            sharing.deployment.wait(lambda: opened(sharing) == [1, 1, 2], "three workers do not share four partitions")
             sharing.stop("worker-2")
             time.sleep(3)
             sharing.stop("worker-3")
@@ -165,6 +170,7 @@ def test_a_rolling_restart(settings: Settings, sized: Sized, campaign: bool) -> 
         within(told, sharing.seen, GRACEFUL_S)
 
 
+@pytest.mark.alone
 @pytest.mark.campaign
 def test_two_of_three_are_killed(settings: Settings, sized: Sized, campaign: bool) -> None:
     """Two of three workers are killed with -9, one after the other: no answer of those that are left is wrong, and they

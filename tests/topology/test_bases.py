@@ -273,3 +273,11 @@ def test_panes_are_spans_of_their_own_behind_the_others() -> None:
     slots = bases.Slots(spans, (100, 200))
     assert [slots(one) for one in (0, 95, 96, 99, 100, 101, 199)] == [0, 0, 1, 1, 2, 3, 101]
     assert bases.Slots(spans[:1]).one and not bases.Slots(spans[:1], (96, 97)).one
+
+
+@pytest.mark.parametrize("unit", ["day", "week", "month", "year"])
+def test_the_calendars_last_day_lies_in_a_unit(unit: str) -> None:
+    """There is no day after 31 December 9999; the unit that holds it begins as others do."""
+    last = bases.instant("9999-12-31T23:59:59Z")
+    start = bases.unit_start(unit, last, "UTC")
+    assert start <= last < start + 367 * 86_400_000

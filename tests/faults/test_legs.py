@@ -131,7 +131,7 @@ def test_record_survives_every_crash_point(settings: Settings, sized: Sized) -> 
     """One life after another ends at each crash point of `record` while events come in; some have lost their folders."""
     assert set(RECORD_PASSAGE) == set(POINTS)
     fleet = Fleet.of_late(61, planned=False)
-    points = list(POINTS) if sized(1, 0) else ["outputs_half", "restoring"]
+    points = list(POINTS) if sized(1, 0) else ["after_fold", "outputs_half", "batch_acked", "restoring"]
     with fault("F3", "kill -9 at each crash point", seed=61) as told, Deployment(settings) as deployment:
         fleet.apply(deployment)
         for point, some in zip(points, fleet.parts(len(points)), strict=True):

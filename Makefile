@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 ARGS ?=
 MINUTES ?= 30
-# Test processes at a time, each with a broker of its own: the tests with workers mostly wait.
+# Test processes at a time, with one broker for all of them.
 TESTERS ?= 4
 
 .PHONY: help demo test check format campaign soak bench docs lock wheel clean chromium prometheus

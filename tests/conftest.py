@@ -27,7 +27,7 @@ _FULL_YEAR = os.environ.get("MILEPOST_FULL_YEAR", "") == "1"
 # A setting of the person who runs the tests must not change what they test.
 _BROKER = "MILEPOST_TEST_BROKER"
 _TURNS = "TEST_TURNS"
-_KEPT = (_BROKER, _TURNS, "MILEPOST_JARS")
+_KEPT = (_BROKER, "MILEPOST_JARS")
 for _name in [name for name in os.environ if name.startswith("MILEPOST_") and name not in _KEPT]:
     del os.environ[_name]
 os.environ.pop("FAULT_AT", None)
@@ -64,16 +64,13 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What is marked `campaign` runs with --campaign only; of other rooms than the faults nothing else runs then."""
     campaign = config.getoption("--campaign")
-    left_out = [
-        item
-        for item in items
-        if (item.get_closest_marker("campaign") is None) is campaign
-        and not (campaign and item.path.is_relative_to(FAULTS))
-    ]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        kept = set(items) - set(left_out)
-        items[:] = [item for item in items if item in kept]
+
+    def runs(item: pytest.Item) -> bool:
+        marked = item.get_closest_marker("campaign") is not None
+        return marked or item.path.is_relative_to(FAULTS) if campaign else not marked
+
+    config.hook.pytest_deselected(items=[item for item in items if not runs(item)])
+    items[:] = filter(runs, items)
     if campaign:  # first, before others are on their way for minutes
         items.sort(key=lambda item: item.get_closest_marker("alone") is None)
 

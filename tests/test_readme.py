@@ -28,12 +28,11 @@ import typer
 
 from milepost.ops import cli, demo, docs
 from milepost.ops.demo_data import SOURCES
-from milepost.ops.processes import free_ports, taken
 from milepost.ops.settings import VARIABLES
 from milepost.schemas.errors import DeclarationError
 from tests.support import flights_expected as other
 from tests.support import repositories
-from tests.support.broker import shared_jars
+from tests.support.broker import broker_ports, shared_jars
 from tests.support.flights_milestones import TERMS, courses, stands
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,7 +98,7 @@ def shell(script: str, folder: Path) -> Iterator[tuple[int, Path, Path]]:
     if shutil.which("curl") is None:
         (tools / "curl.py").write_text(CURL)
         _tool(tools / "curl", f'exec "{sys.executable}" "{tools}/curl.py" "$@"')
-    broker_port, port = _ports()
+    broker_port, port = broker_ports()
     env = {
         **os.environ,
         "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
@@ -141,13 +140,6 @@ def of_home(home: Path) -> list[psutil.Process]:
 def _tool(path: Path, command: str) -> None:
     path.write_text(f"#!/bin/sh\n{command}\n")
     path.chmod(0o755)
-
-
-def _ports() -> tuple[int, int]:
-    while True:
-        broker_port, port = free_ports(2)
-        if not taken(broker_port + 1) and broker_port + 1 != port:
-            return broker_port, port
 
 
 @pytest.mark.broker

@@ -19,11 +19,10 @@ import pytest
 
 from milepost.ops.client import Client
 from milepost.ops.demo_data import read_demo
-from milepost.ops.processes import free_ports, taken
 from milepost.ops.settings import DEMO_SECRET
 from tests.support import demo_answers
 from tests.support import flights_expected as other
-from tests.support.broker import shared_jars
+from tests.support.broker import broker_ports, shared_jars
 from tests.support.flights_driver import driver_digest
 
 pytestmark = pytest.mark.broker
@@ -106,10 +105,8 @@ class Home:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    while True:
-        broker_port, port = free_ports(2)
-        if not taken(broker_port + 1):
-            return Home(folder=tmp_path / "home", broker_port=broker_port, port=port)
+    broker_port, port = broker_ports()
+    return Home(folder=tmp_path / "home", broker_port=broker_port, port=port)
 
 
 @pytest.mark.campaign

@@ -109,7 +109,7 @@ def engine(settings: EngineSettings, **options: Any) -> tuple[faust.App, Runtime
             # With the port: a static member that comes back gets its old assignment, which names its old address, and
             # stock Faust's assertion about that address ends the coordinator without a word to anyone.
             "consumer_group_instance_id": f"{settings.group}.{settings.worker}.{settings.port}",
-            "broker_max_poll_records": max(settings.chunk_max, 500),
+            "broker_max_poll_records": max(4 * settings.chunk_max, 500),
             "broker_session_timeout": float(settings.session_timeout_s),
             # Short: it is how long the others wait for us when somebody comes or goes.
             "broker_heartbeat_interval": min(0.5, settings.session_timeout_s / 4),
@@ -219,6 +219,23 @@ class Runtime:
                 return None if at is None else at.next_offset
         return None
 
+    def pressing(self) -> set[TP]:
+        found = ((leg.source, leg.holdings) for leg in self.legs.values())
+        return {TP(source, number) for source, some in found for number, one in some.items() if one.presses}
+
+    def fed_at(self) -> float:
+        """Since when records come (monotonic); now while they do not, because partitions are being opened."""
+        return self.consumer.placed_at if self.app.flow_control.is_active() else time.monotonic()
+
+    @property
+    def pressed(self) -> bool:
+        """Whether a chunk of a partition that presses waits, in any leg."""
+        return any(leg.pressed for leg in self.legs.values())
+
+    def of_now(self, message: Any) -> bool:
+        """Whether a message is of the assignment that holds now; what was fetched before comes again."""
+        return self.app.flow_control.is_active() and message.generation_id == self.app.consumer_generation_id
+
     async def park(self) -> None:
         await self._give_back(LegRuntime.park)
 
@@ -314,6 +331,7 @@ class Runtime:
             outputs=self._outputs[leg.spec.name],
             decisions=lambda: {name: one.position for name, one in self.followers.items()},
             landed=partial(self._on_landed, source),
+            fed=self.fed_at,
         )
 
     def _on_landed(self, source: TP, next_offset: int) -> None:

@@ -1,9 +1,10 @@
 """Careful: a partition folded after an unclean end, one noted piece at a time (agents/suspicion.py says why).
 
-    control (others, folded to nothing) -> note -> dry run -> fold -> held -> outputs, checkpoint
+    control (others, folded to nothing) -> note -> fold -> held -> outputs, checkpoint
+                                                   |_ an exception: taken back, its record searched for in dry runs
 
-The dry run folds a piece over the stores without changing them: an exception there is searched for its record in the
-same process, without another crash.
+Before each piece everything has landed, so a fold that raises is taken back by forgetting what it changed.  Its
+record is searched for in the same process, without another crash.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from milepost.agents.store import DiskFull
 from milepost.agents.suspicion import CONTROL_MAX, CRASHES_MAX, Kind, Suspicion, Trying
 from milepost.schemas.errors import StoreError
 from milepost.topology import quarantine
-from milepost.topology.state import Partition, Record, Store
+from milepost.topology.state import Fold, Partition, Record, Store
 
 if TYPE_CHECKING:
     from milepost.agents.holding import Holding
@@ -40,7 +41,7 @@ class Careful:
         self.holding = holding
         self.at = at
         self.suspicion = suspicion
-        log.warning("%r: the owner before ended uncleanly: folded with care up to %d", holding, suspicion.until)
+        log.warning("%r: the owner before ended uncleanly: folded with care for a while", holding)
 
     async def fold(self, records: Sequence[Record]) -> int:
         """Fold the next piece of `records` and wait until it has landed; returns how many were taken (0: not now)."""
@@ -50,7 +51,7 @@ class Careful:
             async with held.busy:
                 if held.state != "open":
                     return 0
-                part = self.suspicion.part(records)
+                part = self.suspicion.part(records)[: held.ahead.left]
                 before = quarantine.clear(at, part)
                 if before == 0:
                     await held.passed_over(at, part[0], None)
@@ -85,6 +86,7 @@ class Careful:
                 if held.leg.repeats(at, suspect):
                     log.info("%r: it repeats what was folded before: no record's fault", held, extra=held.of(suspect))
                     at.next_offset = suspect.offset + 1
+                    held.ahead.folded += 1
                     return part
                 await self._condemn(suspect, f"the process ended {crashes} times with it alone in hand")
                 return part
@@ -94,27 +96,43 @@ class Careful:
         if not part:  # it waits for a decision, it is not tried
             await self.note("control" if crashes else "held", whole, crashes)
             return ()
-        good = self._good(part)
-        if good < len(part):
+        fold = self._fold(part)
+        if fold is None:
+            good = self._good(part)
             if good == 0:
                 return part[:1] if await self._raises(suspect) else ()
             part = part[:good]
-        fold = held.leg.fold(at, part)
+            fold = held.leg.fold(at, part)
         if len(part) == 1:
             await self.note("held", part)
         faults.point("after_fold", held.spec.name)
-        await held.take_in(fold)
+        await held.take_in(fold, len(part))
         return part
 
     async def _condemn(self, record: Record, why: str) -> None:
         await self.holding.passed_over(self.at, record, quarantine.verdict(record, "poison", why))
 
-    # -- exceptions: found in dry runs, without a crash
+    # -- exceptions: found without a crash
+
+    def _fold(self, part: Sequence[Record]) -> Fold | None:
+        """Fold `part`; None: that raised, and nothing is changed."""
+        at, leg = self.at, self.holding.leg
+        if at.size and self._error(part) is not None:  # something has not landed that must not be forgotten
+            return None
+        mark, next_offset, poison = leg.dump_mark(at.mark), at.next_offset, dict(at.poison)
+        try:
+            return leg.fold(at, part)
+        except _MACHINE:
+            raise
+        except Exception as error:  # noqa: BLE001 - any other is a record's; which one is searched for, and said
+            log.info("%r: a piece is taken back: %r", self.holding, error)
+        for one in at.stores.values():
+            one.forget()
+        at.mark, at.next_offset, at.poison = leg.load_mark(mark), next_offset, poison
+        return None
 
     def _good(self, part: Sequence[Record]) -> int:
-        """How many of `part` fold without an exception, found by halving."""
-        if not part or self._error(part) is None:
-            return len(part)
+        """How many of `part`, which raises, fold without an exception, found by halving."""
         low, high = 0, len(part)  # the first `low` fold, the first `high` do not
         while high - low > 1:
             middle = (low + high) // 2

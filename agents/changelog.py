@@ -57,7 +57,11 @@ class Zombie(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """How far a partition has come.  x: last source offset absorbed, -1 for none.  body: the leg's own mark."""
+    """How far a partition has come.
+
+    x:     last source offset absorbed, -1 for none;  body: the leg's own mark
+    ahead: records behind X that the owner may fold, and show in answers, before its next mark is in the log
+    """
 
     epoch: int
     x: int
@@ -65,6 +69,7 @@ class Mark:
     decisions: Mapping[str, int]
     cluster: str
     source_topic: str
+    ahead: int
 
     def dump(self) -> bytes:
         return wire("Mark").encode(
@@ -75,6 +80,7 @@ class Mark:
                 "decisions": dict(self.decisions),
                 "cluster": self.cluster,
                 "source_topic": self.source_topic,
+                "ahead": self.ahead,
             }
         )
 

@@ -22,12 +22,12 @@ from milepost.agents.careful import Careful, say_clean
 from milepost.agents.changelog import OWN_KEY, ChangelogWriter, dump_own, read_range
 from milepost.agents.checkpoint import Checkpointer
 from milepost.agents.ending import end
-from milepost.agents.landing import Landing, Place
+from milepost.agents.landing import UNLANDED_MAX, Ahead, Landing, Place
 from milepost.agents.opening import UNKNOWN, Bounds, announce, prepare
 from milepost.agents.producer import LegProducer
 from milepost.agents.restore import Restore
 from milepost.agents.room import Room
-from milepost.agents.suspicion import ZONE, Suspicion, gate
+from milepost.agents.suspicion import Suspicion, gate
 from milepost.ops import logs, telemetry
 from milepost.schemas.errors import StoreError
 from milepost.topology import quarantine
@@ -39,10 +39,11 @@ log = logging.getLogger("milepost.agents.holding")
 
 SLICE_MAX: Final = 1000
 SLICE_FIRST: Final = 32
-UNLANDED_MAX: Final = 16_384
-"""Records folded beyond the last checkpoint at most.  Whoever takes over after a kill restores that checkpoint, and is
-asked only when it is so much further, or at the log's end: then no answer ever shows less than one before it.  Who was
-given the partition in order has all that was folded, and is asked at once."""
+PRESSING_S: Final = 10.0
+"""For so many seconds a partition that is open and cannot be asked yet comes before those that can: a question
+waits for the last of them, and the others' answers grow no older than that."""
+STUCK_S: Final = 2.0
+"""Not while it has not moved for so many seconds: it waits for something that others may have to bring."""
 GATE_S: Final = 10.0
 """A partition that has not moved for so many seconds is asked in any case: its next record may wait for a decision.
 While it moves it is not asked, however slow it is."""
@@ -50,7 +51,8 @@ While it moves it is not asked, however slow it is."""
 
 class Holding(Landing):
     """See the module.  `stamp` says what the folder must belong to; `decisions` the followers' positions at any moment;
-    `landed(next_offset)` is told of each checkpoint."""
+    `landed(next_offset)` is told of each checkpoint; `fed()` says since when records come (monotonic; now: they do not,
+    other partitions of the worker are still being opened)."""
 
     def __init__(
         self,
@@ -64,6 +66,7 @@ class Holding(Landing):
         outputs: LegProducer,
         decisions: Callable[[], Mapping[str, int]],
         landed: Callable[[int], None],
+        fed: Callable[[], float] = lambda: 0.0,
     ) -> None:
         super().__init__(
             leg=leg, spec=spec, number=number, place=place, stamp=stamp, outputs=outputs, decisions=decisions,
@@ -76,10 +79,12 @@ class Holding(Landing):
         self.careful: Careful | None = None  # after an unclean end, until what was in hand then has passed
         self.gate = gate()
         self._pace = pace.turn()
+        self._fed = fed
         self._taken_at = 0.0
+        self._opened_at = 0.0
         self._log = writer.at(place.changelog, number)
         self._slice = SLICE_FIRST
-        self._answers_from = 0
+        self._answers_from = (0, 0)  # asked from so many records on, or from this offset on
 
     # -- being given
 
@@ -149,7 +154,7 @@ class Holding(Landing):
             if not self.restore.done:
                 raise StoreError(f"{self!r}: the changelog ends at {self.restore.position}, before its own `own`")
             self.state = "opening"
-            if self.restore.cut(bounds.changelog_start):
+            if anew := self.restore.cut(bounds.changelog_start):
                 await self._begin_anew(bounds.changelog_start)
             at = await prepare(
                 self.leg, self.spec, self.number, self._rocks, self.restore, self._write,
@@ -157,9 +162,15 @@ class Holding(Landing):
                 bounds=bounds,
             )  # fmt: skip
             faults.point("restored", self.spec.name)
-            self._taken_to = self._landed_to = at.next_offset
-            if self.restore.unclean or self.restore.mark is None:
-                self._answers_from = min(bounds.source_end or 0, at.next_offset + UNLANDED_MAX)
+            self._taken_to = at.next_offset
+            source_end = bounds.source_end or 0
+            mark = self.restore.mark
+            if anew:  # owners before were anywhere
+                self.ahead = Ahead(max(UNLANDED_MAX, source_end - at.next_offset))
+            elif mark is not None:
+                self.ahead = Ahead(mark.ahead)
+            if self.restore.unclean or mark is None:
+                self._answers_from = self.ahead.limit, source_end
             if self.restore.rewrite:
                 await self._rewrite(at)
             if at.next_offset == 0 and bounds.source_end:
@@ -169,9 +180,9 @@ class Holding(Landing):
                 )  # fmt: skip
             owed = list(self.leg.owed(at))
             if self.restore.unclean:
-                zone = at.next_offset + ZONE
-                until = zone if bounds.source_end is None else min(zone, bounds.source_end)
-                self.careful = Careful(self, at, Suspicion(self.restore.trying, at.next_offset - 1, until))
+                count = self.ahead.limit
+                until = at.next_offset + count if bounds.source_end is None else bounds.source_end
+                self.careful = Careful(self, at, Suspicion(self.restore.trying, at.next_offset - 1, count, until))
             if not self._set_open(at):
                 return
             log.info("%r: open at %d", self, at.next_offset)
@@ -190,6 +201,7 @@ class Holding(Landing):
             return False
         self.partition = at
         self.state = "open"
+        self._opened_at = time.monotonic()
         self._touch()
         self._arm_idle()
         return True
@@ -209,6 +221,9 @@ class Holding(Landing):
             if self.room.full:
                 await self.room.free()
                 continue
+            if self.ahead.left == 0:
+                await self._full()
+                continue
             if self.careful is not None:
                 taken = await self.careful.fold(fresh[done:])
                 if taken == 0:
@@ -217,7 +232,7 @@ class Holding(Landing):
                 continue
             if self.gate.closed:
                 await self.gate.opened()
-            part = fresh[done : done + self._slice]
+            part = fresh[done : done + min(self._slice, self.ahead.left)]
             if at.poison and (before := quarantine.clear(at, part)) < len(part):
                 if before == 0:
                     await self.pass_over(at, part[0])
@@ -230,8 +245,10 @@ class Holding(Landing):
             if not await self._fold_slice(at, part[:ready]):
                 break
             done += ready
-            if at.size >= self.place.checkpoint_bytes or at.next_offset - self._landed_to >= UNLANDED_MAX:
+            if at.size >= self.place.checkpoint_bytes:
                 await self._full()
+            elif self._flight is None and self.ahead.due:
+                self._start()
             await asyncio.sleep(0)
         return len(records) - len(fresh) + done
 
@@ -245,7 +262,7 @@ class Holding(Landing):
             turn.folded(spent)
             faults.point("after_fold", self.spec.name)
             assert at.next_offset > part[-1].offset, f"{self!r}: the leg did not move on"
-            await self.take_in(fold)
+            await self.take_in(fold, len(part))
         wanted = len(part) * pace.slice_s() / max(spent, 1e-6)
         self._slice = int(min(SLICE_MAX, max(1, min(wanted, self._slice * 2))))
         self._touch()
@@ -253,8 +270,9 @@ class Holding(Landing):
             self._arm(self._pause_s())
         return True
 
-    async def take_in(self, fold: Fold) -> None:
-        """What a fold asks for beside its changes."""
+    async def take_in(self, fold: Fold, count: int) -> None:
+        """What a fold of so many records asks for beside its changes."""
+        self.ahead.folded += count
         if fold.before:
             await self._outputs.send(fold.before)
         self._owed += fold.after
@@ -279,7 +297,7 @@ class Holding(Landing):
             quarantine.remember(at, found, record.offset)
             await self._outputs.send([self.leg.sentence(at, found)])
             log.error("%r: a record is passed over: %s", self, found.detail, extra=self.of(record))
-        await self.take_in(self.leg.pass_over(at, record, verdict))
+        await self.take_in(self.leg.pass_over(at, record, verdict), 1)
 
     def of(self, record: Record) -> dict[str, str]:
         """The place of a record of this partition, for a line of the log."""
@@ -316,11 +334,25 @@ class Holding(Landing):
         at = self.partition
         if self.state != "open" or at is None:
             return False
-        if self._answers_from:
-            if at.next_offset < self._answers_from and time.monotonic() - self.moved_at < GATE_S:
+        count, offset = self._answers_from
+        if offset:
+            behind = at.next_offset < offset and self.ahead.folded < count
+            if behind and self._still_s() < GATE_S:
                 return False
-            self._answers_from = 0
+            self._answers_from = 0, 0
+            log.info("%r: asked from %d on", self, at.next_offset)
         return True
+
+    @property
+    def presses(self) -> bool:
+        """Whether its records come before those of partitions that can be asked."""
+        if self.state != "open" or self.answers:
+            return False
+        return time.monotonic() - max(self._opened_at, self._fed()) < PRESSING_S and self._still_s() < STUCK_S
+
+    def _still_s(self) -> float:
+        """For how many seconds it has not moved, although it could have."""
+        return time.monotonic() - max(self.moved_at, self._fed())
 
     @property
     def turn(self) -> asyncio.Lock:

@@ -30,6 +30,9 @@ from milepost.topology.state import Leg, Owed, Partition
 log = logging.getLogger("milepost.agents.holding")
 
 CHECKPOINT_S_MAX: Final = 1.0
+UNLANDED_MAX: Final = 16_384
+UNLANDED_MIN: Final = 512
+"""Records folded beyond the last mark in the log: at most, and what is always allowed.  See `Ahead`."""
 IDLE_S: Final = 600.0
 """An idle owner writes an empty batch so often: it bounds how long late bytes go unnoticed (design §7.5)."""
 
@@ -49,6 +52,43 @@ class Place:
     checkpoint_ms: int
     checkpoint_bytes: int
     idle_s: float = IDLE_S
+
+
+class Ahead:
+    """How many records may be folded, and so be shown in answers, beyond the last mark in the log.
+
+    Each mark says how many, about half as many again as lay between the two before it.  Whoever takes over after a kill
+    is asked only when it has folded so many behind the mark that it restored: then no answer shows less than one
+    before.  Counted in records, not offsets: what compaction has removed since makes a successor go further.
+
+    folded: records since the partition was opened;  limit: how many there may be until the next mark has landed
+    """
+
+    def __init__(self, limit: int = UNLANDED_MAX) -> None:
+        self.folded = 0
+        self.limit = limit
+        self._taken = 0
+        self._promised = limit
+        self._landed = 0
+
+    @property
+    def left(self) -> int:
+        return max(0, self.limit - self.folded)
+
+    @property
+    def due(self) -> bool:
+        """Three quarters of what was allowed are used: a mark should be on its way."""
+        return self.folded - self._landed >= min(UNLANDED_MAX, (self.limit - self._landed) * 3 // 4)
+
+    def take(self) -> int:
+        """A mark is made: what it says.  No promise goes back: the one before may be all that a successor sees."""
+        allowed = max(UNLANDED_MIN, min(UNLANDED_MAX, (self.folded - self._taken) * 3 // 2 + UNLANDED_MIN))
+        self._taken = self.folded
+        self._promised = max(self.limit, self.folded + allowed)
+        return self._promised - self.folded
+
+    def landed(self) -> None:
+        self.limit, self._landed = self._promised, self._taken
 
 
 class Landing:
@@ -92,7 +132,7 @@ class Landing:
         self._due = False
         self._taken_to = 0
         self._wrote_s = 0.0  # how long the last checkpoint took
-        self._landed_to = 0
+        self.ahead = Ahead()
 
     def __repr__(self) -> str:
         return f"{self.spec.name}/{self.number}"
@@ -158,6 +198,7 @@ class Landing:
             decisions=self._decisions(),
             cluster=self.stamp.cluster,
             source_topic=self.stamp.source_topic,
+            ahead=self.ahead.take(),
         )
         self._taken_to = at.next_offset
         return self._checkpointer.take(at, mark, owed, rewrite)
@@ -218,7 +259,7 @@ class Landing:
             await self._outputs.send(outputs)
 
     def _on_landed(self, next_offset: int) -> None:
-        self._landed_to = next_offset
+        self.ahead.landed()
         self._landed(next_offset)
 
     async def still(self) -> None:

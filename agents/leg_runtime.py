@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -35,6 +35,12 @@ log = logging.getLogger("milepost.agents")
 OPENED_AT_ONCE: Final = 2
 """Partitions of a leg that restore at a time: more would share the same processor and hold their chunks in memory."""
 
+TURN_S: Final = 0.01
+"""How soon a leg looks again, in seconds, whether another one still has what comes first."""
+
+WAITING_MAX: Final = 64
+"""Chunks of a leg that wait; the transport holds each partition to a few."""
+
 READY_S: Final = 5.0
 """How long, in seconds, a leg waits for a decision before the wait is logged."""
 
@@ -53,6 +59,9 @@ class LegRuntime:
         self._runtime = runtime
         self._opening = asyncio.Semaphore(OPENED_AT_ONCE)
         self._fates: Counter[str] = Counter()
+        self._waiting: deque[Any] = deque()
+        self._came, self._went = asyncio.Event(), asyncio.Event()
+        self._hand: Any = None
 
     @property
     def partitions(self) -> dict[int, Partition]:
@@ -141,6 +150,7 @@ class LegRuntime:
 
     async def park(self) -> None:
         """Fold no more and write what is folded; the assignment to come says what stays (`take_over`)."""
+        self._drop_waiting()
         await asyncio.gather(*(one.park() for one in self.holdings.values()))
         self._drop_closed()
 
@@ -170,6 +180,7 @@ class LegRuntime:
         await asyncio.gather(*(one(number) for number in sorted(numbers)))
 
     async def release(self) -> None:
+        self._drop_waiting()
         holdings, self.holdings = self.holdings, {}
         await self._release(holdings.values())
 
@@ -177,6 +188,11 @@ class LegRuntime:
         await asyncio.gather(*(one.release() for one in holdings))
         for one in holdings:
             self._fates.update(one.fates)
+
+    def _drop_waiting(self) -> None:
+        """Chunks that wait come again: the transport seeks."""
+        self._waiting.clear()
+        self._went.set()
 
     def _drop_closed(self) -> None:
         closed = {number: one for number, one in self.holdings.items() if one.state == "closed"}
@@ -188,15 +204,58 @@ class LegRuntime:
 
     async def run(self, stream: Any) -> None:
         """Take chunks, fold them, for as long as the process lives."""
+        folding = asyncio.create_task(self._fold_for_ever(), name=f"folds {self.spec.name}")
         try:
             async for event in stream.events():
-                await self._take(event.message)
+                self._waiting.append(event.message)
+                self._came.set()
+                while len(self._waiting) >= WAITING_MAX:
+                    self._went.clear()
+                    await self._went.wait()
+        finally:
+            folding.cancel()
+
+    async def _fold_for_ever(self) -> None:
+        try:
+            while True:
+                await self._take(await self._next())
         except Zombie as error:
             end(f"{self.spec.name}: another worker has the partition: {error}", ZOMBIE)
         except Exception as error:  # noqa: BLE001 - whatever it is, the record must not be acknowledged
             end(f"{self.spec.name}: a record could not be folded: {error}", error=error)
 
+    async def _next(self) -> Any:
+        """The chunk to take: of partitions that press first, of this leg or another, else as they came."""
+        while True:
+            while not self._waiting:
+                self._came.clear()
+                await self._came.wait()
+            number = next((n for n, one in enumerate(self._waiting) if self._presses(one)), 0)
+            if self._presses(self._waiting[number]) or not self._runtime.pressed:
+                message = self._waiting[number]
+                del self._waiting[number]
+                self._went.set()
+                return message
+            await asyncio.sleep(TURN_S)
+
+    @property
+    def pressed(self) -> bool:
+        """Whether a chunk is here of a partition that presses."""
+        return any(map(self._presses, self._waiting)) or (self._hand is not None and self._presses(self._hand))
+
+    def _presses(self, message: Any) -> bool:
+        holding = self.holdings.get(message.tp.partition)
+        return holding is not None and holding.presses
+
     async def _take(self, message: Any) -> None:
+        self._hand = message
+        try:
+            if self._runtime.of_now(message):
+                await self._fold(message)
+        finally:
+            self._hand = None
+
+    async def _fold(self, message: Any) -> None:
         tp, records = message.tp, message.value
         holding = self.holdings.get(tp.partition)
         left: Sequence[Any] = records

@@ -27,11 +27,8 @@ from milepost.topology.state import Record
 TRY_KEY: Final = b"\x00try"
 CRASHES_MAX: Final = 3
 RANGE_FIRST: Final = 128
-RANGE_MAX: Final = 4096
+RANGE_MAX: Final = 1024
 PIECES: Final = 128
-ZONE: Final = 20_000
-"""Records behind X that are folded with care: what was in hand at the crash lies among them, or the next crash comes
-further on."""
 CONTROL_MAX: Final = 16
 """Other records folded to nothing before a suspect is tried again."""
 
@@ -74,11 +71,13 @@ class Suspicion:
 
     note:  the last note of an owner before, if any
     x:     what the last mark had absorbed
-    until: the first source offset that nobody had in hand yet
+    count: how many records behind it that owner may have had in hand (the mark's `ahead`)
+    until: where the source ended when this one took over
     """
 
-    def __init__(self, note: Trying | None, x: int, until: int) -> None:
+    def __init__(self, note: Trying | None, x: int, count: int, until: int) -> None:
         self.until = until
+        self._left = count
         self._size = RANGE_FIRST
         self._narrow_to = -1  # pieces keep their size up to this offset
         self._suspect = -1
@@ -106,7 +105,8 @@ class Suspicion:
         last = records[-1].offset
         if last > self._narrow_to:
             self._size = max(RANGE_FIRST, min(RANGE_MAX, self._size * 2))
-        return last + 1 >= self.until
+        self._left -= len(records)
+        return self._left <= 0 or last + 1 >= self.until
 
 
 class Gate:

@@ -108,6 +108,10 @@ class Hooks(Protocol):
         """Where to go on in a source partition: X+1 of the restored mark; None: not ours (yet)."""
         ...
 
+    def pressing(self) -> set[TP]:
+        """Source partitions that come first: nobody may ask them before they are further."""
+        ...
+
     async def park(self) -> None:
         """Fold no more and checkpoint what is folded; the stores stay open until the next assignment is known."""
         ...
@@ -138,6 +142,7 @@ class ChunkConsumer(driver.Consumer):
         self._untaken_bytes: Counter[TP] = Counter()
         self._room = asyncio.Event()
         self._placed: set[TP] = set()
+        self.placed_at = 0.0
         self._fetched = 0  # records since `_fetched_at`
         self._fetched_at = time.monotonic()
         self._seeks = 0
@@ -205,6 +210,8 @@ class ChunkConsumer(driver.Consumer):
     async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ASYNC109
         wanted = self._get_active_partitions()
         active = {tp for tp in wanted if self._is_changelog_tp(tp) or (tp in self._placed and self._has_room(tp))}
+        if pressing := self.hooks.pressing() & wanted:
+            active = {tp for tp in active if self._is_changelog_tp(tp) or tp in pressing}
         if not active:  # stock code sleeps a whole second here
             self._room.clear()
             with contextlib.suppress(TimeoutError):  # looked at again: the set of partitions may have changed
@@ -270,6 +277,7 @@ class ChunkConsumer(driver.Consumer):
                 self._ranges[tp].landed(placed[tp])
             self._untaken[tp] = self._untaken_bytes[tp] = 0
             self._placed.add(tp)
+        self.placed_at = time.monotonic()
         self._room.set()
         return placed
 

@@ -55,7 +55,7 @@ VARIABLES: Final[Mapping[str, tuple[str, str]]] = {
     "MILEPOST_OIDC_ORG": ("", "the claim that names the one organisation of its bearer; empty: they reach all"),
     "MILEPOST_SECRET": ("", "the organisation's secret; empty: the file secret in MILEPOST_HOME, made at first need"),
     "MILEPOST_WORKER": ("worker-1", "name of this worker: its static membership in the consumer group"),
-    "MILEPOST_CHUNK_MAX": ("4000", "records of one partition handed over at a time, at most"),
+    "MILEPOST_CHUNK_MAX": ("1000", "records of one partition handed over at a time, at most"),
     "MILEPOST_CHECKPOINT_MS": ("100", "a checkpoint at the latest so long after the first change, ms"),
     "MILEPOST_CHECKPOINT_BYTES": ("8388608", "a checkpoint at the latest at so many changed bytes"),
     "MILEPOST_SESSION_TIMEOUT_S": ("8", "after so many seconds of silence the broker gives a worker's partitions away"),
@@ -106,7 +106,7 @@ class Settings:
     oidc_org: str = ""
     secret_text: str = field(default="", repr=False)
     worker: str = "worker-1"
-    chunk_max: int = 4000
+    chunk_max: int = 1000
     checkpoint_ms: int = 100
     checkpoint_bytes: int = 8 * 1024 * 1024
     session_timeout_s: int = 8
@@ -338,7 +338,7 @@ def read_settings(environ: Mapping[str, str] | None = None) -> Settings:
         oidc_org=text("MILEPOST_OIDC_ORG"),
         secret_text=secret_text,
         worker=label("MILEPOST_WORKER", "worker-1"),
-        chunk_max=number("MILEPOST_CHUNK_MAX", 4000, 1, 100_000),
+        chunk_max=number("MILEPOST_CHUNK_MAX", 1000, 1, 100_000),
         checkpoint_ms=number("MILEPOST_CHECKPOINT_MS", 100, 1, 60_000),
         checkpoint_bytes=number("MILEPOST_CHECKPOINT_BYTES", 8 * 1024 * 1024, 1024, 12 * 1024 * 1024),
         session_timeout_s=number("MILEPOST_SESSION_TIMEOUT_S", 8, 6, 300),

@@ -189,6 +189,12 @@ class Store:
         """The base now holds what was taken."""
         self.taken, self._taken_order = {}, None
 
+    def forget(self) -> None:
+        """Drop all changes since the last one that has landed."""
+        assert not self.taken, f"{self.name}: a checkpoint is in flight"
+        self.dirty, self.size, self._order = {}, 0, []
+        self._recent, self._recent_before, self._recent_size = {}, {}, 0
+
     def _sorted(self) -> list[bytes]:
         """The keys of `dirty` in order: two sorted runs are merged, so that a question beside a fold costs little.
 

@@ -33,7 +33,7 @@ ROW = b"\0" * 7
 
 
 def mark_row(epoch: int, x: int) -> Row:
-    mark = Mark(epoch=epoch, x=x, body=b"{}", decisions={}, cluster="c", source_topic="t")
+    mark = Mark(epoch=epoch, x=x, body=b"{}", decisions={}, cluster="c", source_topic="t", ahead=7)
     return MARK_KEY, mark.dump(), epoch
 
 

@@ -41,7 +41,7 @@ class Bench(MemoryLog):
     def checkpoint(self) -> None:
         mark = Mark(
             epoch=self.epoch, x=self.at.next_offset - 1, body=self.leg.dump_mark(self.at.mark),
-            decisions={}, cluster="c", source_topic="t",
+            decisions={}, cluster="c", source_topic="t", ahead=7,
         )  # fmt: skip
         asyncio.run(self.checkpointer.write(self.at, self.checkpointer.take(self.at, mark, ())))
 

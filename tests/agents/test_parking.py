@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from milepost.agents import holding as module
-from milepost.agents.changelog import read_range
+from milepost.agents import landing
+from milepost.agents.changelog import MARK_KEY, load_mark, read_range
 from milepost.agents.opening import Bounds
 from milepost.ops.settings import Settings
 from tests.agents.harness import events, read_topic, send
@@ -72,7 +73,7 @@ def test_what_another_has_had_meanwhile_can_be_told(settings: Settings, monkeypa
 
 def test_after_a_kill_nobody_is_told_less_than_before(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """A partition that is opened behind the end of its log is asked only when it is as far as the owner before it can
-    have been: at the end that the log had, or as many records on as may be folded beyond a checkpoint."""
+    have been: at the end that the log had, or as many records on as that one's last mark allowed."""
     made = events(600, seed=53, partitions=1, repeats=0)
 
     async def body(on: Bench) -> None:
@@ -86,7 +87,6 @@ def test_after_a_kill_nobody_is_told_less_than_before(settings: Settings, monkey
         assert first.answers
         await first.checkpoint()
         first.state = "closed"  # killed: nothing says that it left in order
-        monkeypatch.setattr(module, "UNLANDED_MAX", 50)
         second = on.holding("two")
         await second.take_over()
         await second.open(replace(BOUNDS, source_end=end + 1000))
@@ -104,37 +104,42 @@ def test_after_a_kill_nobody_is_told_less_than_before(settings: Settings, monkey
     assert bench(settings, body, monkeypatch).ended == []
 
 
-def test_no_more_is_folded_beyond_a_checkpoint_than_is_said(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The bound by which a successor waits holds: however slow the checkpoints, no more records than it (and a slice)
-    are folded beyond the last that landed."""
+def test_no_more_is_folded_beyond_a_mark_than_it_says(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound by which a successor waits holds: however slow the checkpoints, no more records are folded than the last
+    mark in the log allows, and no mark allows less far than the one before it."""
     made = events(900, seed=54, partitions=1, repeats=0)
-    monkeypatch.setattr(module, "UNLANDED_MAX", 100)
-    monkeypatch.setattr(module, "SLICE_MAX", 20)
-    beyond: list[int] = []
+    monkeypatch.setattr(landing, "UNLANDED_MAX", 100)
+    monkeypatch.setattr(landing, "UNLANDED_MIN", 20)
+    beyond: list[tuple[int, int]] = []
+    allowed: dict[int, int] = {}
 
     async def body(on: Bench) -> None:
         send(settings, made)
         held = await on.opened()
         assert held.partition is not None
+        held.ahead = landing.Ahead(100)
         slice_of = held._fold_slice
 
         async def watched(at: object, part: object) -> bool:
             done = await slice_of(at, part)  # type: ignore[arg-type]
             assert held.partition is not None
-            beyond.append(held.partition.next_offset - (on.landed[-1] if on.landed else 0))
+            beyond.append((on.landed[-1] if on.landed else 0, held.partition.next_offset))
             return done
 
         monkeypatch.setattr(held, "_fold_slice", watched)
-        held._slice = 20
         await on.fold_all(held)
         check(held, made)
+        end = len(read_topic(settings, SPEC.changelog, 1))
+        async for records in read_range(settings.bootstrap, held.place.changelog, 0, 0, end):
+            for mark in [load_mark(one) for one in records if one.key == MARK_KEY]:
+                assert mark is not None
+                allowed[mark.x + 1] = mark.x + 1 + mark.ahead
 
     bench(settings, body, monkeypatch)
-    assert len(on_the_way := [one for one in beyond if one > 20]) > 5
-    # One checkpoint may be on its way while as much again is folded.
-    assert max(on_the_way) <= 2 * (100 + 20), max(on_the_way)
+    allowed.setdefault(0, 100)
+    assert [end for landed, end in beyond if end > allowed[landed]] == []
+    assert len([end for landed, end in beyond if end == allowed[landed]]) > 3, "the bound was not reached"
+    assert sorted(allowed.values()) == [allowed[x] for x in sorted(allowed)]
 
 
 BOUNDS = Bounds(source_start=0, source_end=None, changelog_start=0)

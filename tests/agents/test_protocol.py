@@ -154,7 +154,7 @@ class Owner:
         self.touched_at = self.world.now
         mark = Mark(
             epoch=self.checkpointer.epoch, x=self.at.next_offset - 1, body=self.leg.dump_mark(self.at.mark),
-            decisions={}, cluster="c", source_topic="t",
+            decisions={}, cluster="c", source_topic="t", ahead=7,
         )  # fmt: skip
         run(self.checkpointer.write(self.at, self.checkpointer.take(self.at, mark, (), rewrite)))
 

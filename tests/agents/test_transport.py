@@ -120,7 +120,7 @@ def test_a_seek_during_a_rebalance_is_no_failure(consumer: ChunkConsumer, monkey
         sought.append(partitions)
         raise IllegalStateError("no longer assigned")
 
-    hooks = SimpleNamespace(next_offset=lambda _tp: 5, chunk_max=10)
+    hooks = SimpleNamespace(next_offset=lambda _tp: 5, chunk_max=10, pressing=set)
     monkeypatch.setattr(consumer.transport, "hooks", hooks)
     monkeypatch.setattr(consumer, "assignment", lambda: {tp})
     monkeypatch.setattr(consumer._thread, "seek_wait", seek_wait)
@@ -139,7 +139,7 @@ def test_a_fetch_that_waited_for_a_rebalance_is_of_the_new_generation(
 
     async def run() -> list[Any]:
         made = ChunkConsumer(consumer.transport, *3 * [_nothing])
-        monkeypatch.setattr(made.transport, "hooks", SimpleNamespace(chunk_max=10))
+        monkeypatch.setattr(made.transport, "hooks", SimpleNamespace(chunk_max=10, pressing=set))
         monkeypatch.setattr(made, "_is_changelog_tp", lambda _tp: True)
         monkeypatch.setattr(made, "_get_active_partitions", lambda: {tp})
 
@@ -183,7 +183,9 @@ def test_a_seek_beside_a_fetch_is_repeated(consumer: ChunkConsumer, monkeypatch:
             await made.seek_to_committed()  # the rebalance ends while the fetch waits
             return {tp: records}
 
-        monkeypatch.setattr(made.transport, "hooks", SimpleNamespace(next_offset=lambda _tp: 5, chunk_max=10))
+        monkeypatch.setattr(
+            made.transport, "hooks", SimpleNamespace(next_offset=lambda _tp: 5, chunk_max=10, pressing=set)
+        )
         monkeypatch.setattr(made, "assignment", lambda: {tp})
         monkeypatch.setattr(made, "_is_changelog_tp", lambda _tp: False)
         monkeypatch.setattr(made, "_get_active_partitions", lambda: {tp})
@@ -258,7 +260,7 @@ def test_no_more_is_fetched_while_many_bytes_wait(consumer: ChunkConsumer, monke
     """A partition whose records in hand are large is held back until its agent has taken some, however few they are."""
     tp = TP("numbers", 0)
     monkeypatch.setattr(consumer, "_get_active_partitions", lambda: {tp})
-    monkeypatch.setattr(consumer.transport, "hooks", SimpleNamespace(chunk_max=1000))
+    monkeypatch.setattr(consumer.transport, "hooks", SimpleNamespace(chunk_max=1000, pressing=set))
     consumer._placed.add(tp)
     chunk = [SimpleNamespace(value=bytes(UNTAKEN_BYTES // 2)), SimpleNamespace(value=None)]
     assert consumer._has_room(tp)
@@ -266,6 +268,28 @@ def test_no_more_is_fetched_while_many_bytes_wait(consumer: ChunkConsumer, monke
     assert not consumer._has_room(tp)
     consumer.taken(tp, chunk)
     assert consumer._has_room(tp) and consumer._untaken_bytes[tp] == UNTAKEN_BYTES // 2
+
+
+def test_what_presses_is_fetched_first(consumer: ChunkConsumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a partition presses, no records of others are asked for; then all are again."""
+    tps = {TP("numbers", number) for number in range(3)}
+    pressing = {TP("numbers", 1), TP("numbers", 7)}
+    asked: list[set[TP]] = []
+
+    async def fetched(active: set[TP], _timeout: float) -> Any:
+        asked.append(set(active))
+        return {}
+
+    monkeypatch.setattr(consumer, "_get_active_partitions", lambda: tps)
+    monkeypatch.setattr(consumer, "_is_changelog_tp", lambda _tp: False)
+    monkeypatch.setattr(consumer, "_getmany", fetched)
+    hooks = SimpleNamespace(chunk_max=10, pressing=lambda: set(pressing))
+    monkeypatch.setattr(consumer.transport, "hooks", hooks)
+    consumer._placed |= tps
+    asyncio.run(consumer._wait_next_records(1.0))
+    pressing.clear()
+    asyncio.run(consumer._wait_next_records(1.0))
+    assert asked == [{TP("numbers", 1)}, tps]
 
 
 def made_batch(pairs: list[tuple[bytes | None, bytes | None]]) -> bytearray:

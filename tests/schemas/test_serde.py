@@ -50,7 +50,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "Own": {"worker": "w", "incarnation": "i", "leg": "ingest", "partition": 2},
     "Verdict": {"offset": 7, "key": b"k", "digest": b"d" * 16, "reason": "poison", "detail": "it ended the process"},
     "Trying": {"epoch": 1, "kind": "alone", "first": 5, "last": 5, "count": 1, "crashes": 2},
-    "Mark": {"epoch": 1, "x": -1, "body": b"", "decisions": {"definitions": 3}, "cluster": "c", "source_topic": "t"},
+    "Mark": {"epoch": 1, "x": -1, "body": b"", "decisions": {"definitions": 3}, "cluster": "c", "source_topic": "t", "ahead": 7},
     "Access": {"id": "0123456789ab", "what": "made", "name": "gateway", "roles": ["read", "write"], "org": "o", "verifier": b"v" * 32, "at_ms": 5, "expires_ms": 9, "by": "ann@host", "seal": b"s" * 32},
     "Change": {"id": b"i" * 16, "what": "done", "at_ms": 5, "who": "gateway", "token": "0123456789ab", "org": None, "call": "POST /v1/identity/link", "status": 202, "receipt": "raw-events/3@1288", "worker": "worker-1"},
 }  # fmt: skip

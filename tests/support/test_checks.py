@@ -47,7 +47,7 @@ def own(at: int, worker: str) -> Row:
 
 
 def mark(at: int, epoch: int, x: int) -> Row:
-    made = Mark(epoch=epoch, x=x, body=b"", decisions={}, cluster="c", source_topic="t")
+    made = Mark(epoch=epoch, x=x, body=b"", decisions={}, cluster="c", source_topic="t", ahead=7)
     return Row(at, MARK_KEY, made.dump())
 
 

@@ -59,7 +59,8 @@ class Stream:
             if records:
                 self._count_again(place, records)
                 faults.point("after_fetch", self.leg)
-                yield SimpleNamespace(message=SimpleNamespace(tp=TP(topic, place[1]), value=records))
+                tp = TP(topic, place[1])
+                yield SimpleNamespace(message=SimpleNamespace(tp=tp, value=records, generation_id=generation))
 
     def _count_again(self, place: Place, records: Sequence[Rec]) -> None:
         """Records that will be folded although they were folded before: what faults cost."""

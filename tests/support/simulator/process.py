@@ -259,6 +259,12 @@ class SimRuntime(Runtime):
     def consumer(self) -> Any:
         return self
 
+    def fed_at(self) -> float:
+        return 0.0
+
+    def of_now(self, message: Any) -> bool:
+        return bool(message.generation_id == self.process.generation)
+
     def taken(self, tp: TP, records: Sequence[Any]) -> None:
         self.process.world.stats["records taken"] += len(records)
 

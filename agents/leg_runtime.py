@@ -212,6 +212,8 @@ class LegRuntime:
                 while len(self._waiting) >= WAITING_MAX:
                     self._went.clear()
                     await self._went.wait()
+        except Exception as error:  # noqa: BLE001 - Faust would start the agent again, without what it had in hand
+            end(f"{self.spec.name}: its records could not be read: {error}", error=error)
         finally:
             folding.cancel()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
@@ -60,4 +59,4 @@ def test_a_record_is_written_asked_and_restored(settings: Settings) -> None:
         deployment.start()
         assert deployment.worker.client().get(f"{path}/history")["versions"] == whole
         assert deployment.digest()["records"] == digest["records"]
-        assert json.dumps(whole).count("e1") == 2
+        assert [one["event"]["id"] for one in whole].count("e1") == 2

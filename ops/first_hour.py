@@ -111,6 +111,8 @@ def query(
     after: Annotated[
         str | None, typer.Option(help="A receipt that the answer must include: raw-events/3@1288.")
     ] = None,
+    limit: Annotated[int | None, typer.Option(help="Rows of a breakdown, at most 1,000.")] = None,
+    following: Annotated[str | None, typer.Option("--next", help="Of a breakdown: what the page before says.")] = None,
     org: options.Org = None,
     json: Json = False,
 ) -> None:
@@ -130,13 +132,15 @@ def query(
             return
         kind = "breakdown" if by else "series" if series else "value"
         if by:
-            asked["by"] = by
+            asked |= {"by": by, "limit": limit, "next": following}
+        elif limit is not None or following is not None:
+            raise DeclarationError("--limit and --next are for a breakdown; fix: add --by")
         if series:
             asked |= {"from": from_, "to": to, "every": every}
         answer = client.get(f"/v1/metrics/{cli._quoted(metric)}/{kind}", **asked)
         cli._show(json, answer, cli._answer(answer))
         if answer.get("next"):
-            cli._progress(f"the first {len(answer['rows']):,} rows; over HTTP `next={answer['next']}` shows more")
+            cli._progress(f"{len(answer['rows']):,} rows; `--next {answer['next']}` shows more")
 
 
 @app.command()

@@ -40,6 +40,8 @@ class Views(http.server.BaseHTTPRequestHandler):
             self._say(200, {"cells": "ab", "total": "cd"})
         elif "series" in self.path:
             self._say(200, {"points": [{"start": "2013-01-01T00:00:00Z", "value": 842.0}]})
+        elif "breakdown" in self.path:
+            self._say(200, {"by": "origin", "rows": [{"key": "JFK", "label": "JFK", "value": 1.0}], "next": "3"})
         else:
             self._say(200, {"value": 328521, "unit": "flights", "basis": "corrected", "finality": "final"})
 
@@ -92,6 +94,10 @@ def test_query_asks_for_a_value_a_breakdown_or_a_series(asked: list[str]) -> Non
     assert run("query", "departures").stdout.strip() == "328,521  flights  corrected  final"
     assert "842.0" in run("query", "departures", "--from", "2013-01-01T00:00:00Z", "--every", "1d").stdout
     assert asked[-1] == "/v1/metrics/departures/series?from=2013-01-01T00%3A00%3A00Z&every=1d"
+    paged = run("query", "departures", "--by", "origin", "--limit", "2", "--next", "2")
+    assert paged.exit_code == 0 and asked[-1] == "/v1/metrics/departures/breakdown?by=origin&limit=2&next=2"
+    assert "1 rows; `--next 3` shows more" in paged.stderr
+    assert run("query", "departures", "--next", "2").exit_code == cli.DECLARATION
     assert run("query", "departures", "--by", "origin", "--every", "1d").exit_code == cli.DECLARATION
     assert run("query", "departures", "--dim", "origin").exit_code == cli.DECLARATION
 

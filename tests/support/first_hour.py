@@ -114,8 +114,13 @@ class User:
         self.milepost("apply", "history", "--org", "me")
         self.milepost("connect", "git", str(self.repository), "--wait")
         self.milepost("query", "commits", "--by", "company")
-        answer = json.loads(self.milepost("query", "commits", "--by", "company", "--json"))
-        return Counter({row["label"]: row["value"] for row in answer["rows"]})
+        found: Counter[str] = Counter()
+        following: str | None = "0"
+        while following is not None:
+            answer = json.loads(self.milepost("query", "commits", "--by", "company", "--next", following, "--json"))
+            found.update({row["label"]: row["value"] for row in answer["rows"]})
+            following = answer["next"]
+        return found
 
 
 @contextmanager

@@ -115,21 +115,21 @@ class Careful:
     # -- exceptions: found without a crash
 
     def _fold(self, part: Sequence[Record]) -> Fold | None:
-        """Fold `part`; None: that raised, and nothing is changed."""
+        """Fold `part`; None: a record of it raised.  What raises, the machine's errors too, changes nothing."""
         at, leg = self.at, self.holding.leg
-        if at.size and self._error(part) is not None:  # something has not landed that must not be forgotten
-            return None
+        if at.size:  # something has not landed that must not be forgotten
+            return None if self._error(part) is not None else leg.fold(at, part)
         mark, next_offset, poison = leg.dump_mark(at.mark), at.next_offset, dict(at.poison)
         try:
             return leg.fold(at, part)
-        except _MACHINE:
-            raise
-        except Exception as error:  # noqa: BLE001 - any other is a record's; which one is searched for, and said
+        except Exception as error:
+            for one in at.stores.values():
+                one.forget()
+            at.mark, at.next_offset, at.poison = leg.load_mark(mark), next_offset, poison
+            if isinstance(error, _MACHINE):
+                raise
             log.info("%r: a piece is taken back: %r", self.holding, error)
-        for one in at.stores.values():
-            one.forget()
-        at.mark, at.next_offset, at.poison = leg.load_mark(mark), next_offset, poison
-        return None
+            return None
 
     def _good(self, part: Sequence[Record]) -> int:
         """How many of `part`, which raises, fold without an exception, found by halving."""

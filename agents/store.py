@@ -10,10 +10,14 @@
     00 "derive"         -> ""               a restore began; derived rows may be old
     00 "try"            -> what an owner had in hand (agents/suspicion.py)
     00 "stamp"          -> whose rows these are
+    00 "link" + n mod 256 -> n: the n-th link of the chain
 
 Rows, mark and position travel in one write batch: flipped bits in a write-ahead log drop everything behind them without
-an error, so whatever is left must still know how far it goes.  A folder that is damaged or belongs to something else is
-put aside and the store starts empty: everything in it can be had from the changelog.
+an error, so whatever is left must still know how far it goes.  And nothing may be missing before it: where the MANIFEST
+lost its end, RocksDB opens an older list of files and plays the newest write-ahead log over it, a hole between the two.
+So links go in with the batches, one at least in each memtable, and a folder with a broken chain is damaged.  A folder
+that is damaged or belongs to something else is put aside and the store starts empty: everything in it can be had from
+the changelog.
 """
 
 from __future__ import annotations
@@ -39,7 +43,12 @@ log = logging.getLogger("milepost.agents.store")
 CACHE_BYTES: Final = 128 * 1024 * 1024
 MEMTABLE_BYTES: Final = 8 * 1024 * 1024
 QUARANTINES_MAX: Final = 3
-FORMAT: Final = 1
+FORMAT: Final = 2
+LINKS: Final = 256
+"""Links that are kept and looked at; more than what is in memtables, and so in write-ahead logs, can hold."""
+LINKS_A_MEMTABLE: Final = 16
+ROW_BYTES: Final = 64
+"""What a row takes of a memtable beside its bytes, at most."""
 
 MARK: Final = b"\x00mark"
 POSITION: Final = b"\x00pos"
@@ -48,6 +57,7 @@ SOURCE: Final = b"\x00src"
 DERIVE: Final = b"\x00derive"
 TRY: Final = b"\x00try"
 STAMP: Final = b"\x00stamp"
+LINK: Final = b"\x00link"
 
 _FULL: Final = ("No space left", "Disk quota exceeded", "NoSpace")
 """How RocksDB names a full disk."""
@@ -107,6 +117,8 @@ class Rocks:
         self.folder = folder
         self._db: Rdict | None = db
         self._identity = _identity(folder)
+        self._link = 0
+        self._unlinked = MEMTABLE_BYTES  # bytes since the last link: the first batch has one
 
     def gone(self) -> str:
         """Why the folder is no longer the one that was opened, or "".  RocksDB itself would write on into deleted files
@@ -136,13 +148,18 @@ class Rocks:
         try:
             bounds = ReadOptions()
             bounds.set_iterate_upper_bound(stop)
-            yield from db.items(from_key=start, read_opt=bounds)
+            pair: Any = None
+            for pair in db.items(from_key=start, read_opt=bounds):
+                yield pair
+            # A block that cannot be read ends `items` without a word: an iterator that begins there says so.
+            rest = db.iter(bounds)
+            rest.seek(start if pair is None else pair[0] + b"\0")
+            rest.status()
         except Exception as error:
             raise self._failed("a scan", error) from error
 
     def write(self, changes: Iterable[Change]) -> None:
         """All changes or none of them."""
-        db = self._handle()
         batch = WriteBatch(raw_mode=True)
         put, delete = batch.put, batch.delete
         for key, value in changes:
@@ -150,17 +167,34 @@ class Rocks:
                 delete(key)
             else:
                 put(key, value)
+        self._write(batch, "a batch")
+
+    def delete_range(self, start: bytes, stop: bytes) -> None:
+        batch = WriteBatch(raw_mode=True)
+        batch.delete_range(start, stop)
+        self._write(batch, "a range deletion")
+
+    def _write(self, batch: WriteBatch, what: str) -> None:
+        db = self._handle()
+        unlinked = self._unlinked + batch.size_in_bytes() + ROW_BYTES * batch.len()
+        linked = unlinked >= MEMTABLE_BYTES // LINKS_A_MEMTABLE
+        if linked:
+            batch.put(_link_key(self._link + 1), (self._link + 1).to_bytes(8, "big"))
         try:
             db.write(batch)
         except Exception as error:
-            raise self._failed("a batch", error) from error
+            raise self._failed(what, error) from error
+        if linked:
+            self._link, unlinked = self._link + 1, 0
+        self._unlinked = unlinked
 
-    def delete_range(self, start: bytes, stop: bytes) -> None:
-        db = self._handle()
-        try:
-            db.delete_range(start, stop)
-        except Exception as error:
-            raise self._failed("a range deletion", error) from error
+    def broken(self) -> str:
+        """Why rows are missing before the last, or "".  To be asked before anything is written."""
+        found = self.get_many([_link_key(number) for number in range(LINKS)])
+        links = sorted(int.from_bytes(one, "big") for one in found if one is not None)
+        self._link = links[-1] if links else 0
+        missing = set(range(max(1, self._link - LINKS + 1), self._link + 1)).difference(links)
+        return f"batches are missing between others: link {min(missing)} of {self._link}" if missing else ""
 
     @property
     def memtable_bytes(self) -> int:
@@ -171,10 +205,7 @@ class Rocks:
         """Give the folder back; a second call does nothing."""
         db, self._db = self._db, None
         if db is not None:
-            try:
-                db.close()
-            except Exception as error:  # noqa: BLE001 - the folder was deleted under us, or the disk is full
-                log.error("%s: closing failed; nothing is lost, the changelog holds it: %s", self.folder, error)
+            _close(self.folder, db)
 
     def _handle(self) -> Rdict:
         if self._db is None:
@@ -236,23 +267,33 @@ def _try(folder: Path, wanted: bytes) -> tuple[Rocks | None, str]:
         db = Rdict(str(folder), _options())
         rocks = Rocks(folder, db)
         held = rocks.get(STAMP)
-        if held == wanted:
+        reason = rocks.broken()
+        if held == wanted and not reason:
             return rocks, ""
-        if held is None and (fresh or next(iter(db.items()), None) is None):
+        if held is None and (fresh or next(rocks.scan(b"", b"\xff"), None) is None):
             rocks.write([(STAMP, wanted)])
             return rocks, ""
-        reason = f"its stamp is {held.decode(errors='replace') if held else 'missing'}, expected {wanted.decode()}"
+        reason = (
+            reason or f"its stamp is {held.decode(errors='replace') if held else 'missing'}, expected {wanted.decode()}"
+        )
     except Exception as error:
         if "LOCK" in str(error):
             raise StoreError(f"{folder}: another process holds it; fix: a MILEPOST_HOME for each: {error}") from error
         if _is_full(error):
             if db is not None:
-                db.close()
+                _close(folder, db)
             raise DiskFull(f"{folder}: no room to open it: {error}") from error
         reason = f"it does not open: {error}"
     if db is not None:
-        db.close()
+        _close(folder, db)
     return None, reason
+
+
+def _close(folder: Path, db: Rdict) -> None:
+    try:
+        db.close()
+    except Exception as error:  # noqa: BLE001 - the folder is deleted or damaged, or the disk is full
+        log.error("%s: closing failed; nothing is lost, the changelog holds it: %s", folder, error)
 
 
 def make_room(folder: Path) -> bool:
@@ -284,6 +325,10 @@ def note_damage(folder: Path, reason: str) -> None:
         (folder / "DAMAGED").write_text(reason)
     except OSError as error:  # a full or read-only disk: the error itself still ends the process
         log.error("%s: no note could be left: %s", folder, error)
+
+
+def _link_key(number: int) -> bytes:
+    return LINK + (number % LINKS).to_bytes(2, "big")
 
 
 def _is_full(error: Exception) -> bool:

@@ -138,6 +138,87 @@ def test_damage_is_never_read_as_data(folder: Path, kind: str, damage: object) -
         rocks.close()
 
 
+def lived(folder: Path, lives: int, batches: int) -> int:
+    """So many lives, each ended by a kill behind its last batch; returns the number of batches, each with its number."""
+    number = 0
+    for life in range(lives):
+        rocks = open_store(folder, STAMP)
+        for _ in range(batches):
+            number += 1
+            rocks.write([(b"\x01%08d" % number, b"v" * 40), (store.POSITION, b"%d" % number)])
+        killed = folder.with_name(f"life-{life}")
+        rocks._handle().cancel_all_background(True)  # no file comes or goes while it is copied
+        shutil.copytree(folder, killed)
+        rocks.close()
+        shutil.rmtree(folder)
+        killed.rename(folder)
+    return number
+
+
+def is_a_prefix(folder: Path) -> bool:
+    """Whether a damaged folder is set aside, or holds everything up to its position."""
+    rocks = open_store(folder, STAMP)
+    aside = list(folder.parent.glob(f"{folder.name}.quarantine-*"))
+    position = int(rocks.get(store.POSITION) or 0)
+    held = [int(key[1:]) for key, _ in rocks.scan(b"\x01", b"\x02")]
+    rocks.close()
+    for one in aside:
+        shutil.rmtree(one)
+    assert not aside or not held
+    return held == list(range(1, position + 1))
+
+
+def test_no_hole_is_left_where_the_manifest_lost_its_end(folder: Path) -> None:
+    """Cut the MANIFEST anywhere: RocksDB opens an older list of files under the newest write-ahead log, and says nothing."""
+    lived(folder, lives=3, batches=20)
+    manifest = next(folder.glob("MANIFEST-*"))
+    copy = folder.with_name("copy")
+    for cut in range(0, manifest.stat().st_size, 5):
+        shutil.copytree(folder, copy)
+        with (copy / manifest.name).open("r+b") as file:
+            file.truncate(cut)
+        assert is_a_prefix(copy), f"cut at {cut}"
+        shutil.rmtree(copy)
+
+
+def test_no_hole_is_left_by_any_lost_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a store whose memtables were flushed many times, each file is deleted in turn; whole, it is not set aside."""
+    monkeypatch.setattr(store, "MEMTABLE_BYTES", 64 * 1024)
+    number = lived(folder, lives=3, batches=4000)
+    rocks = open_store(folder, STAMP)
+    assert rocks.get(store.POSITION) == b"%d" % number
+    rocks._handle().cancel_all_background(True)
+    killed, copy = folder.with_name("killed"), folder.with_name("copy")
+    shutil.copytree(folder, killed)
+    rocks.close()
+    assert not list(folder.parent.glob("*.quarantine-*"))
+    for lost in [one.name for one in killed.iterdir() if one.suffix in (".sst", ".log")]:
+        shutil.copytree(killed, copy)
+        (copy / lost).unlink()
+        assert is_a_prefix(copy), lost
+        shutil.rmtree(copy)
+
+
+def test_a_scan_over_damage_is_an_error(folder: Path) -> None:
+    """Whichever block of a sorted file is damaged, a scan gives all of its rows or raises: it never ends early."""
+    filled(folder)
+    copy = folder.with_name("copy")
+    file = max(folder.glob("*.sst"), key=lambda one: one.stat().st_size)
+    whole = file.read_bytes()
+    raised = 0
+    for at in range(len(whole) // 20, len(whole) * 4 // 5, len(whole) // 20):
+        shutil.copytree(folder, copy)
+        (copy / file.name).write_bytes(whole[:at] + bytes((whole[at] ^ 0xFF,)) + whole[at + 1 :])
+        rocks = open_store(copy, STAMP)
+        try:
+            assert len(list(rocks.scan(b"\x01", b"\x02"))) == ROWS
+        except StoreError:
+            raised += 1
+        rocks.close()
+        shutil.rmtree(copy)
+    assert raised > 5
+
+
 def test_a_batch_is_whole_or_nothing(folder: Path) -> None:
     """Cut the write-ahead log anywhere: of each batch all rows are there or none."""
     rocks = open_store(folder, STAMP)

@@ -154,6 +154,45 @@ def test_another_partitions_folder_is_set_aside(deployment: Deployment) -> None:
     it_heals(deployment)
 
 
+def lose_end(deployment: Deployment) -> None:
+    """Another life that ends in a kill; then the last two edits of measure's MANIFESTs are lost.
+
+    They say that the life before last has become a sorted file, so RocksDB passes over all of it, and plays the last
+    life's write-ahead log, position and all, over what was before."""
+    deployment.start()
+    deployment.send(firsts(SOME)[SOME * 2 // 3 : SOME * 5 // 6])
+    deployment.settle()
+    deployment.kill()
+    for path in deployment.settings.state.glob("measure-?/MANIFEST-*"):
+        data, ends = path.read_bytes(), [0]
+        while ends[-1] < len(data):  # crc(4) length(2) type(1) edit
+            ends.append(ends[-1] + 7 + int.from_bytes(data[ends[-1] + 4 : ends[-1] + 6], "little"))
+        path.write_bytes(data[: ends[-3]])
+
+
+@pytest.mark.campaign
+@dealt("F9", "state damaged, old, foreign", 2)
+def test_a_hole_between_two_lives_is_restored(deployment: Deployment) -> None:
+    """A MANIFEST that lost its end opens without a word and lacks the middle: it is set aside and restored."""
+    lose_end(deployment)
+    deployment.start()
+    deployment.settle()
+    assert quarantined(deployment) == 2
+    assert "batches are missing between others" in deployment.worker.log
+    it_heals(deployment)
+
+
+@pytest.mark.campaign
+@control("hole in a store believed")
+def test_a_worker_that_believes_a_hole_is_noticed(deployment: Deployment) -> None:
+    """Positive control: without the chain of links the middle is missing, and the digest says so."""
+    lose_end(deployment)
+    deployment.start(mutant="from milepost.agents import store\nstore.Rocks.broken = lambda self: ''\n")
+    deployment.settle()
+    wanted, found = driver_digest(firsts(SOME)[: SOME * 5 // 6]), deployment.digest()
+    assert {name for name in wanted if found[name] != wanted[name]} > {"total", "cells"}
+
+
 @pytest.mark.campaign
 @control("any stamp believed")
 def test_a_worker_that_believes_any_stamp_is_noticed(deployment: Deployment) -> None:

@@ -208,6 +208,10 @@ class Holding(Landing):
 
     # -- folding
 
+    def lacks(self, offset: int) -> bool:
+        """Whether the partition is open and records before `offset` are still to be folded."""
+        return self.state == "open" and self.partition is not None and self.partition.next_offset < offset
+
     async def fold(self, records: Sequence[Record]) -> int:
         """Fold `records` slice by slice; returns how many were folded (fewer: not ready, or released meanwhile)."""
         done = 0

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from faust.types import TP
 
 from milepost.agents.changelog import Zombie
-from milepost.agents.ending import ZOMBIE, end
+from milepost.agents.ending import STUCK, ZOMBIE, end
 from milepost.agents.holding import Holding
 from milepost.agents.opening import Bounds
 from milepost.agents.store import Stamp
@@ -260,6 +260,8 @@ class LegRuntime:
     async def _fold(self, message: Any) -> None:
         tp, records = message.tp, message.value
         holding = self.holdings.get(tp.partition)
+        if holding is not None and holding.lacks(records.begins):
+            end(f"{holding!r}: records before {records.begins} were not folded; they are read again", STUCK)
         left: Sequence[Any] = records
         waited = 0.0
         try:

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Final, Protocol, cast
 
 import faust
@@ -98,6 +98,16 @@ class Ranges:
         return self._end
 
 
+class Chunk(list[Any]):
+    """Records of one source partition; `begins`: behind the record handed on before them, or where reading began."""
+
+    __slots__ = ("begins",)
+
+    def __init__(self, records: Iterable[Any], begins: int) -> None:
+        super().__init__(records)
+        self.begins = begins
+
+
 class Hooks(Protocol):
     """What the transport asks of the runtime (agents/bindings.py)."""
 
@@ -142,6 +152,7 @@ class ChunkConsumer(driver.Consumer):
         self._untaken_bytes: Counter[TP] = Counter()
         self._room = asyncio.Event()
         self._placed: set[TP] = set()
+        self._handed_to: dict[TP, int] = {}  # behind the last record handed on, or where reading began
         self.placed_at = 0.0
         self._fetched = 0  # records since `_fetched_at`
         self._fetched_at = time.monotonic()
@@ -205,6 +216,8 @@ class ChunkConsumer(driver.Consumer):
                     self._ranges.setdefault(tp, Ranges()).add(chunk[0].offset, chunk[-1].offset)
                     self._untaken[tp] += len(chunk)
                     self._untaken_bytes[tp] += size_of(chunk)
+                    begins, self._handed_to[tp] = self._handed_to[tp], chunk[-1].offset + 1
+                    chunk = Chunk(chunk, begins)
                 yield tp, _message(tp, chunk, generation)
 
     async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ASYNC109
@@ -276,6 +289,7 @@ class ChunkConsumer(driver.Consumer):
             if tp in unsaid:  # a life that ended between its batch and its commit: nothing more may come to say it with
                 self._ranges[tp].landed(placed[tp])
             self._untaken[tp] = self._untaken_bytes[tp] = 0
+            self._handed_to[tp] = placed[tp]
             self._placed.add(tp)
         self.placed_at = time.monotonic()
         self._room.set()

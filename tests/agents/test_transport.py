@@ -203,6 +203,39 @@ def test_a_seek_beside_a_fetch_is_repeated(consumer: ChunkConsumer, monkeypatch:
 async def _nothing(*_args: Any) -> None: ...
 
 
+def test_each_chunk_says_what_lies_before_it(consumer: ChunkConsumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The offset behind the chunk before, through the gaps of a compacted log, or the one that was sought."""
+    tp = TP("numbers", 0)
+    offsets = [5, 6, 9, 14, 15]
+
+    async def run() -> list[Any]:
+        made = ChunkConsumer(consumer.transport, *3 * [_nothing])
+        hooks = SimpleNamespace(next_offset=lambda _tp: 3, chunk_max=2, pressing=set)
+        monkeypatch.setattr(made.transport, "hooks", hooks)
+
+        async def fetched(_active: Any, _timeout: float) -> Any:
+            return {tp: [SimpleNamespace(offset=one, timestamp=0, timestamp_type=0, value=b"") for one in offsets]}
+
+        monkeypatch.setattr(made, "assignment", lambda: {tp})
+        monkeypatch.setattr(made, "_is_changelog_tp", lambda _tp: False)
+        monkeypatch.setattr(made, "_get_active_partitions", lambda: {tp})
+        monkeypatch.setattr(made, "_getmany", fetched)
+        monkeypatch.setattr(made, "_committed_below", _nothing)
+        monkeypatch.setattr(made, "_pace", lambda _records: None)
+        monkeypatch.setattr(made._thread, "seek_wait", _nothing)
+        monkeypatch.setattr(made._thread, "call_thread", _nothing)
+        made.resume_flow()
+        found: list[Any] = []
+        for _ in range(2):
+            await made.seek_to_committed()
+            found += [one.value async for _, one in made.getmany(1.0)]
+        return found
+
+    found = asyncio.run(run())
+    assert [[one.offset for one in chunk] for chunk in found] == [[5, 6], [9, 14], [15]] * 2
+    assert [chunk.begins for chunk in found] == [3, 7, 15] * 2
+
+
 def test_a_partition_that_is_not_restored_is_not_read(consumer: ChunkConsumer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Assigned and without X+1: it is neither sought nor fetched."""
     monkeypatch.setattr(consumer.transport, "hooks", SimpleNamespace(next_offset=lambda _tp: None, chunk_max=10))

@@ -7,9 +7,12 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from faust.types import TP
 
+from milepost.agents import leg_runtime
 from milepost.agents.leg_runtime import LegRuntime
+from milepost.agents.transport import Chunk
 from milepost.topology.line import LEGS
 
 
@@ -19,6 +22,10 @@ class Held:
     def __init__(self, log: list[str], name: str) -> None:
         self.log, self.name = log, name
         self.state, self.presses = "open", False
+        self.folded_to = 0
+
+    def lacks(self, offset: int) -> bool:
+        return self.folded_to < offset
 
     async def fold(self, records: Sequence[Any]) -> int:
         self.log.append(f"{self.name}:{records[0]}")
@@ -35,6 +42,7 @@ class Runtime:
 
     def __init__(self) -> None:
         self.log: list[str] = []
+        self.begins = 0
         self.legs = {spec.name: LegRuntime(self, None, spec) for spec in LEGS[:2]}  # type: ignore[arg-type]
         for leg in self.legs.values():
             leg.holdings = {n: Held(self.log, f"{leg.spec.name}/{n}") for n in range(2)}  # type: ignore[misc]
@@ -52,7 +60,7 @@ class Runtime:
         async def given(leg: LegRuntime) -> None:
             async def events() -> Any:
                 for number, record in chunks.get(leg.spec.name, []):
-                    value = [record]
+                    value = Chunk([record], self.begins)
                     message = SimpleNamespace(tp=TP(leg.source, number), value=value, generation_id=generation)
                     yield SimpleNamespace(message=message)
                 await asyncio.sleep(0.2)
@@ -89,3 +97,20 @@ def test_without_one_that_presses_all_come_in_their_order() -> None:
 def test_what_was_fetched_under_an_assignment_before_is_not_folded() -> None:
     """It comes again: between it and what is restored there may be a gap."""
     assert asyncio.run(Runtime().fed({"measure": [(0, 1)]}, generation=0)) == []
+
+
+def test_a_chunk_behind_records_that_were_not_folded_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However they were lost on the way: they are read again, and never passed over."""
+    ended: list[str] = []
+
+    def end(why: str, *_code: Any, error: BaseException | None = None) -> None:
+        ended.append(why)
+        raise SystemExit(why)
+
+    monkeypatch.setattr(leg_runtime, "end", end)
+    runtime = Runtime()
+    runtime.begins = 7
+    with pytest.raises(SystemExit):
+        asyncio.run(runtime.fed({"measure": [(0, 7)]}))
+    assert len(ended) == 1 and "records before 7 were not folded" in ended[0]
+    assert runtime.log == []

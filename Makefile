@@ -12,6 +12,9 @@ MINUTES ?= 30
 # Test processes at a time, with one broker for all of them.
 TESTERS ?= 4
 
+# Compiled once, not by every process anew: a worker starts in a third of the time.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test check format campaign soak bench docs lock wheel clean chromium prometheus
 
 help: ## this list

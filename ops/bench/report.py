@@ -346,9 +346,13 @@ def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
 def main() -> None:
     """`python -m milepost.ops.bench.report bench.json…`: the table again; of several runs the later parts win."""
     merged: dict[str, Any] = {}
-    for path in sys.argv[1:]:
-        merged = merge(merged, json.loads(Path(path).read_text()))
-    sys.stdout.write(table(merged))
+    for path in sys.argv[1:] or sys.exit("which runs? usage: python -m milepost.ops.bench.report bench.json…"):
+        try:
+            merged = merge(merged, json.loads(Path(path).read_text()))
+            made = table(merged)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            sys.exit(f"{path}: a bench.json as `milepost bench` leaves it is expected: {error!r}")
+    sys.stdout.write(made)
 
 
 def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:

@@ -312,3 +312,17 @@ def test_what_a_later_run_measured_replaces_the_earlier() -> None:
     merged = report.merge(first, second)
     assert {one["name"]: one["events_per_s"] for one in merged["contestants"]} == {"A": 1.0, "B": 3.0}
     assert set(merged["goals"]) == {"idle", "large"}
+
+
+@pytest.mark.parametrize("content", [None, "# Milepost", '{"a": 1}', "[]", '{"contestants": 3}'])
+def test_what_is_no_run_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None) -> None:
+    """A file that is not there, or holds something else, is said with its name and what was expected."""
+    path = tmp_path / "bench.json"
+    if content is not None:
+        path.write_text(content)
+    monkeypatch.setattr(sys, "argv", ["report", str(path)])
+    with pytest.raises(SystemExit, match=r"bench.json: a bench.json as `milepost bench` leaves it is expected: "):
+        report.main()
+    monkeypatch.setattr(sys, "argv", ["report"])
+    with pytest.raises(SystemExit, match="which runs"):
+        report.main()

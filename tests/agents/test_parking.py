@@ -104,6 +104,34 @@ def test_after_a_kill_nobody_is_told_less_than_before(settings: Settings, monkey
     assert bench(settings, body, monkeypatch).ended == []
 
 
+def test_who_rebuilds_from_the_source_is_asked_at_its_end(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the changelog lost its beginning, nobody knows how far its owners had come: however much is folded, the
+    partition is not asked before the end that the source had."""
+    made = events(600, seed=55, partitions=1, repeats=0)
+    monkeypatch.setattr(module, "UNLANDED_MAX", 100)
+
+    async def body(on: Bench) -> None:
+        send(settings, made)
+        end = len(read_topic(settings, "numbers", 1))
+        first = await on.opened()
+        await on.fold_all(first)
+        await first.checkpoint()
+        first.state = "closed"
+        second = on.holding("two")
+        await second.take_over()
+        await second.open(replace(BOUNDS, source_end=end, changelog_start=3))
+        assert second.partition is not None and second.partition.next_offset == 0
+        asked: list[tuple[int, bool]] = []
+        async for some in read_range(settings.bootstrap, second.place.source, 0, 0, end):
+            for start in range(0, len(some), 50):
+                await second.fold(some[start : start + 50])
+                asked.append((second.partition.next_offset, second.answers))
+        assert asked == [(at, at == end) for at in (*range(50, end, 50), end)]
+        check(second, made)
+
+    bench(settings, body, monkeypatch)
+
+
 def test_no_more_is_folded_beyond_a_mark_than_it_says(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bound by which a successor waits holds: however slow the checkpoints, no more records are folded than the last
     mark in the log allows, and no mark allows less far than the one before it."""

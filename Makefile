@@ -10,7 +10,7 @@ BIN := .venv/bin
 ARGS ?=
 MINUTES ?= 30
 # Test processes at a time, with one broker for all of them.
-TESTERS ?= 4
+TESTERS ?= 5
 
 # Compiled once, not by every process anew: a worker starts in a third of the time.
 unexport PYTHONDONTWRITEBYTECODE
@@ -38,7 +38,7 @@ format: .venv/.dev ## rewrite the code in its format
 
 campaign: .venv/.dev ## every fault in full: kills, zombies, lost folders, broken networks; ends in a report
 	@$(BIN)/python -m pytest -n 3 --dist worksteal --campaign --fault-report=build/campaign.json \
-	  tests/faults tests/agents tests/ops tests/page $(ARGS)
+	  tests/faults tests/agents tests/ops tests/page tests/test_pure.py $(ARGS)
 
 soak: .venv/.dev ## faults at random for MINUTES=30, the seed printed (ARGS="--seed 7")
 	@$(BIN)/python -m tests.support.soak --minutes $(MINUTES) --report build/soak.json $(ARGS)

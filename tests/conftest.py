@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from milepost.ops.processes import free_ports
@@ -20,6 +21,10 @@ from milepost.ops.settings import Settings
 if TYPE_CHECKING:  # the rooms below agents are tested where no Kafka client is installed: see tests/test_pure.py
     from tests.support.broker import TestBroker
     from tests.support.workers import Deployment
+
+# Speed is the bench's: machines are shared.
+hypothesis.settings.register_profile("milepost", deadline=None)
+hypothesis.settings.load_profile("milepost")
 
 FAULTS = Path(__file__).parent / "faults"
 _FULL_YEAR = os.environ.get("MILEPOST_FULL_YEAR", "") == "1"

@@ -66,6 +66,7 @@ def test_every_module_of_topology_and_schemas_needs_no_engine(tmp_path: Path) ->
     )
 
 
+@pytest.mark.campaign
 def test_the_tests_of_topology_need_no_engine(tmp_path: Path) -> None:
     """All of them import, and those that drive the line from end to end pass."""
     # --confcutdir: the tests' own conftest starts brokers, which need what is absent.

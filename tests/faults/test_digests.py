@@ -54,6 +54,7 @@ def test_the_first_week_has_one_digest(settings: Settings, run: Run) -> None:
         assert run.through(deployment) == week_digest()
 
 
+@pytest.mark.campaign
 def test_one_second_on_one_known_time_shows(settings: Settings) -> None:
     """Positive control: one event of 12,158 known one second later has another digest, and one event more another."""
     late = week()[4711]

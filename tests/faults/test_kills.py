@@ -193,6 +193,7 @@ def test_thirty_kills_in_a_row(settings: Settings, sized: Sized, campaign: bool)
         full(deployment, told, watch, feed, restore=campaign)
 
 
+@pytest.mark.campaign
 def test_a_worker_that_goes_on_one_record_too_far_is_noticed(settings: Settings) -> None:
     """Positive control: restarted behind X+1 instead of at it, the worker misses events, and the digest says so."""
     mutant = "from milepost.agents.restore import Restore\nx = Restore.x.fget\nRestore.x = property(lambda self: x(self) + 40)"

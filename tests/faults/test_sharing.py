@@ -216,6 +216,7 @@ def test_a_worker_that_was_stopped_answers_nothing_old(settings: Settings, sized
             assert sharing.seen.outages.get("worker-1") or sharing.seen.answers["503"], "nobody has missed it"
 
 
+@pytest.mark.campaign
 def test_a_standby_answers_while_the_owner_is_dead(settings: Settings, sized: Sized) -> None:
     """With a copy at another worker, questions that allow a lag are answered between the death of the owner and the
     take-over, and say by how much they lag; the take-over restores nothing but what came last."""
@@ -267,6 +268,7 @@ for part in __import__("milepost.topology.parts", fromlist=["KINDS"]).KINDS.valu
 """
 
 
+@pytest.mark.campaign
 def test_a_worker_that_answers_from_its_own_partitions_alone_is_noticed(settings: Settings) -> None:
     """Positive control: a worker that takes what it has for all there is gives answers that go back."""
     events = [week()[number] for number in import_order(len(week()), seed=44)]

@@ -12,6 +12,7 @@ from faust.types import TP
 
 from milepost.agents import faults
 from milepost.agents.changelog import EPOCH_HEADER, Row
+from milepost.agents.transport import Chunk
 from milepost.topology.state import Output
 
 if TYPE_CHECKING:
@@ -26,7 +27,12 @@ class Stream:
     def __init__(self, process: Process, leg: str) -> None:
         self.process = process
         self.leg = leg
+        self._handed_to: dict[Place, int] = {}  # behind the last record handed on, or where reading began
         self._waiting: asyncio.Future[Any] | None = None
+
+    def begins(self, place: Place, offset: int) -> None:
+        """Reading of a place begins at `offset`."""
+        self._handed_to[place] = self.process.placed[place] = offset
 
     def wake(self) -> None:
         """There may be something to read."""
@@ -60,7 +66,9 @@ class Stream:
                 self._count_again(place, records)
                 faults.point("after_fetch", self.leg)
                 tp = TP(topic, place[1])
-                yield SimpleNamespace(message=SimpleNamespace(tp=tp, value=records, generation_id=generation))
+                chunk = Chunk(records, min(start, self._handed_to[place]))
+                self._handed_to[place] = max(self._handed_to[place], records[-1].offset + 1)
+                yield SimpleNamespace(message=SimpleNamespace(tp=tp, value=chunk, generation_id=generation))
 
     def _count_again(self, place: Place, records: Sequence[Rec]) -> None:
         """Records that will be folded although they were folded before: what faults cost."""

@@ -211,7 +211,7 @@ class Process:
             offset = self.runtime.next_offset(TP(legs[name].source, number))
             if offset is not None:
                 world.placed(self, legs[name].source, number, offset)
-                self.placed[name, number] = offset
+                self.streams[name].begins((name, number), offset)
         for stream in self.streams.values():
             stream.wake()
 

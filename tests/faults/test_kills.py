@@ -99,7 +99,7 @@ def test_kills_at_random_under_hostile_input(settings: Settings, sized: Sized) -
     ):
         deployment.apply()
         progress = Progress()
-        feed = Feed(deployment, seed=32, rate=400)
+        feed = Feed(deployment, seed=32, rate=400, events=sized(0, 3000))
         feed.start()
         name = deployment.keep().name
         for number in range(sized(25, 3)):

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -261,18 +260,19 @@ def test_lines_of_another_shape_are_named(tmp_path: Path) -> None:
 
 
 class Slow(http.server.BaseHTTPRequestHandler):
-    """A gateway over HTTP that takes its time."""
+    """A gateway over HTTP that answers nothing behind 3,000 events before somebody has interrupted."""
 
     protocol_version = "HTTP/1.1"
     gateway = Gateway()
     got = threading.Event()
+    interrupted = threading.Event()
 
     def do_POST(self) -> None:
         events = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         content = json.dumps(self.gateway.post("", events)).encode()
         if len(self.gateway.taken) > 3000:
             self.got.set()
-        time.sleep(0.05)
+            self.interrupted.wait(60)
         self.send_response(202)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
@@ -284,7 +284,7 @@ class Slow(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def slow() -> Iterator[http.server.ThreadingHTTPServer]:
-    Slow.gateway, Slow.got = Gateway(), threading.Event()
+    Slow.gateway, Slow.got, Slow.interrupted = Gateway(), threading.Event(), threading.Event()
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
@@ -307,6 +307,7 @@ def test_ctrl_c_in_the_middle_says_how_to_go_on(slow: http.server.ThreadingHTTPS
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
     assert Slow.got.wait(60)
     running.send_signal(signal.SIGINT)
+    Slow.interrupted.set()
     stdout, stderr = running.communicate(timeout=60)
     assert running.returncode == cli.INTERRUPTED, stderr
     told = json.loads(stdout)

@@ -10,7 +10,7 @@ BIN := .venv/bin
 ARGS ?=
 MINUTES ?= 30
 # Test processes at a time, with one broker for all of them.
-TESTERS ?= 6
+TESTERS ?= 4
 
 # Compiled once, not by every process anew: a worker starts in a third of the time.
 unexport PYTHONDONTWRITEBYTECODE

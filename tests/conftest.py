@@ -27,6 +27,10 @@ hypothesis.settings.register_profile("milepost", deadline=None)
 hypothesis.settings.load_profile("milepost")
 
 FAULTS = Path(__file__).parent / "faults"
+LONGEST = "test_readme.py"
+"""One test of minutes: begun last it would be waited for."""
+WAITING = ("agents", "faults", "ops", "page", LONGEST)
+"""Rooms and files whose tests wait more than they compute."""
 _FULL_YEAR = os.environ.get("MILEPOST_FULL_YEAR", "") == "1"
 
 # A setting of the person who runs the tests must not change what they test.
@@ -78,6 +82,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = filter(runs, items)
     if campaign:  # first, before others are on their way for minutes
         items.sort(key=lambda item: item.get_closest_marker("alone") is None)
+    elif hasattr(config, "workerinput"):
+        items[:] = mixed(items)
+
+
+def mixed(items: list[pytest.Item]) -> list[pytest.Item]:
+    """For several processes: files that wait for brokers and browsers, those that compute dealt out among them."""
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    kinds: dict[bool, list[Path]] = {}
+    for path in files:
+        kinds.setdefault(path.parent.name in WAITING or path.name in WAITING, []).append(path)
+    places = {path: (n + 0.5) / len(some) for some in kinds.values() for n, path in enumerate(some)}
+    order = sorted(files, key=lambda path: (path.name != LONGEST, places[path], path))
+    return [item for path in order for item in files[path]]
 
 
 @pytest.hookimpl(wrapper=True)

@@ -188,7 +188,7 @@ def test_whatever_is_asked_there_is_an_answer_or_a_problem_with_a_fix(worker: De
         if operation.path in ENDLESS:
             continue
         for mode in GenerationMode.POSITIVE, GenerationMode.NEGATIVE:
-            for case in cases(operation, mode, sized(15, 1) if operation.path in DEAR else sized(150, 5)):
+            for case in cases(operation, mode, sized(15, 1) if operation.path in DEAR else sized(100, 4)):
                 answer = case.call(base_url=url, session=session, timeout=NONE, allow_redirects=False)
                 status = met.setdefault(operation.label, Counter())
                 status["answered" if answer.status_code < 400 else "refused"] += 1

@@ -304,7 +304,10 @@ def test_ctrl_c_in_the_middle_says_how_to_go_on(slow: http.server.ThreadingHTTPS
         "MILEPOST_PORT": str(slow.server_address[1]),
     }
     command = [sys.executable, "-m", "milepost", "send", str(file), "--json"]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    running = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # in the background of a shell it is ignored
+    )  # fmt: skip
     assert Slow.got.wait(60)
     running.send_signal(signal.SIGINT)
     Slow.interrupted.set()

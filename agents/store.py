@@ -10,14 +10,16 @@
     00 "derive"         -> ""               a restore began; derived rows may be old
     00 "try"            -> what an owner had in hand (agents/suspicion.py)
     00 "stamp"          -> whose rows these are
-    00 "link" + n mod 256 -> n: the n-th link of the chain
+    00 "link" + n mod 256 -> n, batches before it: the n-th link of the chain
+    00 "seal" + n mod 256 -> n, batches up to the last one under link n
 
 Rows, mark and position travel in one write batch: flipped bits in a write-ahead log drop everything behind them without
 an error, so whatever is left must still know how far it goes.  And nothing may be missing before it: where the MANIFEST
 lost its end, RocksDB opens an older list of files and plays the newest write-ahead log over it, a hole between the two.
-So links go in with the batches, one at least in each memtable, and a folder with a broken chain is damaged.  A folder
-that is damaged or belongs to something else is put aside and the store starts empty: everything in it can be had from
-the changelog.
+So the batches are a chain: each life begins a link, and so does every half MiB; each batch says under the last link how
+many there are, and the next link knows how many there were.  A folder with a broken chain is damaged.  One that is
+damaged or belongs to something else is put aside and the store starts empty: everything in it can be had from the
+changelog.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ import json
 import logging
 import os
 import shutil
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -58,6 +61,9 @@ DERIVE: Final = b"\x00derive"
 TRY: Final = b"\x00try"
 STAMP: Final = b"\x00stamp"
 LINK: Final = b"\x00link"
+SEAL: Final = b"\x00seal"
+
+_linked = struct.Struct(">QQ")
 
 _FULL: Final = ("No space left", "Disk quota exceeded", "NoSpace")
 """How RocksDB names a full disk."""
@@ -118,7 +124,8 @@ class Rocks:
         self._db: Rdict | None = db
         self._identity = _identity(folder)
         self._link = 0
-        self._unlinked = MEMTABLE_BYTES  # bytes since the last link: the first batch has one
+        self._batches = 0
+        self._unlinked = MEMTABLE_BYTES  # bytes since the last link: the first batch begins one
 
     def gone(self) -> str:
         """Why the folder is no longer the one that was opened, or "".  RocksDB itself would write on into deleted files
@@ -176,25 +183,33 @@ class Rocks:
 
     def _write(self, batch: WriteBatch, what: str) -> None:
         db = self._handle()
+        link, batches = self._link, self._batches
         unlinked = self._unlinked + batch.size_in_bytes() + ROW_BYTES * batch.len()
-        linked = unlinked >= MEMTABLE_BYTES // LINKS_A_MEMTABLE
-        if linked:
-            batch.put(_link_key(self._link + 1), (self._link + 1).to_bytes(8, "big"))
+        if unlinked >= MEMTABLE_BYTES // LINKS_A_MEMTABLE:
+            link, unlinked = link + 1, 0
+            batch.put(_at(LINK, link), _linked.pack(link, batches))
+        batch.put(_at(SEAL, link), _linked.pack(link, batches + 1))
         try:
             db.write(batch)
         except Exception as error:
             raise self._failed(what, error) from error
-        if linked:
-            self._link, unlinked = self._link + 1, 0
-        self._unlinked = unlinked
+        self._link, self._batches, self._unlinked = link, batches + 1, unlinked
 
     def broken(self) -> str:
         """Why rows are missing before the last, or "".  To be asked before anything is written."""
-        found = self.get_many([_link_key(number) for number in range(LINKS)])
-        links = sorted(int.from_bytes(one, "big") for one in found if one is not None)
-        self._link = links[-1] if links else 0
-        missing = set(range(max(1, self._link - LINKS + 1), self._link + 1)).difference(links)
-        return f"batches are missing between others: link {min(missing)} of {self._link}" if missing else ""
+        links, seals = self._chain(LINK), self._chain(SEAL)
+        self._link = max(seals, default=0)
+        self._batches = seals.get(self._link, 0)
+        for link in range(max(1, self._link - LINKS + 1), self._link + 1):
+            before = links.get(link + 1, self._batches)  # of the last link the last batch is all there is
+            if link not in links or seals.get(link) != before:
+                return f"batches are missing between others: under link {link} of {self._link}"
+        return ""
+
+    def _chain(self, kind: bytes) -> dict[int, int]:
+        """Link -> batches, of the last links."""
+        found = self.get_many([_at(kind, number) for number in range(LINKS)])
+        return dict(_linked.unpack(one) for one in found if one is not None)
 
     @property
     def memtable_bytes(self) -> int:
@@ -327,8 +342,9 @@ def note_damage(folder: Path, reason: str) -> None:
         log.error("%s: no note could be left: %s", folder, error)
 
 
-def _link_key(number: int) -> bytes:
-    return LINK + (number % LINKS).to_bytes(2, "big")
+def _at(kind: bytes, link: int) -> bytes:
+    """The key of a link or seal."""
+    return kind + (link % LINKS).to_bytes(2, "big")
 
 
 def _is_full(error: Exception) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -138,15 +139,17 @@ def test_damage_is_never_read_as_data(folder: Path, kind: str, damage: object) -
         rocks.close()
 
 
-def lived(folder: Path, lives: int, batches: int) -> int:
-    """So many lives, each ended by a kill behind its last batch; returns the number of batches, each with its number."""
+def lived(folder: Path, *lives: int) -> int:
+    """Lives of so many batches, each ended by a kill behind its last one; returns how many there were in all."""
     number = 0
-    for life in range(lives):
+    for life, batches in enumerate(lives):
         rocks = open_store(folder, STAMP)
         for _ in range(batches):
             number += 1
             rocks.write([(b"\x01%08d" % number, b"v" * 40), (store.POSITION, b"%d" % number)])
         killed = folder.with_name(f"life-{life}")
+        while rocks._handle().property_int_value("rocksdb.num-immutable-mem-table"):
+            time.sleep(0.001)
         rocks._handle().cancel_all_background(True)  # no file comes or goes while it is copied
         shutil.copytree(folder, killed)
         rocks.close()
@@ -170,7 +173,7 @@ def is_a_prefix(folder: Path) -> bool:
 
 def test_no_hole_is_left_where_the_manifest_lost_its_end(folder: Path) -> None:
     """Cut the MANIFEST anywhere: RocksDB opens an older list of files under the newest write-ahead log, and says nothing."""
-    lived(folder, lives=3, batches=20)
+    lived(folder, 20, 20, 20)
     manifest = next(folder.glob("MANIFEST-*"))
     copy = folder.with_name("copy")
     for cut in range(0, manifest.stat().st_size, 5):
@@ -181,10 +184,27 @@ def test_no_hole_is_left_where_the_manifest_lost_its_end(folder: Path) -> None:
         shutil.rmtree(copy)
 
 
+@pytest.mark.parametrize("batches", [350, 450, 550, 650])
+def test_no_hole_is_left_in_the_middle_of_a_link(folder: Path, monkeypatch: pytest.MonkeyPatch, batches: int) -> None:
+    """A life ends shortly behind a full memtable, so that what it wrote last lies in a file without a link of its own."""
+    monkeypatch.setattr(store, "MEMTABLE_BYTES", 64 * 1024)
+    monkeypatch.setattr(store, "LINKS_A_MEMTABLE", 1)
+    lived(folder, 20, batches, 20)
+    manifest = next(folder.glob("MANIFEST-*"))
+    data, cut = manifest.read_bytes(), 0
+    copy = folder.with_name("copy")
+    while cut < len(data):  # crc(4) length(2) type(1) edit
+        shutil.copytree(folder, copy)
+        (copy / manifest.name).write_bytes(data[:cut])
+        assert is_a_prefix(copy), f"cut at {cut} of {len(data)}"
+        shutil.rmtree(copy)
+        cut += 7 + int.from_bytes(data[cut + 4 : cut + 6], "little")
+
+
 def test_no_hole_is_left_by_any_lost_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a store whose memtables were flushed many times, each file is deleted in turn; whole, it is not set aside."""
     monkeypatch.setattr(store, "MEMTABLE_BYTES", 64 * 1024)
-    number = lived(folder, lives=3, batches=4000)
+    number = lived(folder, 4000, 4000, 4000)
     rocks = open_store(folder, STAMP)
     assert rocks.get(store.POSITION) == b"%d" % number
     rocks._handle().cancel_all_background(True)
